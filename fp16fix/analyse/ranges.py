@@ -1,0 +1,76 @@
+"""``Range`` and ``Ranges``: what calibration saw of each float tensor, addressed by tensor name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from fp16fix import half
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One tensor over all calibration samples; every figure is of its finite FP32 values."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    """Shape in the sample where the tensor was largest."""
+    low: float
+    """Smallest value (signed)."""
+    high: float
+    """Largest value (signed)."""
+    smallest: float
+    """Smallest nonzero magnitude; inf if every value is zero."""
+    energy: float
+    """Mean of squares."""
+    noise: float
+    """Mean square of value − binary16(value) over values that fit: what storing this tensor in FP16 costs by itself."""
+    nonfinite: int
+    """NaN and infinite values seen in the FP32 run itself."""
+    integral: bool = False
+    """Every value seen is an integer (known only for tensors that pass 2048; False elsewhere)."""
+    octaves: tuple[tuple[int, int], ...] = ()
+    """Histogram as (⌊log₂|x|⌋, count), nonzero values, ascending; empty for tensors that needed no second pass."""
+
+    @property
+    def absmax(self) -> float:
+        """Largest finite magnitude."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def rms(self) -> float:
+        """Root mean square."""
+        return math.sqrt(self.energy)
+
+    @property
+    def headroom(self) -> float:
+        """Octaves to FP16's largest value; negative once the tensor does not fit."""
+        return half.headroom(self.absmax)
+
+    @property
+    def storage_db(self) -> float:
+        """Signal to rounding noise of storing this tensor in FP16, in dB; values past 65504 count as lost."""
+        if self.absmax >= half.FP16.overflow:
+            return 0.0
+        if self.noise == 0.0:
+            return math.inf
+        return 10.0 * math.log10(self.energy / self.noise) if self.energy > 0.0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges(Mapping[str, Range]):
+    """Ranges by tensor name, in graph order."""
+
+    by_tensor: dict[str, Range]
+    samples: int
+    """How many samples they were taken over."""
+
+    def __getitem__(self, tensor: str) -> Range:
+        return self.by_tensor[tensor]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_tensor)
+
+    def __len__(self) -> int:
+        return len(self.by_tensor)

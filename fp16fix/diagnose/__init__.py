@@ -1,0 +1,1 @@
+"""Model + Ranges → Hazards, one file a kind."""

@@ -1,0 +1,44 @@
+"""``Hazard``: one node, one kind, the bits lost, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(str, Enum):
+    """How a node fails in FP16."""
+
+    OVERFLOW = "overflow"
+    """A value or an internal sum leaves FP16."""
+    VANISH = "vanish"
+    """A value that matters goes to zero: an eps, tiny squares, small probabilities."""
+    SWAMP = "swamp"
+    """A sum or coordinate is too coarse: integers past 2048, long sums."""
+    CANCEL = "cancel"
+    """A difference of near-equal large values."""
+    CONSTANT = "constant"
+    """A literal or weight outside FP16."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hazard:
+    """One way one node loses the answer in FP16."""
+
+    node: str
+    """ONNX node name."""
+    kind: Kind
+    tensor: str
+    """The tensor that suffers: an output of the node, or the initializer at fault."""
+    op: str
+    """ONNX operator of the node."""
+    low: float
+    high: float
+    smallest: float
+    """Range seen of ``tensor`` (low, high, smallest nonzero magnitude)."""
+    bits: float
+    """Octaves past the limit (overflow, vanish, constant) or significand bits lost (swamp, cancel); ≥ 0."""
+    why: str
+    """One sentence with the numbers."""
+    internal: bool = False
+    """The value at fault is a sum inside the op, not a tensor of the graph."""

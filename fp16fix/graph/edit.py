@@ -1,0 +1,80 @@
+"""The few verbs that rules use to edit a graph: fresh names, new nodes beside old ones, rewiring, removal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.model import Model, numpy_type
+
+
+class Editor:
+    """Edits one model; knows every name in use, so that what it makes is unique, and which graph owns which node."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._names = set(model.tensors()) | {node.name for node in model.nodes()}
+        self._owner = {id(node): graph for graph in model.graphs() for node in graph.nodes}
+
+    def fresh(self, base: str) -> str:
+        """``base``, or ``base_2``, ``base_3``… if taken."""
+        name, count = base, 1
+        while name in self._names:
+            count += 1
+            name = f"{base}_{count}"
+        self._names.add(name)
+        return name
+
+    def owner(self, node: gs.Node) -> gs.Graph:
+        """The graph (main or body) that holds ``node``."""
+        return self._owner[id(node)]
+
+    def variable(self, base: str, element: int, shape: Any = None) -> gs.Variable:
+        """A new tensor of an ONNX element type."""
+        return gs.Variable(self.fresh(base), dtype=numpy_type(element), shape=shape)
+
+    def constant(self, base: str, values: np.ndarray) -> gs.Constant:
+        """A new initializer."""
+        return gs.Constant(self.fresh(base), values=values)
+
+    def insert(self, graph: gs.Graph, index: int, op: str, name: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> gs.Node:
+        """A new node at ``index`` of ``graph.nodes`` (keep the order topological)."""
+        node = gs.Node(op, self.fresh(name), attrs=attrs, inputs=inputs, outputs=outputs)
+        graph.nodes.insert(index, node)
+        self._owner[id(node)] = graph
+        return node
+
+    def before(self, anchor: gs.Node, op: str, name: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> gs.Node:
+        """A new node just before ``anchor`` in the same graph."""
+        graph = self.owner(anchor)
+        return self.insert(graph, position(graph, anchor), op, name, inputs, outputs, **attrs)
+
+    def after(self, anchor: gs.Node, op: str, name: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> gs.Node:
+        """A new node just after ``anchor`` in the same graph."""
+        graph = self.owner(anchor)
+        return self.insert(graph, position(graph, anchor) + 1, op, name, inputs, outputs, **attrs)
+
+    def remove(self, node: gs.Node) -> None:
+        """Take ``node`` out; its outputs lose their producer."""
+        graph = self.owner(node)
+        del graph.nodes[position(graph, node)]
+        node.inputs.clear()
+        node.outputs.clear()
+        del self._owner[id(node)]
+
+
+def position(graph: gs.Graph, node: gs.Node) -> int:
+    """Index of ``node`` by identity (graphsurgeon compares nodes by content)."""
+    for index, other in enumerate(graph.nodes):
+        if other is node:
+            return index
+    raise ValueError(f"{node.name} is not in graph {graph.name}")
+
+
+def replace_input(node: gs.Node, old: gs.Tensor, new: gs.Tensor) -> None:
+    """Every use of ``old`` by ``node`` becomes ``new``."""
+    for index, tensor in enumerate(node.inputs):
+        if tensor is old:
+            node.inputs[index] = new

@@ -1,0 +1,113 @@
+"""``Model``: one ONNX model held as an onnx-graphsurgeon graph whose node and tensor names are unique across subgraphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from fp16fix.half import BF16, FP16, FP32
+
+FLOATS = (FP32.onnx, FP16.onnx, BF16.onnx, onnx.TensorProto.DOUBLE)
+"""Element types that count as activations; integer tensors never do."""
+
+
+@dataclass(slots=True)
+class Model:
+    """A mutable graph and where it came from; rules and ``lower`` edit a ``copy()`` of it, nothing else does."""
+
+    graph: gs.Graph
+    name: str
+    """Stem of the file, for messages and default output names."""
+    digest: str = ""
+    """SHA-256 of the file's bytes (external data included)."""
+    notes: list[str] = field(default_factory=list)
+    """What loading had to say: simplifier skipped, names made up, …"""
+    source: Path | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def copy(self) -> Model:
+        """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
+        return Model(self.graph.copy(), self.name, self.digest, list(self.notes), self.source, dict(self.metadata))
+
+    def graphs(self) -> Iterator[gs.Graph]:
+        """The main graph, then every If/Loop/Scan body, outer before inner, in node order."""
+        yield from graphs_under(self.graph)
+
+    def nodes(self) -> Iterator[gs.Node]:
+        """Every node of every graph."""
+        for graph in self.graphs():
+            yield from graph.nodes
+
+    def node_map(self) -> dict[str, gs.Node]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes()}
+
+    def tensors(self) -> dict[str, gs.Tensor]:
+        """Tensors by name, those of bodies included."""
+        found: dict[str, gs.Tensor] = {}
+        for graph in self.graphs():
+            for tensor in (*graph.inputs, *graph.outputs):
+                found.setdefault(tensor.name, tensor)
+            for node in graph.nodes:
+                for tensor in (*node.inputs, *node.outputs):
+                    if tensor.name:
+                        found.setdefault(tensor.name, tensor)
+        return found
+
+    @property
+    def opset(self) -> int:
+        """Version of the default ONNX domain."""
+        return int(self.graph.opset)
+
+
+def graphs_under(graph: gs.Graph) -> Iterator[gs.Graph]:
+    """``graph`` and every body nested in it, outer before inner."""
+    yield graph
+    for node in graph.nodes:
+        for body in bodies(node).values():
+            yield from graphs_under(body)
+
+
+def bodies(node: gs.Node) -> dict[str, gs.Graph]:
+    """Subgraph attributes of a node: ``then_branch``/``else_branch`` of If, ``body`` of Loop and Scan."""
+    return {key: value for key, value in node.attrs.items() if isinstance(value, gs.Graph)}
+
+
+def element_type(tensor: gs.Tensor) -> int:
+    """``onnx.TensorProto`` element type, 0 if unknown. graphsurgeon holds numpy types, or ONNX ints where numpy has none."""
+    dtype = tensor.dtype
+    if dtype is None:
+        return 0
+    if isinstance(dtype, (int, np.integer)):
+        return int(dtype)
+    if np.dtype(dtype) == np.dtype(ml_dtypes.bfloat16):
+        return BF16.onnx
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def numpy_type(element: int) -> Any:
+    """What graphsurgeon wants as ``dtype`` for an ONNX element type."""
+    return np.dtype(ml_dtypes.bfloat16) if element == BF16.onnx else onnx.helper.tensor_dtype_to_np_dtype(element)
+
+
+def is_float(tensor: gs.Tensor) -> bool:
+    """Whether the tensor holds FP32, FP16, BF16 or FP64 values."""
+    return element_type(tensor) in FLOATS
+
+
+def constant(tensor: gs.Tensor) -> np.ndarray | None:
+    """The values of an initializer, or None. Read only: shared between copies of a model."""
+    return tensor.values if isinstance(tensor, gs.Constant) else None
+
+
+def scalar(tensor: gs.Tensor) -> float | None:
+    """The value of a one-element float or integer initializer, or None."""
+    values = constant(tensor) if isinstance(tensor, gs.Constant) and int(np.prod(tensor.shape)) == 1 else None
+    return None if values is None else float(values.reshape(-1)[0])

@@ -1,0 +1,1 @@
+"""Hazards → Repairs | Refusals → Recipe → repaired Model."""

@@ -1,0 +1,1 @@
+"""Reference outputs + candidate outputs → Verdict."""
