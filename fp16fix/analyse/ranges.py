@@ -21,11 +21,11 @@ class Range:
     high: float
     """Largest value (signed)."""
     smallest: float
-    """Smallest nonzero magnitude; inf if every value is zero."""
+    """Smallest nonzero magnitude; inf if every value is zero; 0.0 where it was not measured because nothing hangs on it."""
     energy: float
     """Mean of squares."""
     noise: float
-    """Mean square of value − binary16(value) over values that fit: what storing this tensor in FP16 costs by itself."""
+    """Mean square of value − binary16(value): what storing this tensor in FP16 costs by itself; inf once a value overflows."""
     nonfinite: int
     """NaN and infinite values seen in the FP32 run itself."""
     integral: bool = False

@@ -34,7 +34,7 @@ class Model:
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
-        return Model(self.graph.copy(), self.name, self.digest, list(self.notes), self.source, dict(self.metadata))
+        return Model(copy_graph(self.graph), self.name, self.digest, list(self.notes), self.source, dict(self.metadata))
 
     def graphs(self) -> Iterator[gs.Graph]:
         """The main graph, then every If/Loop/Scan body, outer before inner, in node order."""
@@ -65,6 +65,17 @@ class Model:
     def opset(self) -> int:
         """Version of the default ONNX domain."""
         return int(self.graph.opset)
+
+
+def copy_graph(graph: gs.Graph) -> gs.Graph:
+    """A structural copy; weight arrays are shared."""
+    copied = graph.copy()
+    for each in graphs_under(copied):
+        for tensor in each.tensors().values():
+            if isinstance(tensor, gs.Constant):
+                # graphsurgeon pins the exported type of a copied constant to that of its old values.
+                tensor._export_dtype = None  # noqa: SLF001
+    return copied
 
 
 def graphs_under(graph: gs.Graph) -> Iterator[gs.Graph]:

@@ -1,0 +1,121 @@
+"""Probes: nodes that reduce a tensor to one short row inside the graph, and carry rows out of If, Loop and Scan bodies.
+
+No tensor leaves the runtime: each becomes a ``[rows, columns]`` matrix, one row a visit (a loop body is visited many times).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.edit import Editor
+from fp16fix.graph.model import Model, bodies
+
+FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+
+Reduce = Callable[["Probes", gs.Tensor], gs.Tensor]
+"""Writes nodes that turn a tensor into a ``[1, columns]`` row."""
+
+
+class Probes:
+    """Adds probes to one model; ``emit`` is what a ``Reduce`` writes nodes with."""
+
+    def __init__(self, model: Model, columns: int, reduce: Reduce) -> None:
+        self.model = model
+        self.columns = columns
+        self.reduce = reduce
+        self.edit = Editor(model)
+        self.nodes: list[gs.Node] = []
+        self.order: list[str] = []
+        """Tensors of the main graph, one row each, in the order of the ``rows`` output."""
+        self.nested: list[tuple[str, str]] = []
+        """(tensor of a body, name of the output that carries its rows)."""
+
+    def emit(self, op: str, inputs: Sequence[Any], element: int = FLOAT, **attrs: Any) -> gs.Tensor:
+        """One node with one output."""
+        out = self.edit.variable(f"probe/{op}", element)
+        self.nodes.append(gs.Node(op, self.edit.fresh(f"probe/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
+        return out
+
+    def literal(self, values: Any, dtype: Any = np.float32) -> gs.Constant:
+        """A constant operand."""
+        return self.edit.constant("probe/c", np.asarray(values, dtype))
+
+    def scalars(self, op: str, tensor: gs.Tensor) -> gs.Tensor:
+        """``tensor`` reduced over everything to shape ``[1]``."""
+        flat = self.emit("Reshape", [tensor, self.literal([-1], np.int64)])
+        if self.model.opset >= 18 or (op == "ReduceSum" and self.model.opset >= 13):
+            return self.emit(op, [flat, self.literal([0], np.int64)], keepdims=1)
+        return self.emit(op, [flat], axes=[0], keepdims=1)
+
+    def row(self, cells: Sequence[gs.Tensor]) -> gs.Tensor:
+        """Cells of shape ``[1]`` as a ``[1, columns]`` row."""
+        return self.emit("Reshape", [self.emit("Concat", cells, axis=0), self.literal([1, self.columns], np.int64)])
+
+    def install(self, wanted: Callable[[gs.Tensor], bool]) -> None:
+        """Probe every wanted tensor; main-graph rows become the output ``rows``, those of bodies one output each."""
+        graph = self.model.graph
+        rows, carried = self.graph_rows(graph, wanted, main=True)
+        self.order = [name for name, _ in rows]
+        outputs = []
+        if rows:
+            out = self.edit.variable("rows", FLOAT)
+            graph.nodes.append(gs.Node("Concat", self.edit.fresh("probe/rows"), attrs={"axis": 0}, inputs=[t for _, t in rows], outputs=[out]))
+            outputs.append(out)
+        self.nested = [(name, tensor.name) for name, tensor in carried]
+        graph.outputs = [*outputs, *(tensor for _, tensor in carried)]
+
+    def graph_rows(self, graph: gs.Graph, wanted: Callable[[gs.Tensor], bool], *, main: bool) -> tuple[list[tuple[str, gs.Tensor]], list[tuple[str, gs.Tensor]]]:
+        """Rows of this graph's own tensors, and matrices carried out of the bodies in it."""
+        rows: list[tuple[str, gs.Tensor]] = []
+        carried: list[tuple[str, gs.Tensor]] = []
+        ordered: list[gs.Node] = []
+        for tensor in graph.inputs:
+            if wanted(tensor):
+                rows.append((tensor.name, self.probe(tensor, ordered)))
+        for node in graph.nodes:
+            ordered.append(node)
+            carried += self.carry(node, wanted, ordered)
+            for tensor in node.outputs:
+                if tensor.name and wanted(tensor):
+                    rows.append((tensor.name, self.probe(tensor, ordered)))
+        graph.nodes[:] = ordered
+        return rows, carried
+
+    def probe(self, tensor: gs.Tensor, ordered: list[gs.Node]) -> gs.Tensor:
+        """The row of one tensor; its nodes follow the producer at once, so that the tensor can be freed."""
+        self.nodes = []
+        row = self.reduce(self, tensor)
+        ordered += self.nodes
+        return row
+
+    def carry(self, node: gs.Node, wanted: Callable[[gs.Tensor], bool], ordered: list[gs.Node]) -> list[tuple[str, gs.Tensor]]:
+        """Give a control node one more output for every tensor probed inside its bodies."""
+        carried: list[tuple[str, gs.Tensor]] = []
+        inner = bodies(node)
+        for key, body in inner.items():
+            rows, deeper = self.graph_rows(body, wanted, main=False)
+            for name, matrix in (*rows, *deeper):
+                out = self.edit.variable(f"{name}/rows", FLOAT)
+                node.outputs.append(out)
+                body.outputs.append(matrix)
+                for other_key, other in inner.items():
+                    if other_key != key:
+                        other.outputs.append(self.nothing(other))
+                self.nodes = []
+                flat = self.emit("Reshape", [out, self.literal([-1, self.columns], np.int64)])
+                ordered += self.nodes
+                carried.append((name, flat))
+        return carried
+
+    def nothing(self, graph: gs.Graph) -> gs.Tensor:
+        """A ``[0, columns]`` matrix made inside ``graph``: the branch not taken has no rows."""
+        self.nodes = []
+        empty = self.literal(np.zeros((0, self.columns), np.float32))
+        out = self.emit("Identity", [empty])
+        graph.nodes.extend(self.nodes)
+        return out

@@ -1,0 +1,167 @@
+"""An ONNX file → a checked, simplified, typed ``Model`` with unique names; the file itself is never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.inliner
+import onnx.shape_inference
+import onnx_graphsurgeon as gs
+
+from fp16fix.errors import ModelError
+from fp16fix.graph.model import Model, bodies, element_type
+from fp16fix.graph.names import make_names_unique
+from fp16fix.graph.session import infer_types
+from fp16fix.graph.simplify import simplify
+
+PROTOBUF_LIMIT = 2**31 - 2**20
+"""Serialised protobuf messages stop at 2 GiB; larger models are checked by path and never serialised whole."""
+
+gs.logger.G_LOGGER.severity = logging.ERROR
+
+
+def load(path: Path | str, *, simplified: bool = True) -> Model:
+    """Read, check, inline functions, simplify, infer types and name everything.
+
+    Args:
+        path: an ``.onnx`` file; external data is found beside it.
+        simplified: run onnxsim (its failure is a note, not an error).
+
+    Raises:
+        ModelError: the file does not exist, parse, check, or uses something that cannot be analysed.
+    """
+    path = Path(path)
+    proto = read(path)
+    model = model_from_proto(proto, path.stem, simplified=simplified)
+    model.digest = digest(path, proto)
+    model.source = path
+    return model
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """The checked proto of an ``.onnx`` file, weights in memory."""
+    if not path.is_file():
+        raise ModelError("no such file", where=str(path), hint="give the path of an .onnx file")
+    try:
+        proto = onnx.load(path)
+    except Exception as error:  # protobuf, OS and external-data errors share no base class
+        raise ModelError(f"not a readable ONNX file ({first_line(error)})", where=str(path), hint="export the model again") from error
+    try:
+        onnx.checker.check_model(str(path) if proto.ByteSize() > PROTOBUF_LIMIT else proto)
+    except Exception as error:
+        raise ModelError(f"onnx.checker refuses it: {first_line(error)}", where=str(path), hint="repair the export; nothing was changed") from error
+    if not proto.graph.node:
+        raise ModelError("the graph has no nodes", where=str(path))
+    return proto
+
+
+def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified: bool = False) -> Model:
+    """A ``Model`` from a checked proto (which may be consumed); see ``load``."""
+    notes: list[str] = []
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    if simplified:
+        proto, said = simplify(proto)
+        notes += said
+    proto = with_shapes(proto, notes)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    graph = gs.import_onnx(proto)
+    model = Model(graph, name, notes=notes, metadata=metadata)
+    for tensor in model.tensors().values():
+        # Lazy values would be loaded once per copy of the graph.
+        if isinstance(tensor, gs.Constant):
+            tensor.values = tensor.values
+    for each in model.graphs():
+        inline_constants(each)
+    model.notes += make_names_unique(model)
+    refuse_sequences(model)
+    infer_types(model)
+    return model
+
+
+def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
+    """Shape and type inference; what it cannot infer is settled later by ONNX Runtime."""
+    if proto.ByteSize() > PROTOBUF_LIMIT:
+        notes.append("larger than 2 GiB: shapes are taken from the runs")
+        return proto
+    try:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception as error:
+        notes.append(f"ONNX shape inference failed ({first_line(error)}); shapes are taken from the runs")
+        return proto
+
+
+def inline_constants(graph: gs.Graph) -> None:
+    """Dense ``Constant`` nodes become initializers, so that a literal is one kind of thing everywhere."""
+    kept = []
+    for node in graph.nodes:
+        values = literal(node)
+        if values is None:
+            kept.append(node)
+            continue
+        tensor = node.outputs[0]
+        node.outputs.clear()
+        replacement = gs.Constant(tensor.name, values=values)
+        for consumer in list(tensor.outputs):
+            for index, used in enumerate(consumer.inputs):
+                if used is tensor:
+                    consumer.inputs[index] = replacement
+        if any(output is tensor for output in graph.outputs):
+            identity = gs.Node("Identity", node.name, inputs=[replacement], outputs=[tensor])
+            replacement.name = f"{tensor.name}/value"
+            kept.append(identity)
+    graph.nodes[:] = kept
+
+
+def literal(node: gs.Node) -> np.ndarray | None:
+    """The dense numeric value of a ``Constant`` node, or None."""
+    if node.op != "Constant" or node.domain not in (None, "", "ai.onnx"):
+        return None
+    value = node.attrs.get("value")
+    if isinstance(value, gs.Constant):
+        values = value.values
+        return values if isinstance(values, np.ndarray) else None
+    for key, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+        if key in node.attrs:
+            return np.asarray(node.attrs[key], dtype=dtype)
+    return None
+
+
+def refuse_sequences(model: Model) -> None:
+    """FP16 has no meaning for string models, and graphsurgeon loses the element types of optionals."""
+    for graph in model.graphs():
+        for tensor in (*graph.inputs, *graph.outputs):
+            if element_type(tensor) == onnx.TensorProto.STRING:
+                raise ModelError(f"{tensor.name!r} is a string tensor", where=model.name, hint="cut tokenisation out of the model; TensorRT cannot run it")
+        for node in graph.nodes:
+            if any(isinstance(value, gs.Node.AttributeRef) for value in node.attrs.values()):
+                raise ModelError(f"{node.name!r} refers to a function attribute that was not inlined", where=model.name)
+            bodies(node)
+
+
+def digest(path: Path, proto: onnx.ModelProto) -> str:
+    """SHA-256 over the file and its external data, in name order."""
+    files = {path}
+    light = onnx.load(path, load_external_data=False)
+    for tensor in light.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                files.add(path.parent / entry.value)
+    del proto
+    total = hashlib.sha256()
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                total.update(chunk)
+    return total.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """The first non-empty line of an exception's text; compilers of other projects print pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

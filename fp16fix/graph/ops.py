@@ -1,0 +1,107 @@
+"""Facts about ONNX operators that several stages need: which only move values, which pick among them, which the schema lets run in FP16."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.model import FLOATS, element_type
+
+MOVEMENT = frozenset(
+    "Reshape Transpose Concat Split Slice Gather Squeeze Unsqueeze Expand Tile Flatten Identity DepthToSpace SpaceToDepth "
+    "GatherElements GatherND ReverseSequence Compress Unique Trilu ConcatFromSequence CenterCropPad Dropout".split()
+)
+"""Operators whose float outputs hold only values of their inputs, whatever those are."""
+
+SELECTION = frozenset("Where Max Min MaxPool ReduceMax ReduceMin GlobalMaxPool TopK Pad ScatterND ScatterElements Scatter OneHot Relu Abs Neg Clip".split())
+"""Operators whose float outputs hold inputs, their negation, or literals: rounding after them changes nothing already rounded."""
+
+CONTROL = frozenset({"If", "Loop", "Scan"})
+
+TYPED_BY_ATTRIBUTE = frozenset("Cast CastLike ConstantOfShape EyeLike RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split())
+"""Operators whose output type is not the type of their float input."""
+
+DEFAULT_DOMAINS = (None, "", "ai.onnx")
+
+
+@lru_cache(maxsize=4096)
+def schema_of(op: str, domain: str, opset: int) -> onnx.defs.OpSchema | None:
+    """The ONNX operator schema in force at ``opset``, or None for operators ONNX does not know."""
+    try:
+        return onnx.defs.get_schema(op, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def schema(node: gs.Node, opset: int) -> onnx.defs.OpSchema | None:
+    """Schema of a node of the default domain."""
+    return schema_of(node.op, "", opset) if node.domain in DEFAULT_DOMAINS else None
+
+
+@lru_cache(maxsize=4096)
+def allowed(op: str, opset: int) -> dict[str, frozenset[str]]:
+    """Allowed type strings of every type variable of an operator."""
+    found = schema_of(op, "", opset)
+    if found is None:
+        return {}
+    return {c.type_param_str: frozenset(c.allowed_type_strs) for c in found.type_constraints}
+
+
+def port_variable(formal: object, index: int) -> str:
+    """The type variable of the ``index``-th actual parameter; the last formal one may be variadic."""
+    parameters = list(formal)  # type: ignore[call-overload]
+    return str(parameters[min(index, len(parameters) - 1)].type_str) if parameters else ""
+
+
+RUNTIME_STRING = {1: "tensor(float)", 10: "tensor(float16)", 16: "tensor(bfloat16)", 11: "tensor(double)"}
+
+
+def input_accepts(node: gs.Node, index: int, element: int, opset: int) -> bool:
+    """Whether the schema lets input ``index`` be of ``element`` type (independently of the other inputs)."""
+    found = schema(node, opset)
+    if found is None:
+        return element == element_type(node.inputs[index])
+    variable = port_variable(found.inputs, index)
+    types = allowed(node.op, opset).get(variable)
+    return RUNTIME_STRING[element] in types if types is not None else variable == RUNTIME_STRING[element]
+
+
+def output_follows_inputs(node: gs.Node, index: int, opset: int) -> bool:
+    """Whether output ``index`` shares its type variable with some float input."""
+    found = schema(node, opset)
+    if found is None or node.op in TYPED_BY_ATTRIBUTE:
+        return False
+    variable = port_variable(found.outputs, index)
+    return any(port_variable(found.inputs, i) == variable for i, t in enumerate(node.inputs) if t.name and element_type(t) in FLOATS)
+
+
+def runs_in(node: gs.Node, element: int, opset: int) -> bool:
+    """Whether a node can compute in ``element`` type: every float input whose type its float outputs share accepts it."""
+    if node.op in CONTROL:
+        return True
+    found = schema(node, opset)
+    if found is None:
+        return False
+    if node.op in TYPED_BY_ATTRIBUTE:
+        return all(RUNTIME_STRING[element] in types for name, types in allowed(node.op, opset).items() if name == port_variable(found.outputs, 0))
+    tied = {port_variable(found.outputs, i) for i, t in enumerate(node.outputs) if t.name and element_type(t) in FLOATS}
+    ports = [i for i, t in enumerate(node.inputs) if t.name and element_type(t) in FLOATS]
+    tied_ports = [i for i in ports if port_variable(found.inputs, i) in tied] or ports
+    return all(input_accepts(node, i, element, opset) for i in tied_ports)
+
+
+def float_inputs(node: gs.Node) -> list[gs.Tensor]:
+    """Named float inputs."""
+    return [t for t in node.inputs if t.name and element_type(t) in FLOATS]
+
+
+def float_outputs(node: gs.Node) -> list[gs.Tensor]:
+    """Named float outputs."""
+    return [t for t in node.outputs if t.name and element_type(t) in FLOATS]
+
+
+def is_float_node(node: gs.Node) -> bool:
+    """Whether the node computes on or produces floats (shape arithmetic does not count)."""
+    return bool(float_inputs(node) or float_outputs(node))

@@ -1,0 +1,180 @@
+"""ONNX Runtime sessions over a ``Model``: weights are lent by reference, so a session costs no copy of them and no 2 GiB limit applies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from fp16fix.errors import ModelError
+from fp16fix.graph.model import Model, constant, copy_graph, element_type, numpy_type
+
+EMBEDDED = 1024
+"""Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
+LENT = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+"""Types of weights that are lent by reference."""
+
+ort.set_default_logger_severity(4)
+
+
+class Session:
+    """A compiled FP32 graph; ``run`` maps a sample to named outputs.
+
+    FP16 arithmetic is never left to ONNX Runtime: its CPU provider computes FP16 nodes in FP32 (see ``fp16fix.strict``).
+    """
+
+    def __init__(self, model: Model, *, threads: int = 0, optimise: bool = True) -> None:
+        """Compile ``model``.
+
+        Raises:
+            ModelError: ONNX Runtime refuses the graph.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimise else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        proto, self._weights = light(model)
+        # Folding the Casts of big FP16 weights would undo the point of keeping them small.
+        disabled = ["ConstantFolding"] if any(array.dtype == np.float16 for array in self._weights.values()) else None
+        if self._weights:
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
+            options.add_external_initializers(list(self._weights), values)
+        try:
+            self._session = ort.InferenceSession(
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+            )
+        except Exception as error:
+            raise ModelError(
+                f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
+                where=model.name,
+                hint="operators outside ONNX and com.microsoft need a CPU implementation to be analysed",
+            ) from error
+        self.name = model.name
+        self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
+        self._inputs = {value.name for value in self._session.get_inputs()}
+
+    def run(self, sample: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Outputs by name.
+
+        Raises:
+            ModelError: the graph fails on this sample (a shape that does not fit, an index out of range).
+        """
+        try:
+            values = self._session.run(None, {name: array for name, array in sample.items() if name in self._inputs})
+        except Exception as error:
+            shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in sample.items())
+            raise ModelError(f"the graph fails on a sample ({shapes}): {str(error).strip()[:600]}", where=self.name) from error
+        return dict(zip(self.outputs, values, strict=True))
+
+    def output_types(self) -> dict[str, str]:
+        """ONNX Runtime's own words for output types: ``tensor(float16)``."""
+        return {output.name: output.type for output in self._session.get_outputs()}
+
+
+def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The proto with big initializers left out (declared external), and their values by name."""
+    held: dict[str, np.ndarray] = {}
+    graph = copy_graph(model.graph)
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant) and element_type(tensor) in LENT and tensor.values.nbytes > EMBEDDED:
+            held[tensor.name] = np.ascontiguousarray(tensor.values)
+            tensor._values = LazyValues(external_stub(tensor.name, element_type(tensor), held[tensor.name]))  # noqa: SLF001 - graphsurgeon has no public way to lend values
+    return to_proto(graph, model), held
+
+
+def external_stub(name: str, element: int, values: np.ndarray) -> onnx.TensorProto:
+    """A tensor whose bytes are promised to be elsewhere; the session is given them under the same name."""
+    stub = onnx.TensorProto(name=name, data_type=element, dims=values.shape, data_location=onnx.TensorProto.EXTERNAL)
+    for key, value in (("location", "weights"), ("offset", "0"), ("length", str(values.nbytes))):
+        stub.external_data.add(key=key, value=value)
+    return stub
+
+
+def to_proto(graph: gs.Graph, model: Model) -> onnx.ModelProto:
+    """Export through graphsurgeon with the model's metadata."""
+    proto = gs.export_onnx(graph)
+    for key, value in model.metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    return proto
+
+
+def proto_of(model: Model) -> onnx.ModelProto:
+    """The complete proto of a model."""
+    return to_proto(model.graph, model)
+
+
+def infer_types(model: Model) -> None:
+    """Give every tensor its element type; what ONNX inference left open (contrib operators) is asked of ONNX Runtime.
+
+    Raises:
+        ModelError: some tensor's type cannot be known, so it cannot be said what rounding it suffers.
+    """
+    untyped = [t for t in model.tensors().values() if element_type(t) == 0 and isinstance(t, gs.Variable)]
+    if not untyped:
+        return
+    asked = types_by_runtime(model, [tensor.name for tensor in untyped])
+    for tensor in untyped:
+        if tensor.name in asked:
+            tensor.dtype = numpy_type(asked[tensor.name])
+    unknown = sorted(tensor.name for tensor in untyped if element_type(tensor) == 0)
+    if unknown:
+        raise ModelError(f"the element type of {len(unknown)} tensors cannot be inferred, the first is {unknown[0]!r}", where=model.name, hint="add value_info for it, or name the domain's CPU implementation")
+
+
+def types_by_runtime(model: Model, names: Sequence[str]) -> dict[str, int]:
+    """Element types of main-graph tensors, from a session that has them as outputs."""
+    produced = {output.name for node in model.graph.nodes for output in node.outputs}
+    proto, weights = light(model)
+    known = {value.name for value in proto.graph.output}
+    for name in names:
+        if name in produced and name not in known:
+            proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if weights:
+        options.add_external_initializers(list(weights), [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()])
+    try:
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}", where=model.name, hint="every operator needs a CPU implementation to be analysed") from error
+    found = {}
+    for output in session.get_outputs():
+        words = output.type.removeprefix("tensor(").removesuffix(")")
+        element = RUNTIME_TYPES.get(words, 0)
+        if element:
+            found[output.name] = element
+    return found
+
+
+RUNTIME_TYPES = {
+    "float": onnx.TensorProto.FLOAT,
+    "float16": onnx.TensorProto.FLOAT16,
+    "bfloat16": onnx.TensorProto.BFLOAT16,
+    "double": onnx.TensorProto.DOUBLE,
+    "int64": onnx.TensorProto.INT64,
+    "int32": onnx.TensorProto.INT32,
+    "int16": onnx.TensorProto.INT16,
+    "int8": onnx.TensorProto.INT8,
+    "uint64": onnx.TensorProto.UINT64,
+    "uint32": onnx.TensorProto.UINT32,
+    "uint16": onnx.TensorProto.UINT16,
+    "uint8": onnx.TensorProto.UINT8,
+    "bool": onnx.TensorProto.BOOL,
+    "string": onnx.TensorProto.STRING,
+}
+
+
+def float_constants(model: Model) -> dict[str, np.ndarray]:
+    """Values of every FP32 initializer, by name."""
+    return {
+        name: values
+        for name, tensor in model.tensors().items()
+        if element_type(tensor) == onnx.TensorProto.FLOAT and (values := constant(tensor)) is not None
+    }

@@ -1,0 +1,66 @@
+"""onnxsim with guards: large weights are kept out of its way, its failures become notes, interfaces stay as they were."""
+
+from __future__ import annotations
+
+import onnx
+
+BIG_TENSOR = 1 << 20
+"""Bytes from which a weight is kept out of onnxsim in a big model."""
+BIG_MODEL = 256 << 20
+"""Bytes from which onnxsim sees the graph without its big weights: it copies what it sees several times over."""
+GROWTH_LIMIT = "1MB"
+"""Constants larger than this are not materialised by folding (a position grid computed by Range and Expand stays computed)."""
+
+
+def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """The simplified proto and notes; the proto given may be consumed.
+
+    Inputs and outputs keep names, order, types and shapes; on any failure the model is used as it was.
+    """
+    import onnxsim
+
+    weights = strip(proto) if proto.ByteSize() > BIG_MODEL else {}
+    before = len(proto.graph.node)
+    try:
+        simplified, _ = onnxsim.simplify(proto, check_n=0, tensor_size_threshold=GROWTH_LIMIT)
+    except Exception as error:
+        note = f"onnxsim failed ({str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__}); the graph is used as it is"
+        return restore(proto, weights), [note]
+    if interface(simplified) != interface(proto):
+        return restore(proto, weights), ["onnxsim changed the model's interface; the graph is used as it is"]
+    after = len(simplified.graph.node)
+    del proto
+    return restore(simplified, weights), [f"onnxsim: {before} → {after} nodes"] if after != before else []
+
+
+def interface(proto: onnx.ModelProto) -> list[tuple[str, str, int]]:
+    """Role, name and element type of every input and output, in order."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    sides = (("in", proto.graph.input), ("out", proto.graph.output))
+    return [(side, v.name, v.type.tensor_type.elem_type) for side, values in sides for v in values if v.name not in constants]
+
+
+def strip(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Turn big initializers into graph inputs, in place."""
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer if tensor.ByteSize() > BIG_TENSOR}
+    declared = {value.name for value in proto.graph.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in weights]
+    held = {name: onnx.TensorProto.FromString(tensor.SerializeToString()) for name, tensor in weights.items()}
+    small = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(small)
+    for name, tensor in held.items():
+        if name not in declared:
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    return held
+
+
+def restore(proto: onnx.ModelProto, weights: dict[str, onnx.TensorProto]) -> onnx.ModelProto:
+    """Undo ``strip``."""
+    if weights:
+        inputs = [value for value in proto.graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+        while weights:
+            proto.graph.initializer.append(weights.popitem()[1])
+    return proto

@@ -1,0 +1,119 @@
+"""A typed graph (FP16, BF16, FP32 tensors) → an FP32 graph that rounds where the typed one stores, ready for ``graph.session``."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.edit import Editor
+from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.ops import CONTROL, MOVEMENT, SELECTION
+from fp16fix.half import BF16, FP16, FP32
+from fp16fix.repair.lower import retype_attribute
+
+LOW = (FP16.onnx, BF16.onnx)
+IN_GRAPH = 1 << 16
+"""Bytes from which a low-precision weight stays low in memory and is widened by a Cast while running."""
+
+
+def emulate(model: Model) -> Model:
+    """The FP32 graph that computes what ``model`` computes when every FP16 or BF16 tensor is rounded where it is produced.
+
+    Insides of operators are FP32 (products accumulate, norms and softmax compute in FP32: the *engine* profile). Inputs keep
+    their names and take FP32 arrays, rounded on entry where the typed graph's input is low; outputs are FP32 arrays.
+    """
+    copy = model.copy()
+    Emulation(copy).run()
+    return copy
+
+
+class Emulation:
+    """Rewrites one model in place."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.edit = Editor(model)
+        self.low = {id(t): element_type(t) for t in self.all_tensors() if element_type(t) in LOW}
+        self.renamed: dict[int, gs.Tensor] = {}
+
+    def all_tensors(self) -> list[gs.Tensor]:
+        """Every tensor object once, those of bodies included."""
+        found: dict[int, gs.Tensor] = {}
+        for graph in self.model.graphs():
+            for tensor in (*graph.inputs, *graph.outputs):
+                found[id(tensor)] = tensor
+            for node in graph.nodes:
+                for tensor in (*node.inputs, *node.outputs):
+                    found[id(tensor)] = tensor
+        return list(found.values())
+
+    def run(self) -> None:
+        tensors = self.all_tensors()
+        widened: list[gs.Node] = []
+        for tensor in tensors:
+            if isinstance(tensor, gs.Constant) and id(tensor) in self.low:
+                widened += self.widen(tensor)
+        for graph in self.model.graphs():
+            self.rewrite(graph, is_main=graph is self.model.graph)
+        for tensor in tensors:
+            if isinstance(tensor, gs.Variable) and id(tensor) in self.low:
+                tensor.dtype = np.dtype(np.float32)
+        self.model.graph.nodes[:0] = widened
+
+    def widen(self, tensor: gs.Constant) -> list[gs.Node]:
+        """Low weights become FP32: small ones at once, big FP16 ones by a Cast that runs with the graph (half the memory)."""
+        if tensor.values.nbytes <= IN_GRAPH or self.low[id(tensor)] != FP16.onnx:
+            tensor.values = np.asarray(tensor.values).astype(np.float32)
+            return []
+        wide = self.edit.variable(f"{tensor.name}/wide", FP32.onnx, tensor.shape)
+        for consumer in list(tensor.outputs):
+            for index, used in enumerate(consumer.inputs):
+                if used is tensor:
+                    consumer.inputs[index] = wide
+        return [gs.Node("Cast", self.edit.fresh(f"{tensor.name}/widen"), attrs={"to": FP32.onnx}, inputs=[tensor], outputs=[wide])]
+
+    def rewrite(self, graph: gs.Graph, *, is_main: bool) -> None:
+        ordered: list[gs.Node] = []
+        if is_main:
+            for tensor in graph.inputs:
+                if id(tensor) in self.low:
+                    ordered += self.round_input(tensor)
+        for node in graph.nodes:
+            ordered.append(node)
+            element = self.low.get(id(node.outputs[0]), 0) if node.outputs else 0
+            if element and node.op in {"Cast", "CastLike", "ConstantOfShape", "EyeLike", "RandomNormalLike", "RandomUniformLike", "RandomNormal", "RandomUniform"}:
+                retype_attribute(node, FP32.onnx)
+            elif node.op == "Cast" and node.attrs["to"] in LOW:
+                node.attrs["to"] = FP32.onnx
+            if node.op in MOVEMENT or node.op in CONTROL or (node.op in SELECTION and self.all_rounded(node)):
+                continue
+            for index, tensor in enumerate(node.outputs):
+                if id(tensor) in self.low:
+                    ordered += self.round_output(node, index, tensor)
+        graph.nodes[:] = ordered
+
+    def all_rounded(self, node: gs.Node) -> bool:
+        """Every float input is a low tensor (already rounded), so picking among them needs no rounding."""
+        return all(id(t) in self.low for t in node.inputs if t.name and element_type(t) in (FP32.onnx, *LOW)) and not (node.op == "Clip" and "min" in node.attrs)
+
+    def round_output(self, node: gs.Node, index: int, tensor: gs.Tensor) -> list[gs.Node]:
+        """``node`` writes a raw FP32 tensor; the old name holds its rounding, so all consumers and outputs see rounded values."""
+        raw = self.edit.variable(f"{tensor.name}/raw", FP32.onnx, tensor.shape)
+        node.outputs[index] = raw
+        return self.pair(raw, tensor, self.low[id(tensor)])
+
+    def round_input(self, tensor: gs.Tensor) -> list[gs.Node]:
+        rounded = self.edit.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape)
+        for consumer in list(tensor.outputs):
+            for index, used in enumerate(consumer.inputs):
+                if used is tensor:
+                    consumer.inputs[index] = rounded
+        return self.pair(tensor, rounded, self.low[id(tensor)])
+
+    def pair(self, source: gs.Tensor, target: gs.Tensor, element: int) -> list[gs.Node]:
+        """Cast to the low format and back."""
+        narrow = self.edit.variable(f"{source.name}/low", element, source.shape)
+        down = gs.Node("Cast", self.edit.fresh(f"{source.name}/round"), attrs={"to": element}, inputs=[source], outputs=[narrow])
+        up = gs.Node("Cast", self.edit.fresh(f"{source.name}/unround"), attrs={"to": onnx.TensorProto.FLOAT}, inputs=[narrow], outputs=[target])
+        return [down, up]
