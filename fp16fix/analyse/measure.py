@@ -94,14 +94,18 @@ def summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     """The row of ``COLUMNS``."""
     rounded = probes.emit("Cast", [probes.emit("Cast", [tensor], half.FP16.onnx, to=half.FP16.onnx)], to=FLOAT)
     noise = probes.emit("Sub", [tensor, rounded])
-    size = probes.emit("Reshape", [probes.emit("Size", [tensor], onnx.TensorProto.INT64), probes.literal([1], np.int64)], onnx.TensorProto.INT64)
-    return probes.row([
-        probes.scalars("ReduceMax", tensor),
-        probes.scalars("ReduceMin", tensor),
-        probes.scalars("ReduceSumSquare", tensor),
-        probes.scalars("ReduceSumSquare", noise),
-        probes.emit("Cast", [size], to=FLOAT),
-    ])
+    size = probes.emit(
+        "Reshape", [probes.emit("Size", [tensor], onnx.TensorProto.INT64), probes.literal([1], np.int64)], onnx.TensorProto.INT64
+    )
+    return probes.row(
+        [
+            probes.scalars("ReduceMax", tensor),
+            probes.scalars("ReduceMin", tensor),
+            probes.scalars("ReduceSumSquare", tensor),
+            probes.scalars("ReduceSumSquare", noise),
+            probes.emit("Cast", [size], to=FLOAT),
+        ]
+    )
 
 
 def add_shapes(probes: Probes) -> list[tuple[str, gs.Tensor]]:
@@ -169,8 +173,13 @@ def needs_detail(seen: Range) -> bool:
 
 def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], threads: int) -> None:
     """Second pass over a few tensors: exact non-finite counts, finite extremes, integrality, octave histograms."""
-    delicate = {node.inputs[port].name for node in model.nodes() if (port := SMALL_MATTERS.get(node.op)) is not None and port < len(node.inputs)}
-    suspects = sorted((name for name in ranges if needs_detail(ranges[name]) or name in delicate), key=lambda name: (ranges[name].nonfinite, -ranges[name].absmax))
+    delicate = {
+        node.inputs[port].name for node in model.nodes() if (port := SMALL_MATTERS.get(node.op)) is not None and port < len(node.inputs)
+    }
+    suspects = sorted(
+        (name for name in ranges if needs_detail(ranges[name]) or name in delicate),
+        key=lambda name: (ranges[name].nonfinite, -ranges[name].absmax),
+    )
     names = set(suspects[:DETAILED])
     if not names:
         return
@@ -205,14 +214,16 @@ def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     magnitude = probes.emit("Abs", [finite])
     zero = probes.emit("Equal", [magnitude, probes.literal(0.0)], onnx.TensorProto.BOOL)
     nonzero = probes.emit("Where", [zero, probes.literal(FINITE), magnitude])
-    return probes.row([
-        probes.scalars("ReduceMax", finite),
-        probes.scalars("ReduceMin", finite),
-        probes.scalars("ReduceSumSquare", finite),
-        probes.scalars("ReduceSum", probes.emit("Cast", [odd], to=FLOAT)),
-        probes.scalars("ReduceMax", fraction),
-        probes.scalars("ReduceMin", nonzero),
-    ])
+    return probes.row(
+        [
+            probes.scalars("ReduceMax", finite),
+            probes.scalars("ReduceMin", finite),
+            probes.scalars("ReduceSumSquare", finite),
+            probes.scalars("ReduceSum", probes.emit("Cast", [odd], to=FLOAT)),
+            probes.scalars("ReduceMax", fraction),
+            probes.scalars("ReduceMin", nonzero),
+        ]
+    )
 
 
 def nan(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:

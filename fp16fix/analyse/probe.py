@@ -64,12 +64,16 @@ class Probes:
         outputs = []
         if rows:
             out = self.edit.variable("rows", FLOAT)
-            graph.nodes.append(gs.Node("Concat", self.edit.fresh("probe/rows"), attrs={"axis": 0}, inputs=[t for _, t in rows], outputs=[out]))
+            graph.nodes.append(
+                gs.Node("Concat", self.edit.fresh("probe/rows"), attrs={"axis": 0}, inputs=[t for _, t in rows], outputs=[out])
+            )
             outputs.append(out)
         self.nested = [(name, tensor.name) for name, tensor in carried]
         graph.outputs = [*outputs, *(tensor for _, tensor in carried)]
 
-    def graph_rows(self, graph: gs.Graph, wanted: Callable[[gs.Tensor], bool], *, main: bool) -> tuple[list[tuple[str, gs.Tensor]], list[tuple[str, gs.Tensor]]]:
+    def graph_rows(
+        self, graph: gs.Graph, wanted: Callable[[gs.Tensor], bool], *, main: bool
+    ) -> tuple[list[tuple[str, gs.Tensor]], list[tuple[str, gs.Tensor]]]:
         """Rows of this graph's own tensors, and matrices carried out of the bodies in it."""
         rows: list[tuple[str, gs.Tensor]] = []
         carried: list[tuple[str, gs.Tensor]] = []

@@ -14,10 +14,11 @@ import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
-from fp16fix.graph.model import Model, bodies, element_type
+from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.names import make_names_unique
 from fp16fix.graph.session import infer_types
 from fp16fix.graph.simplify import simplify
+from fp16fix.graph.widen import widen
 
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Serialised protobuf messages stop at 2 GiB; larger models are checked by path and never serialised whole."""
@@ -54,7 +55,9 @@ def read(path: Path) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(str(path) if proto.ByteSize() > PROTOBUF_LIMIT else proto)
     except Exception as error:
-        raise ModelError(f"onnx.checker refuses it: {first_line(error)}", where=str(path), hint="repair the export; nothing was changed") from error
+        raise ModelError(
+            f"onnx.checker refuses it: {first_line(error)}", where=str(path), hint="repair the export; nothing was changed"
+        ) from error
     if not proto.graph.node:
         raise ModelError("the graph has no nodes", where=str(path))
     return proto
@@ -81,6 +84,7 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
     model.notes += make_names_unique(model)
     refuse_sequences(model)
     infer_types(model)
+    widen(model)
     return model
 
 
@@ -137,11 +141,14 @@ def refuse_sequences(model: Model) -> None:
     for graph in model.graphs():
         for tensor in (*graph.inputs, *graph.outputs):
             if element_type(tensor) == onnx.TensorProto.STRING:
-                raise ModelError(f"{tensor.name!r} is a string tensor", where=model.name, hint="cut tokenisation out of the model; TensorRT cannot run it")
+                raise ModelError(
+                    f"{tensor.name!r} is a string tensor",
+                    where=model.name,
+                    hint="cut tokenisation out of the model; TensorRT cannot run it",
+                )
         for node in graph.nodes:
             if any(isinstance(value, gs.Node.AttributeRef) for value in node.attrs.values()):
                 raise ModelError(f"{node.name!r} refers to a function attribute that was not inlined", where=model.name)
-            bodies(node)
 
 
 def digest(path: Path, proto: onnx.ModelProto) -> str:

@@ -31,10 +31,14 @@ class Model:
     """What loading had to say: simplifier skipped, names made up, …"""
     source: Path | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    placed: dict[str, str] = field(default_factory=dict)
+    """Nodes the author of a mixed model put in ``fp32`` or ``bf16``: respected as pins."""
+    io: dict[str, int] = field(default_factory=dict)
+    """Element types of float inputs and outputs in the user's file; the graph itself is held in FP32."""
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
-        return Model(copy_graph(self.graph), self.name, self.digest, list(self.notes), self.source, dict(self.metadata))
+        return Model(copy_graph(self.graph), self.name, self.digest, list(self.notes), self.source, dict(self.metadata), dict(self.placed), dict(self.io))
 
     def graphs(self) -> Iterator[gs.Graph]:
         """The main graph, then every If/Loop/Scan body, outer before inner, in node order."""

@@ -15,12 +15,16 @@ MOVEMENT = frozenset(
 )
 """Operators whose float outputs hold only values of their inputs, whatever those are."""
 
-SELECTION = frozenset("Where Max Min MaxPool ReduceMax ReduceMin GlobalMaxPool TopK Pad ScatterND ScatterElements Scatter OneHot Relu Abs Neg Clip".split())
+SELECTION = frozenset(
+    "Where Max Min MaxPool ReduceMax ReduceMin GlobalMaxPool TopK Pad ScatterND ScatterElements Scatter OneHot Relu Abs Neg Clip".split()
+)
 """Operators whose float outputs hold inputs, their negation, or literals: rounding after them changes nothing already rounded."""
 
 CONTROL = frozenset({"If", "Loop", "Scan"})
 
-TYPED_BY_ATTRIBUTE = frozenset("Cast CastLike ConstantOfShape EyeLike RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split())
+TYPED_BY_ATTRIBUTE = frozenset(
+    "Cast CastLike ConstantOfShape EyeLike RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split()
+)
 """Operators whose output type is not the type of their float input."""
 
 DEFAULT_DOMAINS = (None, "", "ai.onnx")
@@ -85,7 +89,9 @@ def runs_in(node: gs.Node, element: int, opset: int) -> bool:
     if found is None:
         return False
     if node.op in TYPED_BY_ATTRIBUTE:
-        return all(RUNTIME_STRING[element] in types for name, types in allowed(node.op, opset).items() if name == port_variable(found.outputs, 0))
+        return all(
+            RUNTIME_STRING[element] in types for name, types in allowed(node.op, opset).items() if name == port_variable(found.outputs, 0)
+        )
     tied = {port_variable(found.outputs, i) for i, t in enumerate(node.outputs) if t.name and element_type(t) in FLOATS}
     ports = [i for i, t in enumerate(node.inputs) if t.name and element_type(t) in FLOATS]
     tied_ports = [i for i in ports if port_variable(found.inputs, i) in tied] or ports

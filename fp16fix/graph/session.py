@@ -36,7 +36,9 @@ class Session:
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimise else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = (
+            ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimise else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        )
         options.log_severity_level = 4
         # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
@@ -125,7 +127,11 @@ def infer_types(model: Model) -> None:
             tensor.dtype = numpy_type(asked[tensor.name])
     unknown = sorted(tensor.name for tensor in untyped if element_type(tensor) == 0)
     if unknown:
-        raise ModelError(f"the element type of {len(unknown)} tensors cannot be inferred, the first is {unknown[0]!r}", where=model.name, hint="add value_info for it, or name the domain's CPU implementation")
+        raise ModelError(
+            f"the element type of {len(unknown)} tensors cannot be inferred, the first is {unknown[0]!r}",
+            where=model.name,
+            hint="add value_info for it, or name the domain's CPU implementation",
+        )
 
 
 def types_by_runtime(model: Model, names: Sequence[str]) -> dict[str, int]:
@@ -143,7 +149,11 @@ def types_by_runtime(model: Model, names: Sequence[str]) -> dict[str, int]:
     try:
         session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelError(f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}", where=model.name, hint="every operator needs a CPU implementation to be analysed") from error
+        raise ModelError(
+            f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
+            where=model.name,
+            hint="every operator needs a CPU implementation to be analysed",
+        ) from error
     found = {}
     for output in session.get_outputs():
         words = output.type.removeprefix("tensor(").removesuffix(")")

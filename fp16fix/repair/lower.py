@@ -20,13 +20,13 @@ Fits = Callable[[str], bool]
 """Whether a tensor is proven to fit FP16, margin included."""
 
 
-def lower(model: Model, wide: Mapping[str, str], *, io: str = "fp32", fits: Fits | None = None) -> Model:
+def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, fits: Fits | None = None) -> Model:
     """Type every float tensor FP16 except those of pinned nodes.
 
     Args:
         model: all floats FP32 (see ``widen`` for models that arrive mixed).
         wide: node name → ``"fp32"`` or ``"bf16"``.
-        io: type of graph inputs and outputs, ``"fp32"`` or ``"fp16"``.
+        io: type of all float graph inputs and outputs, ``"fp32"`` or ``"fp16"``; None keeps what the user's file has.
         fits: tensors for which this says False leave an island through a Clip to ±65504, so that no inf is made at the
             border; without it every exit is a plain cast.
 
@@ -34,7 +34,7 @@ def lower(model: Model, wide: Mapping[str, str], *, io: str = "fp32", fits: Fits
         A new model; inputs and outputs keep names and order.
     """
     typed = model.copy()
-    Lowering(typed, wide, FORMATS[io].onnx, fits).run()
+    Lowering(typed, wide, None if io is None else FORMATS[io].onnx, fits).run()
     return typed
 
 
@@ -47,7 +47,7 @@ def format_of(node: gs.Node, wide: Mapping[str, str], opset: int) -> half.Format
 class Lowering:
     """One pass over all graphs: decide what each node reads and writes, then make tensors meet."""
 
-    def __init__(self, model: Model, wide: Mapping[str, str], io: int, fits: Fits | None) -> None:
+    def __init__(self, model: Model, wide: Mapping[str, str], io: int | None, fits: Fits | None) -> None:
         self.model = model
         self.wide = wide
         self.io = io
@@ -74,13 +74,18 @@ class Lowering:
                 self.write_types(node)
         for tensor in self.model.graph.inputs:
             if element_type(tensor) in FLOATS:
-                tensor.dtype = numpy_type(self.io)
+                tensor.dtype = numpy_type(self.interface(tensor))
         for node, wanted in wants:
             for index, element in wanted.items():
                 node.inputs[index] = self.as_type(node.inputs[index], element)
         for graph, control in borders:
-            self.settle_outputs(graph, self.io if control is None else control)
+            self.settle_outputs(graph, control)
         self.place(graphs)
+
+    def interface(self, tensor: gs.Tensor) -> int:
+        """Element type of a graph input or output."""
+        kept = self.model.io.get(tensor.name, FP32.onnx)
+        return self.io if self.io is not None else kept
 
     def reads(self, node: gs.Node) -> dict[int, int]:
         """Element type wanted at each float input."""
@@ -149,7 +154,9 @@ class Lowering:
     def saturated(self, tensor: gs.Tensor) -> gs.Tensor:
         """``Clip(tensor, ±65504)`` in the tensor's own type."""
         dtype = numpy_type(element_type(tensor))
-        bounds = [self.edit.constant(f"{tensor.name}/{side}", np.asarray(sign * FP16.largest, dtype)) for side, sign in (("low", -1), ("high", 1))]
+        bounds = [
+            self.edit.constant(f"{tensor.name}/{side}", np.asarray(sign * FP16.largest, dtype)) for side, sign in (("low", -1), ("high", 1))
+        ]
         out = self.edit.variable(f"{tensor.name}/saturated", element_type(tensor), tensor.shape)
         attrs = {} if self.model.opset >= 11 else {"min": -FP16.largest, "max": FP16.largest}
         inputs = [tensor, *bounds] if self.model.opset >= 11 else [tensor]
@@ -160,9 +167,10 @@ class Lowering:
         anchor, _ = self.home[id(tensor)]
         self.after.setdefault(anchor, []).append(node)
 
-    def settle_outputs(self, graph: gs.Graph, element: int) -> None:
+    def settle_outputs(self, graph: gs.Graph, control: int | None) -> None:
         """Make float outputs of a graph the type its outside expects, keeping their names."""
         for index, tensor in enumerate(graph.outputs):
+            element = self.interface(tensor) if control is None else control
             if element_type(tensor) not in FLOATS or element_type(tensor) == element:
                 continue
             if isinstance(tensor, gs.Constant) or tensor in graph.inputs or graph is not self.model.graph:

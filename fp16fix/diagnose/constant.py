@@ -1,0 +1,70 @@
+"""Constant: a literal or weight that FP16 cannot hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import onnx_graphsurgeon as gs
+
+from fp16fix import half
+from fp16fix.analyse.ranges import Range
+from fp16fix.diagnose.context import Context, hazard
+from fp16fix.diagnose.hazard import Hazard, Kind
+from fp16fix.diagnose.vanish import STORAGE_DB
+
+BYSTANDERS = frozenset({"Resize", "Upsample", "Range", "NonMaxSuppression", "Loop", "If", "Scan"})
+"""Operators whose constant operands are not rounded to FP16 or do not enter arithmetic."""
+
+
+def find(context: Context) -> Iterator[Hazard]:
+    """Initializers past 65504 or infinite, and weights whose values are mostly lost at the small end; once per tensor and reader."""
+    seen_pairs: set[tuple[str, str]] = set()
+    for node in context.nodes():
+        if node.op in BYSTANDERS:
+            continue
+        for tensor in node.inputs:
+            if not isinstance(tensor, gs.Constant) or (node.name, tensor.name) in seen_pairs:
+                continue
+            seen_pairs.add((node.name, tensor.name))
+            seen = context.range_of(tensor)
+            found = None if seen is None else judged(node, seen)
+            if found is not None:
+                yield found
+
+
+def judged(node: gs.Node, seen: Range) -> Hazard | None:
+    """The hazard of one initializer as ``node`` reads it."""
+    size = math.prod(seen.shape)
+    what = "literal" if size == 1 else f"weight of {size} values"
+    if seen.nonfinite:
+        return hazard(node, Kind.CONSTANT, seen, math.inf, f"the {what} {seen.tensor!r} holds {seen.nonfinite} infinite values")
+    if seen.absmax >= half.FP16.overflow:
+        return hazard(
+            node,
+            Kind.CONSTANT,
+            seen,
+            math.log2(seen.absmax / half.LARGEST),
+            f"the {what} {seen.tensor!r} reaches {seen.absmax:.4g}; FP16 ends at 65504",
+        )
+    if seen.energy > 0.0 and seen.storage_db < STORAGE_DB and not is_small_addend(node, seen):
+        lost = math.log2(half.SMALLEST_NORMAL / seen.rms) if seen.rms < half.SMALLEST_NORMAL else 0.0
+        return hazard(
+            node,
+            Kind.CONSTANT,
+            seen,
+            lost,
+            f"the {what} {seen.tensor!r} has an RMS of {seen.rms:.3g}: stored in FP16 it keeps {seen.storage_db:.0f} dB",
+        )
+    return None
+
+
+def is_small_addend(node: gs.Node, seen: Range) -> bool:
+    """A tiny bias is lost beside what it is added to in any format; eps literals are ``vanish``'s business."""
+    if node.op in {"Add", "Sum", "Sub", "Max", "Clip", "Min"}:
+        return True
+    return (
+        node.op
+        in {"Conv", "ConvTranspose", "Gemm", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization"}
+        and [t.name for t in node.inputs].index(seen.tensor) >= 2
+    )

@@ -1,0 +1,88 @@
+"""Two graphs in one: a second graph's nodes laid beside the first's, sharing its inputs, so that both run in a single pass."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.model import Model
+
+
+def splice(host: Model, guest: Model, prefix: str) -> dict[str, gs.Tensor]:
+    """Add the guest's nodes to the host's main graph, in place; the guest is consumed.
+
+    Args:
+        host: its tensors feed guest inputs of the same name.
+        guest: every tensor and node is renamed with ``prefix``.
+        prefix: unique in the host.
+
+    Returns:
+        The guest's main-graph tensors by their old names.
+    """
+    found = {name: tensor for name, tensor in guest.graph.tensors().items() if isinstance(tensor, gs.Variable)}
+    outside = host.graph.tensors()
+    for tensor in guest.graph.inputs:
+        for consumer in list(tensor.outputs):
+            for index, used in enumerate(consumer.inputs):
+                if used is tensor:
+                    consumer.inputs[index] = outside[tensor.name]
+        found[tensor.name] = outside[tensor.name]
+    inputs = {id(tensor) for tensor in guest.graph.inputs}
+    for name, tensor in guest.tensors().items():
+        if id(tensor) not in inputs and id(tensor) != id(outside.get(name)):
+            tensor.name = prefix + name
+    for node in guest.nodes():
+        node.name = prefix + node.name
+    interleave(host, guest, prefix)
+    return found
+
+
+def interleave(host: Model, guest: Model, prefix: str) -> None:
+    """Order: each guest node as early as the host has come, so that pairs of tensors live together and die together."""
+    place: dict[str, int] = {}
+    for index, node in enumerate(host.graph.nodes):
+        for tensor in node.outputs:
+            place[tensor.name] = index
+    keyed: list[tuple[int, int, gs.Node]] = [(index, 0, node) for index, node in enumerate(host.graph.nodes)]
+    for node in guest.graph.nodes:
+        own = [place.get(tensor.name.removeprefix(prefix), -1) for tensor in node.outputs]
+        feeds = [place.get(tensor.name, -1) for tensor in (*node.inputs, *captured(node))]
+        at = max([*own, *feeds, -1])
+        for tensor in node.outputs:
+            place[tensor.name] = at
+        keyed.append((at, 1, node))
+    host.graph.nodes[:] = [node for _, _, node in sorted(keyed, key=lambda item: item[:2])]
+
+
+def captured(node: gs.Node) -> list[gs.Tensor]:
+    """Tensors that bodies of a node read from outside (and everything inside, which does no harm here)."""
+    from fp16fix.graph.model import bodies, graphs_under
+
+    return [t for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes for t in inner.inputs]
+
+
+def cut(model: Model, names: set[str]) -> Model:
+    """A stand-alone model of the named main-graph nodes: what they read from outside becomes inputs, what they write, outputs."""
+    graph = model.copy().graph
+    kept = [node for node in graph.nodes if node.name in names]
+    produced = {id(tensor) for node in kept for tensor in node.outputs}
+    inputs: dict[str, gs.Tensor] = {}
+    for node in kept:
+        for tensor in node.inputs:
+            if isinstance(tensor, gs.Variable) and tensor.name and id(tensor) not in produced:
+                inputs[tensor.name] = tensor
+    inside = {id(node) for node in kept}
+    for node in graph.nodes:
+        if id(node) not in inside:
+            node.inputs.clear()
+            node.outputs.clear()
+    outputs = [tensor for node in kept for tensor in node.outputs if tensor.name]
+    small = gs.Graph(
+        nodes=kept,
+        inputs=list(inputs.values()),
+        outputs=outputs,
+        name="cut",
+        opset=graph.opset,
+        import_domains=graph.import_domains,
+        ir_version=graph.ir_version,
+    )
+    return Model(small, model.name)
