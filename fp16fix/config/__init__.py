@@ -1,0 +1,9 @@
+"""YAML or flags → one frozen ``Config`` (a ``ZooConfig`` for many models); the only place that knows pydantic."""
+
+from __future__ import annotations
+
+from fp16fix.config.load import load_config, merged
+from fp16fix.config.sections import Bounds, Build, Config, Search, ShapeRange, Tolerance
+from fp16fix.config.zoo import ZooConfig, load_zoo
+
+__all__ = ["Bounds", "Build", "Config", "Search", "ShapeRange", "Tolerance", "ZooConfig", "load_config", "load_zoo", "merged"]

@@ -1,0 +1,205 @@
+"""``Config``: every key that YAML or a flag may set, with its type, default and meaning."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fp16fix.errors import ConfigError
+from fp16fix.half import Wide
+from fp16fix.inputs.shapes import dims_from_text, disorder
+
+
+def _number(value: object) -> object:
+    """Strings and booleans are no numbers, though pydantic would take them."""
+    if isinstance(value, (bool, str)):
+        raise PydanticCustomError("number", "Input should be a number")
+    return value
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Relative to the YAML's folder; flags carry no folder and stay relative to the working directory."""
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / path.expanduser()
+
+
+def _resolve_spec(spec: str, info: ValidationInfo) -> str:
+    """A path, or ``path.py:function``."""
+    file, colon, function = spec.rpartition(":")
+    is_code = bool(colon) and file.endswith(".py")
+    return f"{_resolve(Path(file), info)}:{function}" if is_code else str(_resolve(Path(spec), info))
+
+
+def _dims(value: object) -> object:
+    try:
+        return dims_from_text(value) if isinstance(value, str) else value
+    except ConfigError as error:
+        raise PydanticCustomError("dims", "{what}", {"what": error.what}) from error
+
+
+def _target(value: str) -> str:
+    name = value.lower().replace("_", "")
+    if not re.fullmatch(r"sm\d{2,3}", name):
+        raise PydanticCustomError("target", "Input should be a compute capability like sm89")
+    return name
+
+
+def _command(value: str) -> str:
+    if "{model}" not in value:
+        raise PydanticCustomError("command", "Input should be a command that holds {model}, the candidate's path")
+    return value
+
+
+Place = Annotated[Path, AfterValidator(_resolve)]
+Dims = Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], BeforeValidator(_dims)]
+Count = Annotated[StrictInt, Field(ge=0)]
+Positive = Annotated[StrictInt, Field(gt=0)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Amount = Annotated[Number, Field(ge=0)]
+Seconds = Annotated[Number, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing(cls, raw: object) -> object:
+        """A section whose every key is commented out reads as nothing."""
+        return {} if raw is None else raw
+
+
+class Bounds(Section):
+    """What the figures of one output are held to; None is no bound."""
+
+    sqnr_db: Number | None = 50.0
+    """Least signal-to-noise ratio against FP32, in dB (DESIGN: never under 50 where reachable)."""
+    max_abs: Amount | None = None
+    """Largest |reference − output|."""
+    max_rel: Amount | None = None
+    """Largest |reference − output| over the largest |reference|."""
+    cosine: Annotated[Number, Field(ge=-1, le=1)] | None = None
+    """Least cosine similarity."""
+
+
+class Tolerance(Bounds):
+    """Bounds for every output, and others for some by name."""
+
+    outputs: dict[str, Bounds] = {}
+    """By output name; a key left out there keeps the bound for all."""
+
+    def of(self, output: str) -> Bounds:
+        """The bounds of one output."""
+        own = self.outputs.get(output)
+        return Bounds(**(self.model_dump(exclude={"outputs"}) | (own.model_dump(exclude_unset=True) if own is not None else {})))
+
+
+class ShapeRange(Section):
+    """One input in one optimisation profile."""
+
+    min: Dims
+    opt: Dims
+    """The shape the engine is tuned for."""
+    max: Dims
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ShapeRange:
+        if fault := disorder(self.min, self.opt, self.max):
+            raise PydanticCustomError("profile", "{fault}", {"fault": fault})
+        return self
+
+
+class Build(Section):
+    """How the engine is built."""
+
+    backend: Literal["auto", "rtx", "strong", "weak"] = "auto"
+    targets: tuple[Annotated[str, AfterValidator(_target)], ...] = ()
+    """Compute capabilities (sm89, …) for TensorRT-RTX; empty leaves the choice to the backend."""
+    profiles: tuple[dict[str, ShapeRange], ...] = ()
+    """Optimisation profiles: input name → min, opt, max."""
+    workspace_mib: Positive | None = None
+    optimization_level: Annotated[StrictInt, Field(ge=0, le=5)] | None = None
+    """TensorRT's builder optimisation level; None is TensorRT's default."""
+    timing_cache: Place | None = None
+    version_compatible: StrictBool = False
+    hardware_compatible: StrictBool = False
+    refit: StrictBool = False
+    strip_plan: StrictBool = False
+    tf32: StrictBool = True
+    """False to compare: TF32 is on by default in TensorRT's FP32 layers."""
+    plugins: tuple[Place, ...] = ()
+    capability: Literal["standard", "safety", "dla_standalone"] = "standard"
+    timeout_s: Seconds = 1800.0
+    memory_mib: Positive | None = None
+    """Limit of the building process; None is no limit."""
+
+
+class Search(Section):
+    """How hard to look for a better recipe."""
+
+    minimise: StrictBool = False
+    """Shrink the islands even when the verdict passes."""
+    budget_s: Seconds | None = None
+    builds: Count = 3
+    """Engine builds a repair may take."""
+    check: Annotated[Text, AfterValidator(_command)] | None = None
+    """Oracle by exit code, as in ``git bisect run``: a command that holds ``{model}``."""
+
+
+class Config(Section):
+    """Everything that flags can say."""
+
+    model: Place | None = None
+    output: Place | None = None
+    """``.plan`` or ``.onnx``."""
+    inputs: Annotated[Text, AfterValidator(_resolve_spec)] | None = None
+    """Samples: folder, file, or ``file.py:function``; None makes them up."""
+    made: Positive = 8
+    """How many samples to make up without ``inputs``."""
+    shapes: dict[str, Dims] = {}
+    """Free dimensions settled, by input name: ``1x3x224x224`` or a list."""
+    reference: Place | None = None
+    """Outputs of the framework the model came from, for triage."""
+    io: Literal["fp32", "fp16"] = "fp32"
+    wide: Wide = Wide.AUTO
+    """What an island may compute in."""
+    headroom: Amount = 2.0
+    """Octaves left above what calibration saw."""
+    only_exact: StrictBool = False
+    """No repair that alters the FP32 function."""
+    pin: tuple[Text, ...] = ()
+    """fnmatch patterns of node names that stay wide."""
+    allow: tuple[Text, ...] = ()
+    """fnmatch patterns of node names that are FP16 whatever their hazards."""
+    held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    """Share of the samples kept for the verdict."""
+    seed: Count = 0
+    simplify: StrictBool = True
+    keep_unverified: StrictBool = False
+    """Write ``x.unverified.plan`` when the verdict fails."""
+    profile: Literal["engine", "pessimistic"] = "engine"
+    """Assumption on what ops compute in inside."""
+    tolerance: Tolerance = Tolerance()
+    build: Build = Build()
+    search: Search = Search()
+    threads: Count = 0
+    """0 uses every core."""
+    json_: StrictBool = Field(default=False, alias="json")
+    """Machine-readable output."""

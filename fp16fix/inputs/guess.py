@@ -1,0 +1,103 @@
+"""Free dimensions of the inputs → numbers, where names and positions tell what they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from fp16fix.errors import SampleError
+from fp16fix.inputs.draw import Kind
+from fp16fix.inputs.shapes import text_from_dims
+from fp16fix.inputs.signature import Input, show
+
+SEQUENCE = 16
+"""Tokens, frames, time steps: long enough for padding to show, short enough to be quick."""
+SIDE = 224
+"""Pixels a side of an image."""
+LATENT = 32
+"""Cells a side of a latent image."""
+_BATCH = re.compile(r"batch|^(n|b|bs)$", re.IGNORECASE)
+_SEQUENCE = re.compile(r"seq|len|token|time|frame|past|context|ctx|^[tsl]$", re.IGNORECASE)
+_SPACE = re.compile(r"height|width|^[hw]$", re.IGNORECASE)
+
+Plan = Mapping[str, tuple[Input, Kind]]
+"""Inputs by name, and what each is taken for."""
+
+
+def is_latent(name: str) -> bool:
+    """Diffusion models call their noisy four-channel image so; it is no picture."""
+    return re.search(r"latent|noise|^sample$", name, re.IGNORECASE) is not None
+
+
+def dims(plan: Plan, batch: int) -> dict[str, tuple[int, ...]]:
+    """Concrete shapes by input name with ``batch`` for batch-like dimensions; one name has one value everywhere.
+
+    Raises:
+        SampleError: dimensions that nothing tells, with the ``--shape`` flags to add.
+    """
+    symbols: dict[str, int] = {}
+    past = any("past" in dim for entry, _ in plan.values() for dim in entry.shape if isinstance(dim, str))
+    found: dict[str, tuple[int | None, ...]] = {}
+    for name, (entry, kind) in plan.items():
+        found[name] = tuple(_size(entry, kind, axis, batch, symbols, past=past) for axis in range(len(entry.shape)))
+    unknown = [entry for entry, _ in plan.values() if None in found[entry.name]]
+    if unknown:
+        raise _ask(unknown, found)
+    return {name: tuple(size for size in sizes if size is not None) for name, sizes in found.items()}
+
+
+def _size(entry: Input, kind: Kind, axis: int, batch: int, symbols: dict[str, int], *, past: bool) -> int | None:
+    dim = entry.shape[axis]
+    if isinstance(dim, int):
+        return dim
+    if dim is None:
+        return _by_position(entry, kind, axis, batch)
+    if dim not in symbols:
+        size = _by_name(dim, batch, past=past, latent=is_latent(entry.name))
+        size = _by_position(entry, kind, axis, batch) if size is None else size
+        if size is not None:
+            symbols[dim] = size
+    return symbols.get(dim)
+
+
+def _by_name(dim: str, batch: int, *, past: bool, latent: bool) -> int | None:
+    if "+" in dim:
+        parts = [part.strip() for part in dim.split("+")]
+        sizes = [int(part) if part.isdigit() else _by_name(part, batch, past=past, latent=latent) for part in parts]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+    if _BATCH.search(dim):
+        return batch
+    if _SEQUENCE.search(dim):
+        # what a decoder has seen so far and what it sees now
+        return 2 * SEQUENCE if past and "total" in dim else SEQUENCE
+    return LATENT if _SPACE.search(dim) and latent else None
+
+
+def _by_position(entry: Input, kind: Kind, axis: int, batch: int) -> int | None:
+    rank, dim = len(entry.shape), entry.shape[axis]
+    if axis == 0 and not (isinstance(dim, str) and _SPACE.search(dim)):
+        return batch
+    if kind in {Kind.IMAGE, Kind.IMAGE_LAST}:
+        return SIDE
+    if rank == 4 and axis > 1 and is_latent(entry.name):
+        return LATENT
+    tokens = kind not in {Kind.NORMAL, Kind.STEPS} or (rank == 3 and _free(entry) == 1)
+    return SEQUENCE if tokens and not (isinstance(dim, str) and _SPACE.search(dim)) else None
+
+
+def _free(entry: Input) -> int:
+    """Free dimensions besides the first."""
+    return sum(not isinstance(dim, int) for dim in entry.shape[1:])
+
+
+def _ask(unknown: Iterable[Input], found: Mapping[str, tuple[int | None, ...]]) -> SampleError:
+    """The error that prints the flags to add, with 32 where a number must be chosen."""
+    inputs = list(unknown)
+    what = "; ".join(f"{entry.name!r} {show(entry.shape)}" for entry in inputs)
+    flags = " ".join(f"--shape {entry.name}:{_example(found[entry.name])}" for entry in inputs)
+    hint = f"add {flags} with your own numbers, or give --inputs"
+    return SampleError(f"cannot guess the free dimensions of {what}", where="made-up inputs", hint=hint)
+
+
+def _example(sizes: tuple[int | None, ...]) -> str:
+    return text_from_dims(tuple(32 if size is None else size for size in sizes))

@@ -1,0 +1,87 @@
+"""``--inputs`` + the model's signature → ``Samples``, every one read and checked once before anything else is done with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from fp16fix.errors import SampleError
+from fp16fix.inputs import function, polygraphy
+from fp16fix.inputs.check import Contract
+from fp16fix.inputs.files import NpyFile, NpzFile
+from fp16fix.inputs.sample import Entry, Sample, Samples
+from fp16fix.inputs.signature import Input, settle
+
+__all__ = ["Sample", "Samples", "load"]
+
+FORMATS = "a folder of .npz, one .npz, .npy for a model of one input, Polygraphy's .json, or file.py:function"
+
+
+def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int, ...]]) -> Samples:
+    """Samples from a folder of ``.npz`` (or ``.npy``, ``.json``), one such file, or ``file.py:function`` yielding dicts.
+
+    One ``.npz`` or ``.npy`` is one sample; nothing is split along a first axis. ``shapes`` fixes free dimensions by input name.
+
+    Raises:
+        SampleError: nothing there, a file that cannot be read, or a sample that does not fit, with file, input, expected and found.
+        ConfigError: ``shapes`` contradict the signature.
+    """
+    contract = Contract(settle(signature, shapes))
+    entries, ignored = _entries(spec, signature)
+    if not entries:
+        raise SampleError("holds no samples", where=spec, hint=f"give {FORMATS}")
+    samples = Samples(entries, contract, spec)
+    notes: Counter[str] = Counter()
+    for entry in entries:
+        notes.update(contract.check(entry.where, entry.read()).notes)
+    said = (f"{note} ({count} of {len(entries)} samples)" for note, count in sorted(notes.items()))
+    return replace(samples, notes=(*ignored, *said))
+
+
+def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """Where the samples are, and what was ignored on the way."""
+    file, colon, name = spec.rpartition(":")
+    if colon and file.endswith(".py"):
+        _must_exist(Path(file), spec)
+        return function.run(Path(file), name), ()
+    path = Path(spec)
+    _must_exist(path, spec)
+    if path.is_dir():
+        return _folder(path, signature)
+    if path.suffix == ".py":
+        raise SampleError("names a Python file but no function", where=spec, hint=f"{spec}:function")
+    return _file(path, signature), ()
+
+
+def _must_exist(path: Path, spec: str) -> None:
+    if not path.exists():
+        raise SampleError("does not exist", where=spec, hint=f"give {FORMATS}")
+
+
+def _folder(path: Path, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """Every file of the first format found, by name; hidden files (``._x.npz`` of archive tools) are not samples."""
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    for suffix in (".npz", ".npy", ".json"):
+        chosen = [file for file in files if file.suffix == suffix and not file.name.startswith(".")]
+        if chosen:
+            others = [file.name for file in files if file not in chosen]
+            shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+            ignored = (f"{path}: {len(others)} files that are not {suffix} ignored ({shown})",) if others else ()
+            return tuple(entry for file in chosen for entry in _file(file, signature)), ignored
+    return (), ()
+
+
+def _file(path: Path, signature: tuple[Input, ...]) -> tuple[Entry, ...]:
+    if path.suffix == ".npz":
+        return (NpzFile(path),)
+    if path.suffix == ".json":
+        return polygraphy.spans(path)
+    if path.suffix != ".npy":
+        raise SampleError(f"is of no known format ({path.suffix or 'no suffix'})", where=str(path), hint=f"give {FORMATS}")
+    if len(signature) != 1:
+        names = ", ".join(f"{entry.name}=..." for entry in signature)
+        hint = f"np.savez('sample.npz', {names})"
+        raise SampleError(f"is one array, but the model takes {len(signature)} inputs", where=str(path), hint=hint)
+    return (NpyFile(path, signature[0].name),)

@@ -1,0 +1,158 @@
+"""Model → made-up ``Samples`` for when the user gives none; they exercise the graph, they do not stand for real data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from fp16fix.errors import SampleError
+from fp16fix.graph.model import FLOATS, Model, numpy_type
+from fp16fix.inputs.check import Contract
+from fp16fix.inputs.draw import Kind, draw
+from fp16fix.inputs.guess import dims, is_latent
+from fp16fix.inputs.sample import Samples
+from fp16fix.inputs.signature import Input, settle
+from fp16fix.inputs.uses import Uses, uses
+
+_INTEGERS = tuple(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64))
+_SMALL = 8
+_STEPS = 1000
+_CHANNELS = (1, 3, 4)
+"""Of an image: grey, colour, colour and alpha."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How one input is made."""
+
+    name: str
+    kind: Kind
+    element: int
+    limit: int
+    """First integer out of bounds; 0 where none applies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One made-up sample: drawn anew, and the same, each time it is read."""
+
+    fields: tuple[Field, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    seed: int
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"made[{self.index}]"
+
+    @property
+    def where(self) -> str:
+        return f"made-up sample {self.index}"
+
+    def read(self) -> dict[str, np.ndarray]:
+        # Padding falls on even and odd samples alike, since every other one is held out.
+        padded = self.index % 4 in {1, 2}
+        arrays = {}
+        for position, field in enumerate(self.fields):
+            rng = np.random.default_rng([self.seed, self.index, position])
+            values = draw(field.kind, self.shapes[field.name], field.limit, rng, padded=padded)
+            if field.kind in {Kind.IMAGE, Kind.IMAGE_LAST} and field.element in _INTEGERS:
+                values = np.rint(values * 255.0)
+            arrays[field.name] = values.astype(numpy_type(field.element))
+        return arrays
+
+
+def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int, ...]], count: int = 8, seed: int = 0) -> Samples:
+    """``count`` samples that suit the model's inputs: ids within their table, masks with and without padding, images in [0, 1].
+
+    Free dimensions: ``shapes`` first; then batch-like ones are 1 in the first half of the samples and 2 in the rest, sequences 16,
+    sides of images 224.
+
+    Raises:
+        SampleError: a dimension or a value that cannot be guessed, with the flag to add.
+        ConfigError: ``shapes`` contradict the signature.
+    """
+    inputs = settle(signature, shapes)
+    tensors = {tensor.name: tensor for tensor in model.graph.inputs}
+    facts = {entry.name: uses(tensors[entry.name]) for entry in inputs}
+    kinds = {entry.name: _kind(entry, facts[entry.name]) for entry in inputs}
+    plan = {entry.name: (entry, kinds[entry.name]) for entry in inputs}
+    by_batch = {batch: dims(plan, batch) for batch in (1, 2)}
+    entries = []
+    for index in range(count):
+        sizes = by_batch[1 if index < (count + 1) // 2 else 2]
+        fields = tuple(_field(entry, kinds[entry.name], facts[entry.name], sizes) for entry in inputs)
+        entries.append(Made(fields, sizes, seed, index))
+    notes = tuple(f"input {entry.name!r}: made up as {kinds[entry.name].value}" for entry in inputs)
+    return Samples(tuple(entries), Contract(inputs), f"made from the signature (seed {seed})", made_up=True, notes=notes)
+
+
+def _field(entry: Input, kind: Kind, facts: Uses, sizes: Mapping[str, tuple[int, ...]]) -> Field:
+    others = [shape[1] for name, shape in sizes.items() if name != entry.name and len(shape) > 1]
+    own = sizes[entry.name]
+    limit = {
+        Kind.STEPS: facts.rows or _STEPS,
+        Kind.LENGTHS: min(others, default=1),
+        Kind.SEGMENTS: facts.rows or 2,
+        Kind.POSITIONS: facts.rows or max(own[-1] if own else 1, 1),
+        Kind.IDS: facts.rows or 1,
+        Kind.SMALL: _SMALL,
+    }.get(kind, 0)
+    return Field(entry.name, kind, entry.element, limit)
+
+
+def _kind(entry: Input, facts: Uses) -> Kind:
+    """What the input is, by its type, then its name, then its use."""
+    if entry.element in FLOATS:
+        return _float_kind(entry, facts)
+    if entry.element == onnx.TensorProto.BOOL:
+        return Kind.MASK if _says(entry, "mask") or facts.masks else Kind.FLAGS
+    if entry.element not in _INTEGERS:
+        raise SampleError("holds neither numbers nor booleans, and cannot be made up", where=f"input {entry.name!r}", hint="give --inputs")
+    if facts.shapes:
+        raise SampleError("decides a shape inside the model, and cannot be made up", where=f"input {entry.name!r}", hint="give --inputs")
+    named = _named_integers(entry)
+    if named is not None:
+        return named
+    if facts.indexes:
+        return Kind.IDS
+    if facts.masks:
+        return Kind.MASK
+    image = _image(entry) if entry.element == onnx.TensorProto.UINT8 else None
+    return image or Kind.SMALL
+
+
+def _named_integers(entry: Input) -> Kind | None:
+    if _says(entry, "mask"):
+        return Kind.MASK
+    if _says(entry, r"position|pos_id"):
+        return Kind.POSITIONS
+    if _says(entry, r"token_type|segment"):
+        return Kind.SEGMENTS
+    if _says(entry, r"time_?step"):
+        return Kind.STEPS
+    return Kind.LENGTHS if _says(entry, r"len(gth)?s?$|_lens?_") else None
+
+
+def _float_kind(entry: Input, facts: Uses) -> Kind:
+    if _says(entry, "mask"):
+        return Kind.ADDITIVE if facts.adds and not facts.masks else Kind.MASK
+    if _says(entry, r"time_?step"):
+        return Kind.STEPS
+    return _image(entry) or Kind.NORMAL
+
+
+def _image(entry: Input) -> Kind | None:
+    if len(entry.shape) != 4 or is_latent(entry.name):
+        return None
+    if entry.shape[1] in _CHANNELS:
+        return Kind.IMAGE
+    return Kind.IMAGE_LAST if entry.shape[3] in _CHANNELS else None
+
+
+def _says(entry: Input, pattern: str) -> bool:
+    return re.search(pattern, entry.name, re.IGNORECASE) is not None
