@@ -74,10 +74,10 @@ def expand(pattern: Path, folder: Path) -> tuple[Path, ...]:
 
     ``folder`` is taken literally where ``pattern`` begins with it.
     """
-    if pattern.exists() or not glob.has_magic(str(pattern)):
+    inside = pattern.is_relative_to(folder)
+    text = str(pattern.relative_to(folder) if inside else pattern)
+    if pattern.exists() or not glob.has_magic(text):
         return (pattern,)
-    # glob.glob, for Path.glob takes neither absolute patterns nor a folder with brackets in its name
-    if not pattern.is_relative_to(folder):
-        return tuple(sorted(map(Path, glob.glob(str(pattern), recursive=True))))  # noqa: PTH207
-    found = glob.glob(str(pattern.relative_to(folder)), root_dir=folder, recursive=True)  # noqa: PTH207
-    return tuple(sorted(folder / name for name in found))
+    # glob.glob, for Path.glob takes no absolute patterns
+    found = glob.glob(text, root_dir=folder if inside else None, recursive=True)  # noqa: PTH207
+    return tuple(sorted(folder / name for name in found)) if inside else tuple(sorted(map(Path, found)))

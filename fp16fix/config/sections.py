@@ -45,6 +45,8 @@ def _resolve_spec(spec: str, info: ValidationInfo) -> str:
 
 
 def _dims(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)  # YAML reads the shape of a one-dimensional input as a number
     try:
         return dims_from_text(value) if isinstance(value, str) else value
     except ConfigError as error:

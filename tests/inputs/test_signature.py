@@ -1,0 +1,74 @@
+"""What a model must be fed, and the dimensions that flags settle."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+
+from fp16fix.errors import ConfigError, ModelError
+from fp16fix.graph.model import Model
+from fp16fix.inputs.signature import Input, settle, signature
+from tests.inputs.models import model, takes
+
+FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+
+
+def test_names_types_and_shapes_in_order() -> None:
+    assert takes("float[N,3,?,5] x, int64[N] ids, bfloat16 s, bool[2] b") == (
+        Input("x", FLOAT, ("N", 3, None, 5)),
+        Input("ids", INT64, ("N",)),
+        Input("s", onnx.TensorProto.BFLOAT16, ()),
+        Input("b", onnx.TensorProto.BOOL, (2,)),
+    )
+
+
+def test_initializers_are_no_inputs() -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 3, opset_import: ["" : 8]> g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {1.0, 2.0}> { y = Add(x, w) }'
+    )
+    names = {entry.name for entry in proto.graph.input}
+    assert [entry.name for entry in signature(Model(gs.import_onnx(proto), "old"))] == ["x"]
+    assert "x" in names
+
+
+def test_minus_one_is_free() -> None:
+    built = model("g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }")
+    built.graph.inputs[0].shape = [-1, "?"]
+    assert signature(built)[0].shape == (None, None)
+
+
+@pytest.mark.parametrize("attribute", ["shape", "dtype"])
+def test_an_input_must_declare_type_and_rank(attribute: str) -> None:
+    built = model("g (float[1] x) => (float[1] y) { y = Relu(x) }")
+    setattr(built.graph.inputs[0], attribute, None)
+    with pytest.raises(ModelError, match="'x'.*declares no"):
+        signature(built)
+
+
+def test_sequences_are_refused() -> None:
+    with pytest.raises(ModelError, match="sequence"):
+        signature(model("g (seq(float[1]) x) => (int64 y) { y = SequenceLength(x) }"))
+
+
+def test_a_settled_name_is_settled_everywhere() -> None:
+    inputs = takes("float[N,S] x, int64[N] ids, float[?] z")
+    settled = settle(inputs, {"x": (2, 7)})
+    assert [entry.shape for entry in settled] == [(2, 7), (2,), (None,)]
+    assert settle(inputs, {}) == inputs
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"),
+    [
+        ({"images": (1,)}, "the model has no input 'images'"),
+        ({"image_": (1,)}, "did you mean 'image'?"),
+        ({"image": (2, 4)}, "expected [N, 3], found [2, 4]"),
+        ({"image": (2,)}, "expected [N, 3], found [2]"),
+        ({"image": (2, 3), "ids": (4,)}, "'N' is 4 here and 2 before"),
+    ],
+)
+def test_shapes_that_contradict(shapes: dict[str, tuple[int, ...]], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settle(takes("float[N,3] image, int64[N] ids"), shapes)
+    assert says in str(caught.value)
