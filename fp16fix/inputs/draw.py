@@ -44,9 +44,9 @@ def draw(kind: Kind, shape: Shape, limit: int, rng: np.random.Generator, *, padd
         case Kind.IDS | Kind.SMALL | Kind.STEPS:
             return rng.integers(0, limit, shape)
         case Kind.POSITIONS:
-            return np.broadcast_to(np.arange(_last(shape)) % limit, shape)
+            return np.broadcast_to(_places(shape) % limit, shape)
         case Kind.SEGMENTS:
-            return np.broadcast_to(np.minimum(np.arange(_last(shape)) * 2 // max(_last(shape), 1), limit - 1), shape)
+            return np.broadcast_to(np.minimum(_places(shape) * 2 // max(_last(shape), 1), limit - 1), shape)
         case Kind.MASK:
             return _mask(shape, rng, padded=padded)
         case Kind.ADDITIVE:
@@ -97,6 +97,11 @@ def _mask(shape: Shape, rng: np.random.Generator, *, padded: bool) -> np.ndarray
     lengths = rng.integers(max(size // 4, 1), size, rows)
     kept = np.arange(size) < lengths[:, None]
     return np.broadcast_to(kept.reshape((rows,) + (1,) * (len(shape) - 2) + (size,)) if len(shape) > 1 else kept[0], shape).astype(float)
+
+
+def _places(shape: Shape) -> np.ndarray:
+    """0, 1, 2, … along the last axis; a scalar is at 0."""
+    return np.arange(shape[-1]) if shape else np.array(0)
 
 
 def _last(shape: Shape) -> int:

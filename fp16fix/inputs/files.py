@@ -83,6 +83,10 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def unreadable(where: str, error: BaseException) -> SampleError:
     """The error for a file that NumPy refuses, in NumPy's words."""
-    if "allow_pickle" in str(error):
+    if "Object arrays" in str(error):
         return SampleError("holds pickled objects, which are never loaded", where=where, hint="save plain numeric arrays")
+    if "allow_pickle" in str(error):  # what NumPy says of any first bytes that it does not know
+        return SampleError(
+            "cannot be read: neither .npy nor .npz inside, or a pickle", where=where, hint="save it with np.save or np.savez"
+        )
     return SampleError(f"cannot be read: {error or type(error).__name__}", where=where, hint="truncated or another format: save it again")

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from fp16fix.errors import SampleError
 from fp16fix.inputs.check import Contract, convert
-from tests.inputs.models import takes
+
+from .models import takes
 
 T = onnx.TensorProto
 

@@ -9,7 +9,8 @@ import pytest
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph.model import Model
 from fp16fix.inputs.signature import Input, settle, signature
-from tests.inputs.models import model, takes
+
+from .models import model, takes
 
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
@@ -42,7 +43,7 @@ def test_minus_one_is_free() -> None:
 def test_an_input_must_declare_type_and_rank(attribute: str) -> None:
     built = model("g (float[1] x) => (float[1] y) { y = Relu(x) }")
     setattr(built.graph.inputs[0], attribute, None)
-    with pytest.raises(ModelError, match="'x'.*declares no"):
+    with pytest.raises(ModelError, match=r"'x'.*declares no"):
         signature(built)
 
 
