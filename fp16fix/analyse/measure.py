@@ -92,8 +92,7 @@ def is_fp32(tensor: gs.Tensor) -> bool:
 
 def summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     """The row of ``COLUMNS``."""
-    rounded = probes.emit("Cast", [probes.emit("Cast", [tensor], half.FP16.onnx, to=half.FP16.onnx)], to=FLOAT)
-    noise = probes.emit("Sub", [tensor, rounded])
+    noise = probes.emit("Sub", [tensor, rounded(probes, tensor)])
     size = probes.emit(
         "Reshape", [probes.emit("Size", [tensor], onnx.TensorProto.INT64), probes.literal([1], np.int64)], onnx.TensorProto.INT64
     )
@@ -106,6 +105,11 @@ def summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
             probes.emit("Cast", [size], to=FLOAT),
         ]
     )
+
+
+def rounded(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
+    """``tensor`` through binary16 and back."""
+    return probes.emit("Cast", [probes.emit("Cast", [tensor], half.FP16.onnx, to=half.FP16.onnx)], to=FLOAT)
 
 
 def add_shapes(probes: Probes) -> list[tuple[str, gs.Tensor]]:
@@ -184,7 +188,7 @@ def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], th
     if not names:
         return
     probed = model.copy()
-    probes = Probes(probed, 6, finite_summary)
+    probes = Probes(probed, 7, finite_summary)
     histograms = add_histograms(probes, names)
     probes.install(lambda tensor: is_fp32(tensor) and tensor.name in names)
     probed.graph.outputs += [tensor for _, pair in histograms for tensor in pair]
@@ -207,13 +211,15 @@ NO_OCTAVE = -1000.0
 
 
 def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
-    """Row: high and low of finite values, Σ of finite squares, non-finite count, largest distance from an integer, smallest nonzero."""
+    """Row: high and low of finite values, Σ of finite squares, non-finite count, largest distance from an integer, smallest nonzero, Σ of squared
+    rounding errors."""
     odd = probes.emit("Or", [nan(probes, tensor), probes.emit("Greater", [probes.emit("Abs", [tensor]), probes.literal(FINITE)], 9)], 9)
     finite = probes.emit("Where", [odd, probes.literal(0.0), tensor])
     fraction = probes.emit("Abs", [probes.emit("Sub", [finite, probes.emit("Floor", [finite])])])
+    noise = probes.emit("Sub", [finite, rounded(probes, finite)])
     magnitude = probes.emit("Abs", [finite])
-    zero = probes.emit("Equal", [magnitude, probes.literal(0.0)], onnx.TensorProto.BOOL)
-    nonzero = probes.emit("Where", [zero, probes.literal(FINITE), magnitude])
+    positive = probes.emit("Greater", [magnitude, probes.literal(0.0)], onnx.TensorProto.BOOL)
+    nonzero = probes.emit("Where", [positive, magnitude, probes.literal(FINITE)])
     return probes.row(
         [
             probes.scalars("ReduceMax", finite),
@@ -222,6 +228,7 @@ def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
             probes.scalars("ReduceSum", probes.emit("Cast", [odd], to=FLOAT)),
             probes.scalars("ReduceMax", fraction),
             probes.scalars("ReduceMin", nonzero),
+            probes.scalars("ReduceSumSquare", noise),
         ]
     )
 
@@ -271,4 +278,5 @@ def detailed(seen: Range, rows: np.ndarray, octaves: dict[int, int]) -> Range:
     high, low = float(rows[:, 0].max()), float(rows[:, 1].min())
     size = max(1, math.prod(seen.shape)) * len(rows)
     energy = min(float(rows[:, 2].sum()) / size, float(np.finfo(np.float64).max))
-    return replace(seen, high=high, low=low, energy=energy, noise=math.inf, nonfinite=nonfinite, integral=integral, octaves=histogram_)
+    noise = float(rows[:, 6].sum()) / size
+    return replace(seen, high=high, low=low, energy=energy, noise=noise if math.isfinite(noise) else math.inf, nonfinite=nonfinite, integral=integral, octaves=histogram_)

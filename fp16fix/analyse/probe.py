@@ -59,7 +59,7 @@ class Probes:
     def install(self, wanted: Callable[[gs.Tensor], bool]) -> None:
         """Probe every wanted tensor; main-graph rows become the output ``rows``, those of bodies one output each."""
         graph = self.model.graph
-        rows, carried = self.graph_rows(graph, wanted, main=True)
+        rows, carried = self.graph_rows(graph, wanted)
         self.order = [name for name, _ in rows]
         outputs = []
         if rows:
@@ -72,7 +72,7 @@ class Probes:
         graph.outputs = [*outputs, *(tensor for _, tensor in carried)]
 
     def graph_rows(
-        self, graph: gs.Graph, wanted: Callable[[gs.Tensor], bool], *, main: bool
+        self, graph: gs.Graph, wanted: Callable[[gs.Tensor], bool]
     ) -> tuple[list[tuple[str, gs.Tensor]], list[tuple[str, gs.Tensor]]]:
         """Rows of this graph's own tensors, and matrices carried out of the bodies in it."""
         rows: list[tuple[str, gs.Tensor]] = []
@@ -83,8 +83,9 @@ class Probes:
                 rows.append((tensor.name, self.probe(tensor, ordered)))
         for node in graph.nodes:
             ordered.append(node)
+            own = list(node.outputs)
             carried += self.carry(node, wanted, ordered)
-            for tensor in node.outputs:
+            for tensor in own:
                 if tensor.name and wanted(tensor):
                     rows.append((tensor.name, self.probe(tensor, ordered)))
         graph.nodes[:] = ordered
@@ -102,7 +103,7 @@ class Probes:
         carried: list[tuple[str, gs.Tensor]] = []
         inner = bodies(node)
         for key, body in inner.items():
-            rows, deeper = self.graph_rows(body, wanted, main=False)
+            rows, deeper = self.graph_rows(body, wanted)
             for name, matrix in (*rows, *deeper):
                 out = self.edit.variable(f"{name}/rows", FLOAT)
                 node.outputs.append(out)

@@ -55,7 +55,7 @@ class Range:
             return 0.0
         if self.noise == 0.0:
             return math.inf
-        return 10.0 * math.log10(self.energy / self.noise) if self.energy > 0.0 else 0.0
+        return 10.0 * math.log10(self.energy / self.noise) if self.energy > 0.0 and self.noise < math.inf else 0.0
 
 
 @dataclass(frozen=True, slots=True)

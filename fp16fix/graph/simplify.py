@@ -10,6 +10,20 @@ BIG_MODEL = 256 << 20
 """Bytes from which onnxsim sees the graph without its big weights: it copies what it sees several times over."""
 GROWTH_LIMIT = "1MB"
 """Constants larger than this are not materialised by folding (a position grid computed by Range and Expand stays computed)."""
+SKIPPED = (
+    "fuse_consecutive_concats",
+    "fuse_consecutive_log_softmax",
+    "fuse_consecutive_reduce_unsqueeze",
+    "fuse_consecutive_slices",
+    "fuse_matmul_add_bias_into_gemm",
+    "fuse_matmul_add_bias_into_gemm_batched",
+    "fuse_matmul_into_conv",
+    "fuse_pad_into_pool",
+    "fuse_qkv",
+    "fuse_reduce_sum_into_conv",
+    "fuse_transpose_into_gemm",
+)
+"""onnxsim's fusions that rename what the user knows by name, or end in com.microsoft operators that no TensorRT parses."""
 
 
 def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
@@ -22,12 +36,12 @@ def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     weights = strip(proto) if proto.ByteSize() > BIG_MODEL else {}
     before = len(proto.graph.node)
     try:
-        simplified, _ = onnxsim.simplify(proto, check_n=0, tensor_size_threshold=GROWTH_LIMIT)
-    except Exception as error:
-        note = f"onnxsim failed ({str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__}); the graph is used as it is"
-        return restore(proto, weights), [note]
-    if interface(simplified) != interface(proto):
-        return restore(proto, weights), ["onnxsim changed the model's interface; the graph is used as it is"]
+        simplified, _ = onnxsim.simplify(proto, check_n=0, tensor_size_threshold=GROWTH_LIMIT, skipped_optimizers=list(SKIPPED))
+    except Exception as error:  # noqa: BLE001 - the C++ core raises whatever it likes, and the model is fine without it
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return restore(proto, weights), [f"onnxsim failed ({reason}); the graph is used as it is"]
+    if interface(simplified) != interface(proto) or domains(simplified) - domains(proto):
+        return restore(proto, weights), ["onnxsim changed the model's interface or its operator domains; the graph is used as it is"]
     after = len(simplified.graph.node)
     del proto
     return restore(simplified, weights), [f"onnxsim: {before} → {after} nodes"] if after != before else []
@@ -38,6 +52,11 @@ def interface(proto: onnx.ModelProto) -> list[tuple[str, str, int]]:
     constants = {tensor.name for tensor in proto.graph.initializer}
     sides = (("in", proto.graph.input), ("out", proto.graph.output))
     return [(side, v.name, v.type.tensor_type.elem_type) for side, values in sides for v in values if v.name not in constants]
+
+
+def domains(proto: onnx.ModelProto) -> set[str]:
+    """Operator domains in use; a new one would be an operator that the user's runtime may not have."""
+    return {node.domain for node in proto.graph.node}
 
 
 def strip(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:

@@ -11,31 +11,38 @@ from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.ops import CONTROL, MOVEMENT, SELECTION
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.repair.lower import retype_attribute
+from fp16fix.strict.pessimistic import PRODUCTS, SUMS, guards, written_out
 
 LOW = (FP16.onnx, BF16.onnx)
 IN_GRAPH = 1 << 16
 """Bytes from which a low-precision weight stays low in memory and is widened by a Cast while running."""
 
 
-def emulate(model: Model) -> Model:
+def emulate(model: Model, profile: str = "engine") -> Model:
     """The FP32 graph that computes what ``model`` computes when every FP16 or BF16 tensor is rounded where it is produced.
 
-    Insides of operators are FP32 (products accumulate, norms and softmax compute in FP32: the *engine* profile). Inputs keep
-    their names and take FP32 arrays, rounded on entry where the typed graph's input is low; outputs are FP32 arrays.
+    Args:
+        model: a typed graph; not changed.
+        profile: ``engine`` (insides of operators are FP32: products accumulate, norms, reductions and softmax compute in FP32)
+            or ``pessimistic`` (see ``strict.pessimistic``).
+
+    Returns:
+        Inputs keep their names and take FP32 arrays, rounded on entry where the typed graph's input is low; outputs are FP32.
     """
-    copy = model.copy()
-    Emulation(copy).run()
+    pessimistic = profile == "pessimistic"
+    copy = (written_out(model) if pessimistic else model).copy()
+    Emulation(copy, pessimistic=pessimistic).run()
     return copy
 
 
 class Emulation:
     """Rewrites one model in place."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, pessimistic: bool) -> None:
         self.model = model
+        self.pessimistic = pessimistic
         self.edit = Editor(model)
         self.low = {id(t): element_type(t) for t in self.all_tensors() if element_type(t) in LOW}
-        self.renamed: dict[int, gs.Tensor] = {}
 
     def all_tensors(self) -> list[gs.Tensor]:
         """Every tensor object once, those of bodies included."""
@@ -82,7 +89,16 @@ class Emulation:
         for node in graph.nodes:
             ordered.append(node)
             element = self.low.get(id(node.outputs[0]), 0) if node.outputs else 0
-            if element and node.op in {"Cast", "CastLike", "ConstantOfShape", "EyeLike", "RandomNormalLike", "RandomUniformLike", "RandomNormal", "RandomUniform"}:
+            if element and node.op in {
+                "Cast",
+                "CastLike",
+                "ConstantOfShape",
+                "EyeLike",
+                "RandomNormalLike",
+                "RandomUniformLike",
+                "RandomNormal",
+                "RandomUniform",
+            }:
                 retype_attribute(node, FP32.onnx)
             elif node.op == "Cast" and node.attrs["to"] in LOW:
                 node.attrs["to"] = FP32.onnx
@@ -95,12 +111,17 @@ class Emulation:
 
     def all_rounded(self, node: gs.Node) -> bool:
         """Every float input is a low tensor (already rounded), so picking among them needs no rounding."""
-        return all(id(t) in self.low for t in node.inputs if t.name and element_type(t) in (FP32.onnx, *LOW)) and not (node.op == "Clip" and "min" in node.attrs)
+        return all(id(t) in self.low for t in node.inputs if t.name and element_type(t) in (FP32.onnx, *LOW)) and not (
+            node.op == "Clip" and "min" in node.attrs
+        )
 
     def round_output(self, node: gs.Node, index: int, tensor: gs.Tensor) -> list[gs.Node]:
         """``node`` writes a raw FP32 tensor; the old name holds its rounding, so all consumers and outputs see rounded values."""
         raw = self.edit.variable(f"{tensor.name}/raw", FP32.onnx, tensor.shape)
         node.outputs[index] = raw
+        if self.pessimistic and node.op in SUMS | PRODUCTS and self.low[id(tensor)] == FP16.onnx:
+            guarded, extra = guards(self.edit, node, raw)
+            return [*extra, *self.pair(guarded, tensor, FP16.onnx)]
         return self.pair(raw, tensor, self.low[id(tensor)])
 
     def round_input(self, tensor: gs.Tensor) -> list[gs.Node]:
@@ -115,5 +136,7 @@ class Emulation:
         """Cast to the low format and back."""
         narrow = self.edit.variable(f"{source.name}/low", element, source.shape)
         down = gs.Node("Cast", self.edit.fresh(f"{source.name}/round"), attrs={"to": element}, inputs=[source], outputs=[narrow])
-        up = gs.Node("Cast", self.edit.fresh(f"{source.name}/unround"), attrs={"to": onnx.TensorProto.FLOAT}, inputs=[narrow], outputs=[target])
+        up = gs.Node(
+            "Cast", self.edit.fresh(f"{source.name}/unround"), attrs={"to": onnx.TensorProto.FLOAT}, inputs=[narrow], outputs=[target]
+        )
         return [down, up]

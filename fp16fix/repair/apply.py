@@ -1,0 +1,55 @@
+"""``apply``: the one function that edits a model, on a copy: rewrites, then exponents, then dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fp16fix.errors import ReplayError
+from fp16fix.graph.model import Model
+from fp16fix.repair.fold import fold
+from fp16fix.repair.lower import Fits, lower
+from fp16fix.repair.recipe import Recipe, Repair
+from fp16fix.repair.rules import rule
+
+
+def apply(model: Model, recipe: Recipe, *, io: str | None = None, fits: Fits | None = None) -> Model:
+    """The typed graph that an engine is built from.
+
+    Args:
+        model: the FP32 model that the recipe was made for; not changed.
+        recipe: what to do.
+        io: type of graph inputs and outputs, see ``lower``.
+        fits: see ``lower``.
+
+    Raises:
+        ReplayError: the recipe names what the model does not hold.
+    """
+    return lower(scaled(rewritten(model, recipe.repairs), recipe), dict(recipe.wide), io=io, fits=fits)
+
+
+def rewritten(model: Model, repairs: Iterable[Repair]) -> Model:
+    """The FP32 graph after the rules' rewrites."""
+    copy = model.copy()
+    for repair in repairs:
+        rule(repair.rule).apply(copy, repair)
+    tidy(copy)
+    return copy
+
+
+def scaled(model: Model, recipe: Recipe) -> Model:
+    """The FP32 graph after exponents are folded in; FP32 results are equal bit for bit save subnormals."""
+    unknown = sorted(node for node, _ in recipe.wide if node not in model.node_map())
+    if unknown:
+        raise ReplayError(f"the recipe pins {unknown[0]!r}, which is not in the graph", where=model.name, hint="use the recipe with the model it was made for")
+    if not recipe.exponents:
+        return model
+    copy = model.copy()
+    fold(copy, dict(recipe.exponents))
+    tidy(copy)
+    return copy
+
+
+def tidy(model: Model) -> None:
+    """Drop nodes whose results nobody reads any more, keeping order and interface."""
+    for graph in model.graphs():
+        graph.cleanup(remove_unused_node_outputs=False, recurse_subgraphs=False, remove_unused_graph_inputs=False)
