@@ -21,6 +21,8 @@ from fp16fix.inputs.uses import Uses, uses
 _INTEGERS = tuple(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64))
 _SMALL = 8
 _STEPS = 1000
+_SIDE = 8
+"""Pixels; less is no picture."""
 _CHANNELS = (1, 3, 4)
 """Of an image: grey, colour, colour and alpha."""
 
@@ -149,9 +151,15 @@ def _float_kind(entry: Input, facts: Uses) -> Kind:
 def _image(entry: Input) -> Kind | None:
     if len(entry.shape) != 4 or is_latent(entry.name):
         return None
-    if entry.shape[1] in _CHANNELS:
+    _, first, middle, last = entry.shape
+    if first in _CHANNELS and _sides(middle, last):
         return Kind.IMAGE
-    return Kind.IMAGE_LAST if entry.shape[3] in _CHANNELS else None
+    return Kind.IMAGE_LAST if last in _CHANNELS and _sides(first, middle) else None
+
+
+def _sides(*sizes: int | str | None) -> bool:
+    """Free, or long enough for a picture: coordinates have such shapes too."""
+    return all(not isinstance(size, int) or size >= _SIDE for size in sizes)
 
 
 def _says(entry: Input, pattern: str) -> bool:

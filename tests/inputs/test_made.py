@@ -101,6 +101,7 @@ def test_shapes_settle_what_is_free_everywhere() -> None:
         ("float[N,3,32,32] images", "image", "float32", 0.0, 1.0),
         ("float16[1,3,32,32] x", "image", "float16", 0.0, 1.0),
         ("uint8[1,32,32,3] x", "image, channels last", "uint8", 0, 255),
+        ("float[1,12,1,3] points", "normal", "float32", -6, 6),
         ("float[1,256,8,8] x", "normal", "float32", -6, 6),
         ("float[1,4,8,8] latent_sample", "normal", "float32", -6, 6),
         ("bfloat16[1,50] x", "normal", "bfloat16", -6, 6),
