@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fp16fix.build.api import NEEDS, missing
 from fp16fix.build.gpu import gpu_status
 from fp16fix.build.listen import DRIVERLESS, Listener, Refusal, logger, monitor
 from fp16fix.build.options import BuildOptions, EngineInput, check_profiles
@@ -23,12 +24,16 @@ ATTENTION = frozenset({"ATTENTION_INPUT", "ATTENTION_OUTPUT"})
 class Assembly:
     """Parse, then write; a subclass fills in the hooks ``creation_flags``, ``configure`` and ``pin``."""
 
-    def __init__(self, trt: Any, options: BuildOptions, listener: Listener) -> None:
+    def __init__(self, trt: Any, flavour: str, options: BuildOptions, listener: Listener) -> None:
         """Create builder, network and parser.
 
         Raises:
-            Refusal: the builder cannot be created (no driver, no GPU).
+            Refusal: the module lacks what the flavour needs, or the builder cannot be created (no driver, no GPU).
         """
+        lacking = missing(trt, NEEDS[flavour])
+        if lacking:
+            what = f"{trt.__name__} {trt.__version__} lacks {', '.join(lacking[:5])}"
+            raise Refusal(what, kind="BackendMissingError", hint="install a version between 10 and 11.4, or another --backend")
         self.trt = trt
         self.options = options
         self.listener = listener
@@ -87,11 +92,20 @@ class Assembly:
             raise self.refused()
         check_profiles(self.options.profiles, self.inputs())
         self.broken_pins = self.pin()
+        self.mark_debug_tensors()
         layers = tuple(network_layers(self.network))
         self.proof = prove(layers, source="network", broken_pins=self.broken_pins)
         self.suspects = attention_nodes(layers)
         self.listener.emit({"suspects": list(self.suspects)})
         self.listener.stage("parse", 1.0)
+
+    def mark_debug_tensors(self) -> None:
+        """Debug tensors leave the fusion as it is, unlike extra outputs."""
+        if not self.options.debug_tensors:
+            return
+        if not hasattr(self.network, "mark_unfused_tensors_as_debug_tensors"):
+            raise ConfigError(f"TensorRT {self.version} cannot mark debug tensors", hint="it came with 10.12")
+        self.network.mark_unfused_tensors_as_debug_tensors()
 
     def refused(self) -> Refusal:
         """All parser errors as one refusal."""
@@ -165,6 +179,8 @@ class Assembly:
             ("REFIT", options.refit),
             ("STRIP_PLAN", options.strip_plan),
         ):
+            if wanted and not hasattr(trt.BuilderFlag, flag):
+                raise ConfigError(f"TensorRT {self.version} has no builder flag {flag}", hint="it came with 10")
             if wanted:
                 config.set_flag(getattr(trt.BuilderFlag, flag))
         if not options.tf32:

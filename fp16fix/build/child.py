@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def serve(raw: dict[str, Any], target: Path | None, wire: Listener) -> dict[str,
     options = options_from_json(raw["options"])
     wire.severity = options.log_severity
     wire.stage("load", 0.0)
+    if raw["task"] in {"run", "latency", "intermediates"}:
+        return execute(raw, wire)
     leaf = importlib.import_module(f"fp16fix.build.{'weak' if raw['flavour'] == 'weak' else 'strong'}")
     assembly: Assembly = leaf.assembly(raw["flavour"], options, wire)
     if raw["task"] == "status":
@@ -83,7 +86,31 @@ def serve(raw: dict[str, Any], target: Path | None, wire: Listener) -> dict[str,
     return assembly.result()
 
 
+def execute(raw: dict[str, Any], wire: Listener) -> dict[str, Any]:
+    """Run a plan on the samples in a folder; arrays come back through the same folder."""
+    from fp16fix.build.device import open_device
+    from fp16fix.build.execute import read_arrays, write_arrays
+    from fp16fix.build.runner import Runner
+    from fp16fix.build.strong import load
+
+    runner = Runner(load("tensorrt_rtx" if raw["flavour"] == "rtx" else "tensorrt"), Path(raw["onnx"]), open_device(), wire)
+    folder = Path(raw["folder"])
+    samples = [read_arrays(folder / f"in_{index}.npz") for index in range(raw["count"])]
+    wire.stage("run", 0.0)
+    if raw["task"] == "latency":
+        return {"times_ms": runner.latencies(samples[0], warm_up=raw["warm_up"], repeats=raw["repeats"])}
+    work = runner.run if raw["task"] == "run" else runner.intermediates
+    for index, sample in enumerate(samples):
+        write_arrays(folder / f"out_{index}.npz", work(sample))
+        wire.stage("run", (index + 1) / len(samples))
+    return {}
+
+
 if __name__ == "__main__":
-    code = main()
+    code = 70
+    try:
+        code = main()
+    except Exception:  # noqa: BLE001 - the parent shows the traceback; leaving by os._exit would lose it
+        traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)

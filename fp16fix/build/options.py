@@ -47,6 +47,8 @@ class BuildOptions:
     """Wall time the child process may take, parsing included; seconds."""
     memory_mib: int = 0
     """Resident memory the child process may take; 0 for no limit."""
+    debug_tensors: bool = False
+    """Mark every tensor that fusion leaves standing, so that running the plan can show it (TensorRT ≥ 10.12); costs some speed."""
     log_severity: str = "warning"
     """Least severe builder messages that reach ``Built.warnings``."""
     pins: tuple[tuple[str, str], ...] = ()

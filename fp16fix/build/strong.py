@@ -22,7 +22,7 @@ def assembly(flavour: str, options: BuildOptions, listener: Listener) -> Assembl
         Refusal: the module does not import.
     """
     trt = load("tensorrt_rtx" if flavour == "rtx" else "tensorrt")
-    return (RtxAssembly if flavour == "rtx" else StrongAssembly)(trt, options, listener)
+    return (RtxAssembly if flavour == "rtx" else StrongAssembly)(trt, flavour, options, listener)
 
 
 def load(module: str) -> Any:

@@ -12,8 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,11 +32,13 @@ class Request:
     """One piece of work for a child process."""
 
     task: str
-    """``status``, ``check`` or ``build``."""
+    """``status``, ``check`` or ``build``; ``run``, ``latency`` or ``intermediates`` (then ``onnx_path`` is the plan)."""
     flavour: str
     options: BuildOptions
     onnx_path: Path = Path()
     plan_path: Path | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Where samples are and what to do with them, for the tasks that run a plan."""
 
     def line(self, target: Path | None) -> str:
         """As the child reads it."""
@@ -46,6 +48,7 @@ class Request:
             "options": self.options.to_json(),
             "onnx": str(self.onnx_path),
             "plan": str(target or ""),
+            **self.extra,
         }
         return json.dumps(body) + "\n"
 
