@@ -59,12 +59,21 @@ def judged(node: gs.Node, seen: Range) -> Hazard | None:
     return None
 
 
+ADDENDS = {
+    "Conv": 2,
+    "ConvTranspose": 2,
+    "Gemm": 2,
+    "LayerNormalization": 2,
+    "InstanceNormalization": 2,
+    "GroupNormalization": 2,
+    "BatchNormalization": 2,
+}
+"""Operators and the index of their bias."""
+
+
 def is_small_addend(node: gs.Node, seen: Range) -> bool:
     """A tiny bias is lost beside what it is added to in any format; eps literals are ``vanish``'s business."""
     if node.op in {"Add", "Sum", "Sub", "Max", "Clip", "Min"}:
         return True
-    return (
-        node.op
-        in {"Conv", "ConvTranspose", "Gemm", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization"}
-        and [t.name for t in node.inputs].index(seen.tensor) >= 2
-    )
+    index = ADDENDS.get(node.op)
+    return index is not None and index < len(node.inputs) and node.inputs[index].name == seen.tensor

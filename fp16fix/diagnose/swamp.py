@@ -16,6 +16,8 @@ from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
 
 ANGLE = 8.0
 """Largest |angle| whose FP16 spacing (2⁻⁷ at 8) keeps a sine better than 1 %."""
+PIXEL = 1.0 / 32
+"""Rounding of a sampling position that bilinear interpolation does not show: 3 % of the difference of two neighbours."""
 LONG = half.INTEGERS
 """Adding one to a sum past this changes nothing in FP16."""
 
@@ -28,6 +30,7 @@ def find(context: Context) -> Iterator[Hazard]:
             yield from integers(context, node, derived)
             yield from coordinates(context, node, derived)
         yield from angles(context, node)
+        yield from sampling(context, node)
         yield from sums(context, node)
 
 
@@ -68,6 +71,19 @@ def angles(context: Context, node: gs.Node) -> Iterator[Hazard]:
         spacing = 2.0 ** (half.octave(seen.absmax) - 10)
         why = f"{node.op} of angles up to {seen.absmax:.4g}: FP16 steps there are {spacing:.3g} rad, and grow with length"
         yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / ANGLE), why)
+
+
+def sampling(context: Context, node: gs.Node) -> Iterator[Hazard]:
+    """A GridSample whose grid, in [−1, 1], is coarser in FP16 than a fraction of a pixel (ONNX GridSample: x = −1…1 spans the width)."""
+    if node.op != "GridSample" or isinstance(node.inputs[1], gs.Constant):
+        return
+    image, grid = context.range_of(node.inputs[0]), context.range_of(node.inputs[1])
+    if image is None or grid is None or len(image.shape) < 4:
+        return
+    step = max(image.shape[2:]) / 2 * 2.0**-11
+    if step > PIXEL:
+        why = f"GridSample of {max(image.shape[2:])} pixels: the FP16 grid moves in steps of up to {2 * step:.3g} pixels"
+        yield hazard(node, Kind.SWAMP, grid, math.log2(step / PIXEL), why)
 
 
 def sums(context: Context, node: gs.Node) -> Iterator[Hazard]:

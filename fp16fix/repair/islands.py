@@ -24,6 +24,9 @@ CAST_BYTES = 6
 """A Cast reads one width and writes the other."""
 CAST_FIXED = 4096
 """Bytes whose transfer takes as long as one more small kernel: what a Cast costs besides its traffic."""
+WIDE_FIXED = 2 * CAST_FIXED
+"""What each wide node costs besides its traffic: a fusion that FP16 neighbours lose, and one more thing to explain. Two hazards one
+small node apart are joined (one node against two Casts), and no island grows towards the ends of the graph to save one Cast."""
 WIDE_BYTES = 2
 """Extra bytes an element costs when read or written in FP32 instead of FP16."""
 FLOPS_PER_BYTE = 100
@@ -92,7 +95,7 @@ class Network:
             self.edges[vertex, 1] = LARGE
             return
         traffic = sum(self.elements(t) for t in (*float_inputs(node), *float_outputs(node)))
-        self.edge(vertex, 1, WIDE_BYTES * traffic + flops(node, self.ranges) * 10 / FLOPS_PER_BYTE)
+        self.edge(vertex, 1, WIDE_FIXED + WIDE_BYTES * traffic + flops(node, self.ranges) * 10 / FLOPS_PER_BYTE)
         borders = [t for body in bodies(node).values() for t in (*body.inputs, *body.outputs)]
         touches = {t.name for t in (*float_inputs(node), *float_outputs(node), *borders)}
         if node.name in force.nodes or touches & force.tensors:

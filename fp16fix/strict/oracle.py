@@ -24,7 +24,9 @@ Tick = Callable[[], None]
 class StrictOracle:
     """Reference outputs are computed once and kept on disk, so that memory does not grow with the samples."""
 
-    def __init__(self, reference: Model, samples: Iterable[Sample], tolerance: Tolerance, *, threads: int = 0, tick: Tick = lambda: None) -> None:
+    def __init__(
+        self, reference: Model, samples: Iterable[Sample], tolerance: Tolerance, *, threads: int = 0, tick: Tick = lambda: None
+    ) -> None:
         self.samples = samples
         self.tolerance = tolerance
         self.threads = threads

@@ -41,7 +41,7 @@ def written_out(model: Model) -> Model:
     if not ids:
         return model
     proto, weights = light(model)
-    proto = onnx.inliner.inline_selected_functions2(proto, sorted(ids), inline_schema_functions=True)
+    proto = onnx.inliner.inline_selected_functions(proto, sorted(ids), inline_schema_functions=True)
     proto = onnx.shape_inference.infer_shapes(proto)
     graph = gs.import_onnx(proto)
     inlined = Model(graph, model.name, model.digest, io=dict(model.io))
@@ -87,4 +87,3 @@ def guards(edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list
     lost = emit("Greater", [bound, edit.constant(f"{node.name}/limit", np.asarray(FP16.largest, np.float32))], 9)
     infinite = edit.constant(f"{node.name}/inf", np.asarray(np.inf, np.float32))
     return emit("Where", [lost, infinite, raw]), nodes
-
