@@ -1,0 +1,122 @@
+"""``--check 'command {model} …'`` → an oracle: the candidate is written as ONNX, the command's exit code is the answer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import onnx
+
+from fp16fix.errors import BackendError, ConfigError
+from fp16fix.graph.load import PROTOBUF_LIMIT
+from fp16fix.graph.model import Model, constant
+from fp16fix.graph.session import proto_of
+from fp16fix.search.judge import Candidate, Score
+
+SKIP = 125
+"""Exit code for "cannot be tested", as in ``git bisect run``."""
+TAIL = 400
+"""Characters of the command's last output that a score or an error quotes."""
+
+Build = Callable[[Candidate], Model]
+"""The typed graph of a candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """An oracle made of a command: exit code 0 is good, 125 cannot be tested, 1 to 127 is bad; anything else stops the search.
+
+    A command that runs out of time cannot be tested either: it says nothing about the numbers.
+    """
+
+    arguments: tuple[str, ...]
+    """Each with ``{model}`` where the file's path goes."""
+    build: Build
+    timeout_s: float | None = None
+
+    def __call__(self, candidate: Candidate) -> Score:
+        """Write the candidate to a folder of its own, run, and clean up.
+
+        Raises:
+            BackendError: the command cannot be started, was killed by a signal, or exits above 127.
+        """
+        with tempfile.TemporaryDirectory(prefix="fp16fix-check-") as folder:
+            path = Path(folder) / "model.onnx"
+            write(self.build(candidate), path)
+            with tempfile.TemporaryFile() as output:
+                code = self.run([argument.replace("{model}", str(path)) for argument in self.arguments], output)
+                return self.score(code, tail(output))
+
+    def run(self, arguments: list[str], output: IO[bytes]) -> int | None:
+        """Exit code, None when out of time; the command's whole process group ends with it."""
+        try:
+            process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError as error:
+            raise BackendError(
+                f"the check command cannot be started ({error.strerror})",
+                where=shlex.join(self.arguments),
+                hint="give the program's full path",
+            ) from error
+        try:
+            return process.wait(timeout=self.timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def score(self, code: int | None, said: str) -> Score:
+        """What an exit code means."""
+        quoted = f": {said}" if said else ""
+        if code is None:
+            return Score(None, why=f"the check command took longer than {self.timeout_s:g} s{quoted}")
+        if code == 0:
+            return Score(good=True, why="the check command exits 0")
+        if code == SKIP:
+            return Score(None, why=f"the check command cannot test it (exit {SKIP}){quoted}")
+        if 0 < code <= 127:
+            return Score(good=False, why=f"the check command exits {code}{quoted}")
+        how = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exits {code}"
+        raise BackendError(
+            f"the check command {how}{quoted}",
+            where=shlex.join(self.arguments),
+            hint=f"exit 0 for good, 1 to 127 for bad, {SKIP} for a model that cannot be tested; a crash that means bad must be caught",
+        )
+
+
+def check(command: str, build: Build, *, timeout_s: float | None = None) -> Check:
+    """The oracle of a command line, split as a shell would but run without one.
+
+    Raises:
+        ConfigError: unbalanced quotes, nothing to run, or no ``{model}``.
+    """
+    try:
+        arguments = tuple(shlex.split(command))
+    except ValueError as error:
+        raise ConfigError(f"cannot be split into words ({error})", where=f"--check {command!r}") from error
+    if not arguments:
+        raise ConfigError("is empty", where="--check", hint="--check 'python eval.py {model}'")
+    if not any("{model}" in argument for argument in arguments):
+        raise ConfigError("does not say where the model's path goes", where=f"--check {command!r}", hint=f"--check '{command} {{model}}'")
+    return Check(arguments, build, timeout_s)
+
+
+def write(model: Model, path: Path) -> None:
+    """The model as an ONNX file; weights go beside it where one protobuf message cannot hold them."""
+    size = sum(values.nbytes for tensor in model.tensors().values() if (values := constant(tensor)) is not None)
+    onnx.save(proto_of(model), path, save_as_external_data=size > PROTOBUF_LIMIT // 2, location=f"{path.name}.data")
+
+
+def tail(output: IO[bytes]) -> str:
+    """The end of what the command printed, on one line."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - 4 * TAIL))
+    return " ".join(output.read().decode(errors="replace").split())[-TAIL:]

@@ -1,0 +1,183 @@
+"""``Judge``: candidates in, answers out; remembers, journals, keeps to budgets, and notices an oracle that contradicts itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fp16fix.errors import Fp16fixError
+from fp16fix.search.journal import Journal
+
+NAMED = 64
+"""Candidates of at most this many elements are written to the journal by name, for people; larger ones by digest and count."""
+
+
+class BudgetSpentError(Fp16fixError):
+    """The time or the number of oracle calls that the user allowed is used up; the best answer so far stands."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is tried: which nodes run wide, and which repairs are applied. Order does not matter."""
+
+    pins: frozenset[str] = frozenset()
+    """Node names."""
+    repairs: frozenset[str] = frozenset()
+    """Repairs by key, see ``minimise.repair_key``."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form."""
+        return hashlib.sha256(json.dumps([sorted(self.pins), sorted(self.repairs)]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an oracle says of one candidate, once."""
+
+    good: bool | None
+    """None: cannot be tested (``git bisect`` calls it skip)."""
+    figure: float = math.nan
+    """The oracle's own number, higher is better (worst SQNR in dB); NaN if it has none."""
+    why: str = ""
+    """One sentence for the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The judge's answer: one score, and how far it can be relied on."""
+
+    score: Score
+    """Of repeated runs the worst: a candidate that fails sometimes is not good."""
+    runs: int
+    """How often the oracle was asked, earlier sessions included."""
+    flaky: bool = False
+    """Runs of the same candidate disagreed."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the candidate may be used; what cannot be tested may not."""
+        return self.score.good is True
+
+
+Oracle = Callable[[Candidate], Score]
+
+
+@dataclass(slots=True)
+class Judge:
+    """Every candidate of a search goes through one of these.
+
+    Budgets count what this process measures; answers out of memory or journal are free.
+    """
+
+    oracle: Oracle
+    journal: Journal | None = None
+    budget_s: float = math.inf
+    """Seconds the oracle may take in all; a call under way is not cut short."""
+    budget_calls: float = math.inf
+    """How often the oracle may be asked."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds; given so that budgets can be tested."""
+    repeats: int = 1
+    """How often each candidate is measured unless ``ask`` says otherwise."""
+    calls: int = field(default=0, init=False)
+    """Oracle calls of this process."""
+    spent_s: float = field(default=0.0, init=False)
+    """Seconds the oracle took in this process."""
+    _seen: dict[str, list[Score]] = field(default_factory=dict, init=False)
+    """By digest, so that journals need not hold thousands of names."""
+    _flaky: dict[str, Candidate] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if self.journal is not None:
+            for record in self.journal.records:
+                self._seen.setdefault(str(record["candidate"]), []).append(score_of(record))
+
+    def ask(self, candidate: Candidate, repeats: int | None = None) -> Answer:
+        """The answer for a candidate, measured only as often as it has not been measured before.
+
+        Args:
+            candidate: what to try.
+            repeats: runs wanted in all; the judge's own setting if None. Runs stop at the first disagreement.
+
+        Raises:
+            BudgetSpentError: a measurement is needed and a budget is used up.
+        """
+        digest = candidate.digest
+        scores = self._seen.setdefault(digest, [])
+        wanted = self.repeats if repeats is None else repeats
+        while len(scores) < max(wanted, 1) and not disagree(scores):
+            scores.append(self._measure(candidate, digest))
+        flaky = disagree(scores)
+        if flaky:
+            self._flaky[digest] = candidate
+        return Answer(min(scores, key=badness), len(scores), flaky)
+
+    def good(self, candidate: Candidate) -> bool:
+        """``ask(candidate).good``."""
+        return self.ask(candidate).good
+
+    @property
+    def flaky(self) -> tuple[Candidate, ...]:
+        """Candidates whose runs disagreed, in the order noticed; empty is no proof unless runs were repeated."""
+        return tuple(self._flaky.values())
+
+    def _measure(self, candidate: Candidate, digest: str) -> Score:
+        self._check_budgets()
+        began = self.clock()
+        try:
+            score = self.oracle(candidate)
+        finally:
+            took = self.clock() - began
+            self.calls += 1
+            self.spent_s += took
+        if self.journal is not None:
+            self.journal.append(record_of(candidate, digest, score, took))
+        return score
+
+    def _check_budgets(self) -> None:
+        if self.calls >= self.budget_calls:
+            raise BudgetSpentError(
+                f"the budget of {self.budget_calls:.0f} oracle calls is spent", hint="give more calls, or use the best answer so far"
+            )
+        if self.spent_s >= self.budget_s:
+            raise BudgetSpentError(f"the budget of {self.budget_s:g} s is spent", hint="give more time, or use the best answer so far")
+
+
+def disagree(scores: Iterable[Score]) -> bool:
+    """Whether runs of one candidate came out differently."""
+    return len({score.good for score in scores}) > 1
+
+
+def badness(score: Score) -> tuple[int, float]:
+    """Sorts bad before untestable before good, then by figure."""
+    rank = {False: 0, None: 1, True: 2}[score.good]
+    return rank, math.inf if math.isnan(score.figure) else score.figure
+
+
+def record_of(candidate: Candidate, digest: str, score: Score, took: float) -> dict[str, Any]:
+    """A journal line; figures that JSON cannot hold are written as words."""
+    record: dict[str, Any] = {
+        "candidate": digest,
+        "good": score.good,
+        "figure": score.figure if math.isfinite(score.figure) else str(score.figure),
+        "why": score.why,
+        "seconds": round(took, 3),
+        "pins": len(candidate.pins),
+        "repairs": sorted(candidate.repairs),
+    }
+    if len(candidate.pins) <= NAMED:
+        record["names"] = sorted(candidate.pins)
+    return record
+
+
+def score_of(record: Mapping[str, Any]) -> Score:
+    """The score in a journal line."""
+    return Score(record["good"], float(record["figure"]), str(record["why"]))

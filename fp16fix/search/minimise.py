@@ -1,0 +1,256 @@
+"""A set that holds → ever smaller sets that hold, the last one 1-minimal: non-contiguous, by block first, costliest first.
+
+Searches are generators: each set they yield was tested and holds, so any prefix of a search is a usable answer. Nothing assumes that
+more pins are better (monotonicity); it only makes the search shorter. The elements are names: nodes, or repairs by ``repair_key``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fp16fix.repair.recipe import Repair
+from fp16fix.search.judge import BudgetSpentError, Candidate, Judge
+
+Names = frozenset[str]
+Holds = Callable[[Names], bool]
+"""Whether the verdict passes with just these elements."""
+Split = Callable[[Sequence[str]], int]
+"""Where to part a list of at least two elements."""
+T = TypeVar("T")
+
+FEW = 8
+"""Up to this many elements are tried one by one: halving would save nothing when most of them are needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """How a search ended."""
+
+    best: T | None
+    """The last thing it yielded; None if it yielded nothing."""
+    complete: bool
+    """False if it was stopped: ``best`` holds, but something smaller may too."""
+    stopped: str = ""
+    """What stopped it."""
+
+
+def best(steps: Iterable[T]) -> Found[T]:
+    """Run a search to its end, or to the end of the budget, or until Ctrl-C: what it had found by then stands."""
+    last: T | None = None
+    try:
+        for step in steps:
+            last = step
+    except BudgetSpentError as error:
+        return Found(last, complete=False, stopped=error.what)
+    except KeyboardInterrupt:
+        return Found(last, complete=False, stopped="interrupted")
+    return Found(last, complete=True)
+
+
+def by_pins(judge: Judge, repairs: Names = frozenset()) -> Holds:
+    """Sets of pins, with the repairs given."""
+    return lambda pins: judge.good(Candidate(pins, repairs))
+
+
+def by_repairs(judge: Judge, pins: Names = frozenset()) -> Holds:
+    """Sets of repairs (by key), with the pins given."""
+    return lambda repairs: judge.good(Candidate(pins, repairs))
+
+
+def repair_key(repair: Repair) -> str:
+    """What a repair is called in a ``Candidate``: the rule, the node, and the tensor where the rule edits one."""
+    return "@".join(part for part in (repair.rule, repair.node, repair.tensor) if part)
+
+
+def shrink(
+    elements: Sequence[str], holds: Holds, *, ranking: Sequence[str] = (), cost: Mapping[str, float] | None = None
+) -> Iterator[Names]:
+    """Smaller and smaller subsets that hold; yields nothing if not even the whole set does.
+
+    Args:
+        elements: in graph order (or any other fixed one).
+        holds: the predicate; asked once per set.
+        ranking: the most suspicious first, as the shadow run has it; elements it lacks come last. Without one the search goes by block.
+        cost: what an element costs, any unit; the costliest are given up first. 1 where it says nothing.
+    """
+    holds, cost = remembering(holds), cost or {}
+    kept: Names | None
+    if holds(frozenset()):
+        yield frozenset()
+        return
+    if ranking:
+        order = ranked(elements, ranking, cost)
+        kept = yield from shortest_prefix(order, holds)
+        order, split = order[::-1], middle
+    else:
+        order, split = by_block(elements, cost), block_border
+        kept = frozenset(elements) if holds(frozenset(elements)) else None
+        if kept is not None:
+            yield kept
+    if kept is None:
+        return
+    order = [name for name in order if name in kept]
+    if len(order) > FEW:
+        kept = yield from prune(order, kept, holds, split)
+    yield from one_by_one([name for name in order if name in kept], kept, holds)
+
+
+def shortest_prefix(order: Sequence[str], holds: Holds) -> Generator[Names, None, Names | None]:
+    """Top 1, 2, 4, … until it holds, then bisection of the last step. Returns the prefix, None if none holds."""
+    low, high = 0, 1
+    while not holds(frozenset(order[:high])):
+        if high >= len(order):
+            return None
+        low, high = high, min(2 * high, len(order))
+    yield frozenset(order[:high])
+    while high - low > 1:
+        between = (low + high) // 2
+        if holds(frozenset(order[:between])):
+            high = between
+            yield frozenset(order[:high])
+        else:
+            low = between
+    # A badly ranked culprit that is the only one: the element that made the difference does by itself.
+    if high > 2 and holds(frozenset(order[high - 1 : high])):
+        yield frozenset(order[high - 1 : high])
+        return frozenset(order[high - 1 : high])
+    return frozenset(order[:high])
+
+
+def prune(order: Sequence[str], kept: Names, holds: Holds, split: Split) -> Generator[Names, None, Names]:
+    """Drop large parts before small ones, each in the order given; a part that is needed is split. Returns what is kept."""
+    parts = deque([order])
+    while parts:
+        part = parts.popleft()
+        rest = kept - frozenset(part)
+        if holds(rest):
+            kept = rest
+            yield kept
+        elif len(part) > 1:
+            border = split(part)
+            parts += [part[:border], part[border:]]
+    return kept
+
+
+def one_by_one(order: Sequence[str], kept: Names, holds: Holds) -> Iterator[Names]:
+    """Drop single elements until none can go: the result is 1-minimal whatever the predicate."""
+    changed = True
+    while changed:
+        changed = False
+        for name in order:
+            if name in kept and holds(kept - {name}):
+                kept -= {name}
+                changed = True
+                yield kept
+
+
+@dataclass(frozen=True, slots=True)
+class Culprits:
+    """What must run wide, and which elements do harm."""
+
+    pins: Names
+    """Nothing can be taken from these without failing."""
+    faults: tuple[Names, ...] = ()
+    """For each pin the smallest set around it that fails with everything else wide: itself, or itself and what it only hurts with."""
+
+
+def culprits(elements: Sequence[str], ranking: Sequence[str], holds: Holds) -> Iterator[Culprits]:
+    """The smallest set that must be wide, then for each of its members whether it hurts alone or only with others.
+
+    Args:
+        elements: everything that can be wide.
+        ranking: the most suspicious first.
+        holds: whether the verdict passes with these wide.
+    """
+    holds = remembering(holds)
+    pins: Names = frozenset()
+    for pins in shrink(elements, holds, ranking=ranking or elements):
+        yield Culprits(pins)
+    faults: list[Names] = []
+    for name in (one for one in ranked(elements, ranking, {}) if one in pins):
+        faults.append(accomplices(name, pins, elements, ranking, holds))
+        yield Culprits(pins, tuple(dict.fromkeys(faults)))
+
+
+def accomplices(name: str, pins: Names, elements: Sequence[str], ranking: Sequence[str], holds: Holds) -> Names:
+    """The smallest set with ``name``, and none of the other pins, that fails when only it is left in FP16."""
+    whole = frozenset(elements)
+    others = [one for one in elements if one not in pins]
+
+    def fails(partners: Names) -> bool:
+        return not holds(whole - partners - {name})
+
+    partners: Names = frozenset()
+    for partners in shrink(others, fails, ranking=ranking or others):  # noqa: B007 - the last one is the answer
+        pass
+    return partners | {name}
+
+
+def remembering(holds: Holds) -> Holds:
+    """The same predicate, asked once per set."""
+    seen: dict[Names, bool] = {}
+
+    def ask(names: Names) -> bool:
+        if names not in seen:
+            seen[names] = holds(names)
+        return seen[names]
+
+    return ask
+
+
+def ranked(elements: Sequence[str], ranking: Sequence[str], cost: Mapping[str, float]) -> list[str]:
+    """Every element: those ranked in that order, then the rest, the cheapest first."""
+    place = dict.fromkeys(ranking)
+    rest = [name for name in dict.fromkeys(elements) if name not in place]
+    there = set(elements)
+    return [*(name for name in place if name in there), *sorted(rest, key=lambda name: cost.get(name, 1.0))]
+
+
+def path_of(name: str) -> tuple[str, ...]:
+    """The blocks a node is in, outermost first: ``/encoder/layer.0/attn/MatMul`` → encoder, layer, 0, attn."""
+    return tuple(part for part in re.split(r"[/.]", name) if part)[:-1]
+
+
+def by_block(elements: Sequence[str], cost: Mapping[str, float]) -> list[str]:
+    """Elements of a block together, blocks and elements by falling cost, ties in the order given."""
+    total: dict[tuple[str, ...], float] = {}
+    place: dict[tuple[str, ...], int] = {}
+    for index, name in enumerate(dict.fromkeys(elements)):
+        path = path_of(name)
+        for depth in range(len(path) + 1):
+            total[path[:depth]] = total.get(path[:depth], 0.0) + cost.get(name, 1.0)
+            place.setdefault(path[:depth], index)
+
+    def key(item: tuple[int, str]) -> list[tuple[float, int]]:
+        index, name = item
+        path = path_of(name)
+        blocks = [path[:depth] for depth in range(1, len(path) + 1)]
+        return [*((-total[block], place[block]) for block in blocks), (-cost.get(name, 1.0), index)]
+
+    return [name for _, name in sorted(enumerate(dict.fromkeys(elements)), key=key)]
+
+
+def middle(part: Sequence[str]) -> int:
+    """Halves."""
+    return len(part) // 2
+
+
+def block_border(part: Sequence[str]) -> int:
+    """The border between the outermost blocks within the middle half; the nearest to the middle among equals."""
+    size = len(part)
+    borders = range(max(1, size // 4), max(2, size - size // 4))
+    return min(borders, key=lambda index: (shared_depth(part[index - 1], part[index]), abs(2 * index - size)))
+
+
+def shared_depth(left: str, right: str) -> int:
+    """How many blocks two neighbours have in common."""
+    depth = 0
+    for one, other in zip(path_of(left), path_of(right), strict=False):
+        if one != other:
+            break
+        depth += 1
+    return depth
