@@ -26,11 +26,8 @@ def trtexec_flags(wide: Mapping[str, str]) -> str:
         return "--fp16"
     for node in sorted(wide):
         if any(mark in node for mark in ",'*"):
-            raise ConfigError(
-                f"trtexec cannot name {node!r}",
-                where="trtexec flags",
-                hint="use the Polygraphy script, or the repaired ONNX with --stronglyTyped",
-            )
+            hint = "use the Polygraphy script, or the repaired ONNX with --stronglyTyped"
+            raise ConfigError(f"trtexec cannot name {node!r}", where="trtexec flags", hint=hint)
     spec = ",".join(f"{node}:{fmt}" for node, fmt in sorted(wide.items()))
     formats = " --bf16" if "bf16" in wide.values() else ""
     return f"--fp16{formats} --precisionConstraints=obey {quoted(f'--layerPrecisions={spec}')} {quoted(f'--layerOutputTypes={spec}')}"
@@ -69,7 +66,8 @@ def postprocess(network):
         if layer.type.name in LEAVE:
             continue
         dtype = trt.bfloat16 if WIDE[node] == "bf16" else trt.float32
-        floats = [at for at in range(layer.num_outputs) if layer.get_output(at) and layer.get_output(at).dtype.name in ("FLOAT", "HALF", "BF16")]
+        outputs = [(at, layer.get_output(at)) for at in range(layer.num_outputs)]
+        floats = [at for at, tensor in outputs if tensor is not None and tensor.dtype.name in ("FLOAT", "HALF", "BF16")]
         if floats:
             layer.precision = dtype
         for at in floats:

@@ -120,8 +120,8 @@ def prove(layers: Iterable[Layer], *, source: str, broken_pins: Sequence[str] = 
 def inspector_layers(text: str) -> Iterator[Layer]:
     """Layers of ``EngineInspector.get_engine_information(JSON)``, in the dialects of 8.6–10 and of 11.
 
-    8.6–10 write one field ``Format/Datatype``; 11 writes ``Format`` and ``DataType`` (spelt ``Datatype`` by some releases). At a
-    verbosity below DETAILED layers are bare strings that carry no types; those are passed over.
+    8.6–10 write one field ``Format/Datatype``; 11 writes ``Format`` and ``DataType``, and ``I/O Tensors`` instead of ``Bindings``.
+    At a verbosity below DETAILED layers are bare strings that carry no types; those are passed over.
     """
     for raw in json.loads(text).get("Layers", ()):
         if isinstance(raw, dict):
@@ -144,8 +144,10 @@ WORDS = (
 
 def inspector_dtype(tensor: Mapping[str, Any]) -> str:
     """The type of one tensor entry: its own field if there is one, else a word inside the format's description."""
-    for key in ("DataType", "Datatype", "Data Type", "Format/Datatype", "Format"):
-        words = set(re.findall(r"[A-Z0-9]+", str(tensor.get(key, "")).upper()))
+    # Releases disagree on capitals and blanks: "DataType", "Datatype", "Format/Datatype", "Format/DataType".
+    fields = {re.sub("[^a-z]", "", key.lower()): str(value) for key, value in tensor.items()}
+    for key in ("datatype", "formatdatatype", "format"):
+        words = set(re.findall(r"[A-Z0-9]+", fields.get(key, "").upper()))
         for dtype, names in WORDS:
             if words & set(names):
                 return dtype
