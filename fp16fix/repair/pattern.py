@@ -1,0 +1,248 @@
+"""A pattern of operators and a tensor → what the pattern's names stand for, or why the tensor only looks like it.
+
+A pattern is read from the result backwards: ``Op("Div", Tensor("x"), Op("Sqrt", Tensor("v")))`` matches a tensor made by such a Div.
+A name that occurs twice must stand for the same tensor (or number, or axes) both times. Operands of commutative operators match in
+either order, every alternative of ``Any`` is tried, and the first complete match wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.model import Model, constant, scalar
+from fp16fix.repair.rules._walk import axes_of, is_op, producer
+
+COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
+Value: TypeAlias = gs.Tensor | float | tuple[int, ...]
+"""What a name can stand for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What has matched so far."""
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    nodes: tuple[gs.Node, ...] = ()
+
+    def bind(self, name: str, value: Value) -> Found | None:
+        """With ``name`` standing for ``value``; None if it stands for something else already."""
+        if not name:
+            return self
+        if name not in self.values:
+            return Found({**self.values, name: value}, self.nodes)
+        old = self.values[name]
+        same = old is value if isinstance(old, gs.Tensor) else old == value
+        return self if same else None
+
+    def through(self, node: gs.Node) -> Found:
+        """With one more node."""
+        return self if any(each is node for each in self.nodes) else Found(self.values, (*self.nodes, node))
+
+    def tensor(self, name: str) -> gs.Tensor:
+        """The tensor that a name stands for."""
+        found = self.values[name]
+        assert isinstance(found, gs.Tensor)
+        return found
+
+    def weight(self, name: str) -> np.ndarray:
+        """The values of the constant that a ``Weight`` stands for."""
+        found = constant(self.tensor(name))
+        assert found is not None
+        return found
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """The number that a name stands for; ``default`` where an alternative without it matched."""
+        found = self.values.get(name, default)
+        assert isinstance(found, (int, float))
+        return float(found)
+
+    def axes(self, name: str = "axes") -> tuple[int, ...]:
+        """The axes that a name stands for."""
+        found = self.values[name]
+        assert isinstance(found, tuple)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether the matching alternative had this name."""
+        return name in self.values
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the matched nodes, sorted: what a repair ``covers``."""
+        return tuple(sorted(node.name for node in self.nodes))
+
+
+@dataclass(slots=True)
+class Misses:
+    """The failure that came after the most nodes had matched: what a user would call a near miss."""
+
+    depth: int = -1
+    why: str = ""
+
+    def note(self, found: Found, why: str) -> None:
+        """Remember a failure if none came later."""
+        if len(found.nodes) > self.depth:
+            self.depth, self.why = len(found.nodes), why
+
+
+class Pattern(Protocol):
+    """Anything that can say in which ways a tensor matches."""
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        """Every way, given what has matched already; failures go to ``misses``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Any tensor."""
+
+    name: str = ""
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        bound = found.bind(self.name, tensor)
+        if bound is None:
+            misses.note(found, f"{tensor.name!r} stands where {found.tensor(self.name).name!r} should")
+            return
+        yield bound
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A constant of one element; ``value`` where only one will do."""
+
+    name: str = ""
+    value: float | None = None
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        number = scalar(tensor)
+        bound = None if number is None or (self.value is not None and number != self.value) else found.bind(self.name, number)
+        if bound is None:
+            said = "not a constant" if number is None else f"{number:.4g}"
+            misses.note(found, f"{tensor.name!r} is {said}" + ("" if self.value is None else f", not {self.value:g}"))
+            return
+        yield bound
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A constant of any size."""
+
+    name: str
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        bound = found.bind(self.name, tensor) if isinstance(tensor, gs.Constant) else None
+        if bound is None:
+            misses.note(found, f"{tensor.name!r} is not a constant")
+            return
+        yield bound
+
+
+class Op:
+    """A node of one of the given operators (``"Add Sub"``) whose first inputs match; further inputs are not looked at."""
+
+    def __init__(self, ops: str, *operands: Pattern) -> None:
+        self.ops = tuple(ops.split())
+        self.operands = operands
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        node = producer(tensor)
+        if not is_op(node, *self.ops) or node is None or len(node.inputs) < len(self.operands):
+            made = "is an input or a constant" if node is None else f"comes from {node.op} {node.name!r}"
+            misses.note(found, f"{tensor.name!r} {made}, not from {' or '.join(self.ops)}")
+            return
+        orders = [tuple(node.inputs)]
+        if node.op in COMMUTATIVE and len(node.inputs) == 2:
+            orders.append((node.inputs[1], node.inputs[0]))
+        for order in orders:
+            yield from self._operands(order, 0, found.through(node), misses)
+
+    def _operands(self, inputs: tuple[gs.Tensor, ...], index: int, found: Found, misses: Misses) -> Iterator[Found]:
+        if index == len(self.operands):
+            yield found
+            return
+        for each in self.operands[index].match(inputs[index], found, misses):
+            yield from self._operands(inputs, index + 1, each, misses)
+
+
+class Reduce:
+    """A reduction that keeps its dimensions, over constant axes, which ``axes`` stands for (non-negative where the rank is known)."""
+
+    def __init__(self, ops: str, operand: Pattern, axes: str = "axes") -> None:
+        self.inner = Op(ops, operand)
+        self.axes = axes
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        node = producer(tensor)
+        if not is_op(node, *self.inner.ops) or node is None:
+            yield from self.inner.match(tensor, found, misses)
+            return
+        axes = axes_of(node)
+        if axes is None or not node.attrs.get("keepdims", 1):
+            fault = "reduces axes computed at run time" if axes is None else "drops the reduced dimensions"
+            misses.note(found.through(node), f"{node.name!r} {fault}")
+            return
+        bound = found.bind(self.axes, axes)
+        if bound is None:
+            misses.note(found.through(node), f"{node.name!r} reduces axes {axes}, the others {found.axes(self.axes)}")
+            return
+        yield from self.inner.match(tensor, bound, misses)
+
+
+class Any:
+    """One of several patterns, tried in order."""
+
+    def __init__(self, *patterns: Pattern) -> None:
+        self.patterns = patterns
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        for pattern in self.patterns:
+            yield from pattern.match(tensor, found, misses)
+
+
+class Square:
+    """``Pow(p, 2)``, or ``Mul(p, p)`` of one tensor with itself."""
+
+    def __init__(self, operand: Pattern) -> None:
+        self.operand = operand
+        self.power = Op("Pow", operand, Number(value=2.0))
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        node = producer(tensor)
+        if node is None or not is_op(node, "Mul"):
+            yield from self.power.match(tensor, found, misses)
+        elif node.inputs[0] is node.inputs[1]:
+            yield from self.operand.match(node.inputs[0], found.through(node), misses)
+        else:
+            misses.note(found.through(node), f"{node.name!r} multiplies {node.inputs[0].name!r} by {node.inputs[1].name!r}, not by itself")
+
+
+def find(pattern: Pattern, tensor: gs.Tensor) -> Found | None:
+    """The first complete match of a pattern whose result is ``tensor``."""
+    return next(pattern.match(tensor, Found(), Misses()), None)
+
+
+def search(pattern: Pattern, tensor: gs.Tensor, near: int) -> Found | str | None:
+    """The first complete match; failing that, the reason if at least ``near`` nodes had matched, else None."""
+    misses = Misses()
+    found = next(pattern.match(tensor, Found(), misses), None)
+    if found is not None:
+        return found
+    return misses.why if misses.depth >= near else None
+
+
+def leaking(model: Model, found: Found, last: gs.Node, spare: frozenset[str] = frozenset()) -> str:
+    """Name of a matched node, ``last`` and those in ``spare`` aside, whose result is read outside the match; empty if none is."""
+    leaves = {id(tensor) for graph in model.graphs() for tensor in graph.outputs}
+    own = {id(node) for node in found.nodes}
+    for node in found.nodes:
+        if node is last or node.name in spare:
+            continue
+        if any(id(out) in leaves or any(id(reader) not in own for reader in out.outputs) for out in node.outputs):
+            return str(node.name)
+    return ""
