@@ -279,4 +279,13 @@ def detailed(seen: Range, rows: np.ndarray, octaves: dict[int, int]) -> Range:
     size = max(1, math.prod(seen.shape)) * len(rows)
     energy = min(float(rows[:, 2].sum()) / size, float(np.finfo(np.float64).max))
     noise = float(rows[:, 6].sum()) / size
-    return replace(seen, high=high, low=low, energy=energy, noise=noise if math.isfinite(noise) else math.inf, nonfinite=nonfinite, integral=integral, octaves=histogram_)
+    return replace(
+        seen,
+        high=high,
+        low=low,
+        energy=energy,
+        noise=noise if math.isfinite(noise) else math.inf,
+        nonfinite=nonfinite,
+        integral=integral,
+        octaves=histogram_,
+    )

@@ -38,7 +38,16 @@ class Model:
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
-        return Model(copy_graph(self.graph), self.name, self.digest, list(self.notes), self.source, dict(self.metadata), dict(self.placed), dict(self.io))
+        return Model(
+            copy_graph(self.graph),
+            self.name,
+            self.digest,
+            list(self.notes),
+            self.source,
+            dict(self.metadata),
+            dict(self.placed),
+            dict(self.io),
+        )
 
     def graphs(self) -> Iterator[gs.Graph]:
         """The main graph, then every If/Loop/Scan body, outer before inner, in node order."""

@@ -40,7 +40,11 @@ def scaled(model: Model, recipe: Recipe) -> Model:
     """The FP32 graph after exponents are folded in; FP32 results are equal bit for bit save subnormals."""
     unknown = sorted(node for node, _ in recipe.wide if node not in model.node_map())
     if unknown:
-        raise ReplayError(f"the recipe pins {unknown[0]!r}, which is not in the graph", where=model.name, hint="use the recipe with the model it was made for")
+        raise ReplayError(
+            f"the recipe pins {unknown[0]!r}, which is not in the graph",
+            where=model.name,
+            hint="use the recipe with the model it was made for",
+        )
     if not recipe.exponents:
         return model
     copy = model.copy()

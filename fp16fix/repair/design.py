@@ -154,9 +154,13 @@ class Design:
 
     def rescale(self, spared: frozenset[str]) -> tuple[tuple[tuple[str, int], ...], int]:
         """Exponents for the whole graph; none if everything fits as it is."""
-        wide = frozenset(self.model.placed) | {n.name for n in self.model.nodes() if matches(n.name, self.options.pin) or matches(n.name, self.options.allow)}
+        wide = frozenset(self.model.placed) | {
+            n.name for n in self.model.nodes() if matches(n.name, self.options.pin) or matches(n.name, self.options.allow)
+        }
         ranges = {name: harmless_range(seen) if name in spared else seen for name, seen in self.ranges.items()}
-        found = assign(self.model, ranges, ScaleOptions(headroom=self.options.headroom, time_limit_s=self.options.scale_budget_s, wide=wide))
+        found = assign(
+            self.model, ranges, ScaleOptions(headroom=self.options.headroom, time_limit_s=self.options.scale_budget_s, wide=wide)
+        )
         return tuple(sorted((name, e) for name, e in found.exponents.items() if e)), found.muls
 
     def pins(self, live: Sequence[Hazard], spared: frozenset[str]) -> tuple[Islands, tuple[tuple[str, str], ...]]:

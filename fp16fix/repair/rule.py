@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from fp16fix.analyse.ranges import Range
@@ -29,10 +29,12 @@ class Evidence:
 
 
 class Rule(Protocol):
-    """A rule file defines one class with these members and registers it in ``rules/__init__.py``."""
+    """A rule file defines one class with these members; ``rules/__init__.py`` finds it."""
 
     name: ClassVar[str]
     """kebab-case; what reports and recipes call it."""
+    order: ClassVar[int]
+    """Rules of lower order are tried first."""
     promise: ClassVar[Promise]
     answers: ClassVar[frozenset[Kind]]
     fires: ClassVar[tuple[str, ...]]
@@ -53,8 +55,3 @@ class Rule(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Registry:
-    """Rules by name, in the order they are tried."""
-
-    rules: dict[str, Rule] = field(default_factory=dict)
