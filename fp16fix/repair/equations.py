@@ -121,22 +121,28 @@ def simplest(terms: list[tuple[str, Fraction]], ports: tuple[str, ...]) -> tuple
     return (kept,) if kept else ()
 
 
-def ties(node: gs.Node) -> list[tuple[gs.Tensor, gs.Tensor]]:
-    """Pairs of float tensors that share one exponent across the border of an If, Loop or Scan (carried, scanned and returned ones)."""
-    pairs: list[tuple[gs.Tensor, gs.Tensor]] = []
+def address(tensor: str, node: str, index: int) -> str:
+    """Names one use of a tensor: input ``index`` of ``node``."""
+    return f"{tensor}→{node}#{index}"
+
+
+def ties(node: gs.Node) -> list[tuple[gs.Tensor, int | None, gs.Tensor]]:
+    """Float tensors that share one exponent across the border of an If, Loop or Scan: carried, scanned and returned ones.
+
+    Returns:
+        (tensor, index of the node's input that reads it or None where it is not an input, other tensor).
+    """
+    pairs: list[tuple[gs.Tensor, int | None, gs.Tensor]] = []
     if node.op == "If":
         for branch in ("then_branch", "else_branch"):
-            pairs += zip(node.attrs[branch].outputs, node.outputs, strict=False)
-    elif node.op == "Loop":
-        body = node.attrs["body"]
-        carried = len(node.inputs) - 2
-        pairs += zip(node.inputs[2:], body.inputs[2:], strict=False)
-        pairs += zip(body.inputs[2:], body.outputs[1 : 1 + carried], strict=False)
-        pairs += zip(body.outputs[1:], node.outputs, strict=False)
-    elif node.op == "Scan":
-        body = node.attrs["body"]
-        carried = len(node.inputs) - int(node.attrs["num_scan_inputs"])
-        pairs += zip(node.inputs, body.inputs, strict=False)
-        pairs += zip(body.inputs[:carried], body.outputs[:carried], strict=False)
-        pairs += zip(body.outputs, node.outputs, strict=False)
-    return [(a, b) for a, b in pairs if a.name and b.name and is_float(a) and is_float(b)]
+            pairs += [(inner, None, outer) for inner, outer in zip(node.attrs[branch].outputs, node.outputs, strict=False)]
+    else:
+        body, loop = node.attrs["body"], node.op == "Loop"
+        first = 2 if loop else 0
+        carried = len(node.inputs) - 2 if loop else len(node.inputs) - int(node.attrs["num_scan_inputs"])
+        results = body.outputs[1:] if loop else body.outputs
+        states = body.inputs[first:]
+        pairs += [(outer, first + i, inner) for i, (outer, inner) in enumerate(zip(node.inputs[first:], states, strict=False))]
+        pairs += [(state, None, result) for state, result in zip(states[:carried], results, strict=False)]
+        pairs += [(inner, None, outer) for inner, outer in zip(results, node.outputs, strict=False)]
+    return [(a, i, b) for a, i, b in pairs if a.name and b.name and is_float(a) and is_float(b)]

@@ -1,7 +1,8 @@
 """The operator table of exponents, as data: linear equations between the exponents of an operator's operands, results and attributes.
 
-``repair.equations`` reads it for a node. A tensor with exponent e stores true × 2^−e. An equation such as ``y0 = x0 + x1`` says that a node whose operands are stored with
-exponents e(x0), e(x1) computes its result stored with their sum, exactly but for subnormals: powers of two change no significand.
+``repair.equations`` reads it for a node. A tensor with exponent e stores true × 2^−e. An equation such as ``y0 = x0 + x1`` says that a
+node whose operands are stored with exponents e(x0), e(x1) computes its result stored with their sum, exactly but for subnormals:
+powers of two change no significand.
 """
 
 from __future__ import annotations

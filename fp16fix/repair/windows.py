@@ -1,0 +1,117 @@
+"""What calibration saw of a tensor, or the values of an initializer → the window of exponents in which FP16 holds it well."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fp16fix import half
+from fp16fix.analyse.ranges import Range
+
+WIDEST = 48
+"""Exponents are sought between −48 and 48: squares of what FP16 holds span 80 octaves."""
+BULK_OCTAVES = 11
+"""A typical value this far above 1 keeps its distance from subnormals: at 2⁻¹¹ subnormal rounding noise equals normal noise over
+the Gaussian around it (spacing 2⁻²⁴ against relative spacing 2⁻¹¹, 2 octaves to spare)."""
+DELICATE_OCTAVES = 14
+"""A value whose reciprocal, root or logarithm is taken must itself be normal: 2⁻¹⁴."""
+LOST = 8
+"""Octaves past the loss of the first bit after which 2 or 3 bits of 11 are left."""
+SAMPLE = 1 << 16
+"""Values of an initializer looked at for its typical size; its largest is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Exponents e, the stored value being true × 2^−e."""
+
+    hard: int
+    """Below this the largest value overflows."""
+    soft: int
+    """From here on the wanted head-room is there."""
+    keep: int
+    """Beyond this, every octave costs about one bit of what matters in the tensor."""
+    gone: int = WIDEST
+    """Beyond this, nothing useful is left of the bulk of the tensor."""
+
+    @property
+    def troubled(self) -> bool:
+        """Whether e = 0 overflows, lacks head-room, or loses two bits or more."""
+        return self.soft > 0 or self.keep <= -2
+
+
+EMPTY = Window(-WIDEST, -WIDEST, WIDEST)
+"""A tensor that is zero, or of which nothing is known."""
+
+
+def window_of_range(seen: Range, headroom: float, *, delicate: bool = False) -> Window:
+    """The window of an activation.
+
+    Args:
+        seen: its range over calibration.
+        headroom: octaves wanted above the largest value seen.
+        delicate: small values matter by themselves, because a reciprocal, root or logarithm follows.
+    """
+    if seen.absmax == 0.0 or seen.rms == 0.0:
+        return EMPTY
+    octaves = dict(seen.octaves)
+    typical = quantile(octaves, 0.5) if octaves else math.log2(seen.rms)
+    keep = bulk(typical, math.log2(seen.rms), BULK_OCTAVES)
+    gone = keep + LOST
+    if delicate:
+        if seen.low > 0.0 or seen.high < 0.0:
+            keep = min(keep, math.floor(math.log2(min(abs(seen.low), abs(seen.high)))) + DELICATE_OCTAVES)
+        elif octaves:
+            keep = min(keep, bulk(quantile(octaves, 0.01), math.log2(seen.rms), DELICATE_OCTAVES))
+    return window(seen.absmax, headroom, keep, gone)
+
+
+def window_of_values(values: np.ndarray, *, delicate: bool = False) -> Window:
+    """The window of an initializer that stands alone (a weight); literals that FP16 could only hold as infinity are left out."""
+    flat = np.asarray(values).reshape(-1)
+    sample = np.abs(flat[:: max(1, flat.size // SAMPLE)].astype(np.float64))
+    sample = sample[(sample > 0.0) & np.isfinite(sample)]
+    top = largest(flat)
+    if not sample.size or top == 0.0:
+        return EMPTY
+    octaves = np.frexp(sample)[1] - 1
+    keep = bulk(float(np.median(octaves)), 0.5 * math.log2(float(np.mean(sample**2))), BULK_OCTAVES)
+    if delicate:
+        keep = min(keep, int(octaves.min()) + DELICATE_OCTAVES)
+    return window(top, 0.0, keep, WIDEST)
+
+
+def largest(flat: np.ndarray) -> float:
+    """Largest finite magnitude."""
+    if not flat.size:
+        return 0.0
+    top = max(float(flat.max()), -float(flat.min()))
+    if math.isfinite(top):
+        return top
+    finite = np.abs(flat[np.isfinite(flat)])
+    return float(finite.max()) if finite.size else 0.0
+
+
+def window(absmax: float, headroom: float, keep: int, gone: int) -> Window:
+    """From the largest magnitude and the exponents where loss begins and where it is total."""
+    over = math.log2(absmax / half.LARGEST)
+    hard, soft = max(-WIDEST, math.ceil(over)), max(-WIDEST, math.ceil(over + headroom))
+    return Window(hard, soft, max(-WIDEST, min(WIDEST, keep)), max(-WIDEST, min(WIDEST, gone)))
+
+
+def bulk(typical: float, rms: float, octaves: int) -> int:
+    """The exponent up to which typical values lose nothing; a tensor of small values is lifted only for the sake of its energy."""
+    keep = math.floor(typical) + octaves
+    return keep if keep >= 0 else max(keep, min(0, math.floor(rms) + octaves))
+
+
+def quantile(octaves: dict[int, int], share: float) -> float:
+    """The octave below which ``share`` of the nonzero values lie."""
+    wanted, total = share * sum(octaves.values()), 0
+    for octave in sorted(octaves):
+        total += octaves[octave]
+        if total >= wanted:
+            return float(octave)
+    return float(max(octaves))
