@@ -124,9 +124,8 @@ EXECUTE = (
     "IExecutionContext.execute_async_v3(stream_handle)",
     "IExecutionContext.set_output_allocator(name, output_allocator)",
     "IOutputAllocator.__init__()",
-    "IOutputAllocator.notify_shape(tensor_name, shape)",
 )
-"""Running a plan with real buffers."""
+"""Running a plan with real buffers. What a subclass of IOutputAllocator defines is not to be found on the class itself."""
 
 OPTIONAL = {
     "IProgressMonitor.phase_start(phase_name, parent_phase, num_steps)": "10",

@@ -111,7 +111,7 @@ def parse_profiles(flags: Sequence[str]) -> tuple[Profile, ...]:
     for flag in flags:
         name, _, text = flag.rpartition(":")
         try:
-            shapes = [tuple(int(dim) for dim in shape.split("x") if dim) for shape in text.split(",")]
+            shapes = [tuple(int(dim) for dim in shape.split("x")) for shape in text.split(",")]
         except ValueError:
             shapes = []
         if not name or len(shapes) not in {1, 3}:

@@ -142,10 +142,10 @@ WORDS = (
 """Words by which the inspector's dialects name a type; whole words, so that FLOAT16 is not FLOAT."""
 
 
-def inspector_dtype(tensor: Mapping[str, Any]) -> str:
+def inspector_dtype(entry: Mapping[str, Any]) -> str:
     """The type of one tensor entry: its own field if there is one, else a word inside the format's description."""
     # Releases disagree on capitals and blanks: "DataType", "Datatype", "Format/Datatype", "Format/DataType".
-    fields = {re.sub("[^a-z]", "", key.lower()): str(value) for key, value in tensor.items()}
+    fields = {re.sub("[^a-z]", "", key.lower()): str(value) for key, value in entry.items()}
     for key in ("datatype", "formatdatatype", "format"):
         words = set(re.findall(r"[A-Z0-9]+", fields.get(key, "").upper()))
         for dtype, names in WORDS:

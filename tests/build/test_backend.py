@@ -67,7 +67,9 @@ class TestRealBuilds:
         assert left_in(tmp_path) == []
 
     def test_options_reach_the_builder(self, tmp_path: Path) -> None:
-        options = BuildOptions(optimization_level=2, workspace_mib=64, tf32=False, log_severity="info", timing_cache=str(tmp_path / "t.cache"))
+        options = BuildOptions(
+            optimization_level=2, workspace_mib=64, tf32=False, log_severity="info", timing_cache=str(tmp_path / "t.cache")
+        )
         built = build(tiny.write(tmp_path, tiny.GOOD), tmp_path / "x.plan", options)
         assert "timing_cache is ignored: TensorRT-RTX times no tactics" in built.warnings
         assert any("Engine generation completed" in warning for warning in built.warnings)
@@ -96,7 +98,7 @@ class TestRealBuilds:
         assert build(tiny.write(tmp_path, tiny.DYNAMIC), tmp_path / "x.plan", BuildOptions(profiles=profiles)).plan_bytes > 0
 
     def test_a_parser_error_names_the_node_in_the_parsers_words(self, tmp_path: Path) -> None:
-        with pytest.raises(BuildStoppedError, match="SUM must have same input types.*Half and Float") as caught:
+        with pytest.raises(BuildStoppedError, match=r"SUM must have same input types.*Half and Float") as caught:
             build(tiny.write(tmp_path, tiny.MIXED), tmp_path / "x.plan")
         assert (caught.value.reason, caught.value.stage, caught.value.nodes) == ("refused", "parse", ("sum",))
         assert "node 'sum' (Add)" in str(caught.value)
@@ -118,7 +120,7 @@ class TestRealBuilds:
         assert (caught.value.reason, caught.value.stage, caught.value.nodes) == ("refused", "build", ("attn",))
 
     def test_time_runs_out(self, tmp_path: Path) -> None:
-        with pytest.raises(BuildStoppedError, match="no result after 0.01 s") as caught:
+        with pytest.raises(BuildStoppedError, match=r"no result after 0\.01 s") as caught:
             build(tiny.write(tmp_path, tiny.GOOD), tmp_path / "x.plan", BuildOptions(timeout_s=0.01))
         assert caught.value.reason == "timeout"
         assert left_in(tmp_path) == []

@@ -16,7 +16,8 @@ RICH = """<ir_version: 10, opset_import: ["" : 23]>
 g (float16[2,4] x, bool c) => (float16[2,4] y, float16[2,4] z, bfloat16[2,4] q, float[2,4] u)
 <float16[4] s = {1,1,1,1}, int64[1] ax = {1}>
 { [rms] n = RMSNormalization(x, s)  [l2] r = ReduceL2(n, ax)  [div] y = Div(n, r)
-  [if] z = If(c)<then_branch = tg () => (float16[2,4] t) { [then] t = Tanh(y) }, else_branch = eg () => (float16[2,4] e) { [else] e = Sigmoid(y) }>
+  [if] z = If(c)<then_branch = tg () => (float16[2,4] t) { [then] t = Tanh(y) },
+                else_branch = eg () => (float16[2,4] e) { [else] e = Sigmoid(y) }>
   [to_bf] b = Cast<to=16>(y)  [bf] q = Exp(b)  [to_32] f = Cast<to=1>(y)  [softmax] u = Softmax(f) }"""
 
 DYNAMIC = """<ir_version: 9, opset_import: ["" : 17]>
@@ -57,7 +58,8 @@ def convolutions(folder: Path, layers: int = 40, channels: int = 32) -> Path:
 
     generator = np.random.default_rng(0)
     weights = [
-        numpy_helper.from_array(generator.standard_normal((channels, channels, 3, 3)).astype(np.float16), f"w{index}") for index in range(layers)
+        numpy_helper.from_array(generator.standard_normal((channels, channels, 3, 3)).astype(np.float16), f"w{index}")
+        for index in range(layers)
     ]
     nodes = []
     for index in range(layers):
