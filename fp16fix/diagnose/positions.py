@@ -39,7 +39,8 @@ ARITHMETIC = frozenset(
 """Operators through which a position stays a position."""
 FLAG = 2.0
 """A leaf that never passes this is a mask or a flag, not a count."""
-INDEX_SOURCES = frozenset({"Range", "NonZero", "ArgMax", "ArgMin", "TopK", "Shape", "Size"})
+GRID = 8
+"""Fewer distinct steps than this are a mask, not a grid."""
 
 
 def positional(context: Context) -> dict[str, str]:
@@ -50,7 +51,7 @@ def positional(context: Context) -> dict[str, str]:
         outputs = float_outputs(node)
         if not outputs:
             continue
-        source = source_of(context, node)
+        source = source_of(node)
         if source is not None:
             seen = context.range_of(outputs[0])
             (flags.add(outputs[0].name) if seen is not None and seen.absmax <= FLAG else found.update({t.name: source for t in outputs}))
@@ -66,7 +67,7 @@ def positional(context: Context) -> dict[str, str]:
     return found
 
 
-def source_of(context: Context, node: gs.Node) -> str | None:
+def source_of(node: gs.Node) -> str | None:
     """What makes ``node`` a source of positions, or None."""
     if node.op == "Range" and is_float(node.outputs[0]):
         return f"Range {node.name!r}"
@@ -74,30 +75,19 @@ def source_of(context: Context, node: gs.Node) -> str | None:
         return f"CumSum {node.name!r}"
     if node.op == "Cast" and not float_inputs(node) and counts(node):
         return f"integers cast by {node.name!r}"
-    del context
     return None
 
 
 def counts(node: gs.Node) -> bool:
-    """A Cast from an integer tensor that is not a comparison, a mask input of bytes, or an image."""
+    """A Cast from whole numbers: positions, lengths, indices. Bytes are images and booleans are masks."""
     dtype = node.inputs[0].dtype
-    if dtype is None or np.dtype(dtype) not in {np.dtype(np.int64), np.dtype(np.int32)}:
-        return False
-    frontier = [node.inputs[0]]
-    for _ in range(6):
-        producers = [producer for tensor in frontier for producer in tensor.inputs]
-        if any(producer.op in INDEX_SOURCES or producer.op == "CumSum" for producer in producers):
-            return True
-        frontier = [tensor for producer in producers for tensor in producer.inputs if isinstance(tensor, gs.Variable)]
-        if not frontier:
-            break
-    return not node.inputs[0].inputs or any("position" in tensor.name.lower() for tensor in [node.inputs[0], *frontier])
+    return dtype is not None and np.dtype(dtype) in {np.dtype(np.int64), np.dtype(np.int32)}
 
 
 def is_grid(tensor: gs.Constant) -> bool:
-    """A stored table of whole numbers that counts past a flag: anchor centres, pixel coordinates."""
+    """A stored table of evenly spaced numbers that counts past a flag: anchor centres, pixel coordinates."""
     values = tensor.values
-    if values.size < 4 or values.dtype.kind != "f":
+    if values.size < GRID or values.dtype.kind != "f" or not np.isfinite(values).all():
         return False
-    largest = float(np.abs(values).max())
-    return largest > 8.0 and bool(np.all(values * 2 == np.round(values * 2)))
+    steps = np.diff(np.unique(values))
+    return len(steps) >= GRID - 1 and float(np.abs(values).max()) > GRID and bool(np.allclose(steps, steps[0], rtol=1e-3))

@@ -18,6 +18,8 @@ ANGLE = 8.0
 """Largest |angle| whose FP16 spacing (2⁻⁷ at 8) keeps a sine better than 1 %."""
 PIXEL = 1.0 / 32
 """Rounding of a sampling position that bilinear interpolation does not show: 3 % of the difference of two neighbours."""
+COUNTING = 4
+"""Whole numbers in fewer octaves than this are mask literals, not counts."""
 LONG = half.INTEGERS
 """Adding one to a sum past this changes nothing in FP16."""
 
@@ -44,7 +46,7 @@ def integers(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Ite
         if tensor.name in derived:
             why = f"{node.op} computes a position from {derived[tensor.name]}: it reaches {seen.absmax:.4g} here and grows with length; FP16 counts exactly only to 2048"
             yield hazard(node, Kind.SWAMP, seen, bits, why)
-        elif seen.integral and seen.absmax > half.INTEGERS:
+        elif seen.integral and seen.absmax > half.INTEGERS and len(seen.octaves) >= COUNTING:
             yield hazard(
                 node, Kind.SWAMP, seen, bits, f"{node.op} makes whole numbers up to {seen.absmax:.0f}; FP16 counts exactly only to 2048"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Model
@@ -24,11 +24,27 @@ def apply(model: Model, recipe: Recipe, *, io: str | None = None, fits: Fits | N
     Raises:
         ReplayError: the recipe names what the model does not hold.
     """
-    return lower(scaled(rewritten(model, recipe.repairs), recipe), dict(recipe.wide), io=io, fits=fits)
+    return lower(prepared(model, recipe), dict(recipe.wide), io=io, fits=fits)
 
 
-def rewritten(model: Model, repairs: Iterable[Repair]) -> Model:
-    """The FP32 graph after the rules' rewrites."""
+def prepared(model: Model, recipe: Recipe) -> Model:
+    """The FP32 graph with everything done but dtypes: equal to the original up to what the repairs' promises say.
+
+    Raises:
+        ReplayError: the recipe names what the model does not hold.
+    """
+    done = rewritten(scaled(rewritten(model, recipe.repairs), dict(recipe.exponents)), recipe.finish)
+    names = done.node_map()
+    unknown = sorted(node for node, _ in recipe.wide if node not in names)
+    if unknown:
+        raise ReplayError(f"the recipe pins {unknown[0]!r}, which is not in the graph", where=model.name, hint="use the recipe with the model it was made for")
+    return done
+
+
+def rewritten(model: Model, repairs: Sequence[Repair]) -> Model:
+    """The FP32 graph after rules' rewrites."""
+    if not repairs:
+        return model
     copy = model.copy()
     for repair in repairs:
         rule(repair.rule).apply(copy, repair)
@@ -36,19 +52,12 @@ def rewritten(model: Model, repairs: Iterable[Repair]) -> Model:
     return copy
 
 
-def scaled(model: Model, recipe: Recipe) -> Model:
+def scaled(model: Model, exponents: Mapping[str, int]) -> Model:
     """The FP32 graph after exponents are folded in; FP32 results are equal bit for bit save subnormals."""
-    unknown = sorted(node for node, _ in recipe.wide if node not in model.node_map())
-    if unknown:
-        raise ReplayError(
-            f"the recipe pins {unknown[0]!r}, which is not in the graph",
-            where=model.name,
-            hint="use the recipe with the model it was made for",
-        )
-    if not recipe.exponents:
+    if not exponents:
         return model
     copy = model.copy()
-    fold(copy, dict(recipe.exponents))
+    fold(copy, exponents)
     tidy(copy)
     return copy
 

@@ -15,14 +15,17 @@ from fp16fix.diagnose import diagnose
 from fp16fix.diagnose.hazard import Hazard, Kind
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs, is_float_node, runs_in
-from fp16fix.repair.apply import scaled, tidy
+from fp16fix.repair.apply import rewritten, scaled, tidy
 from fp16fix.repair.islands import Islands, islands
 from fp16fix.repair.lower import Fits
 from fp16fix.repair.pins import forced
 from fp16fix.repair.recipe import Promise, Recipe, Refusal, Repair
 from fp16fix.repair.rule import Evidence
-from fp16fix.repair.rules import rules
+from fp16fix.repair.rules import rule, rules
 from fp16fix.repair.scales import ScaleOptions, assign
+
+FINISHING = "raise-eps"
+"""The rule that gets a second look after the exponents."""
 
 Acquit = Callable[[Model, Sequence[Hazard]], Mapping[Hazard, str]]
 """Which hazards of a model are proven harmless, and the proof in a sentence."""
@@ -93,14 +96,32 @@ class Design:
         spared = spared_tensors(self.model, self.ranges, proofs)
         exponents, muls = self.rescale(spared)
         recipe = Recipe(tuple(self.repairs), exponents)
-        model = scaled(self.model, recipe)
         if exponents:
-            self.model = model
-            self.ranges = measure(model, self.samples, threads=self.options.threads)
-            live, proofs = self.again()
-            spared = spared_tensors(model, self.ranges, proofs)
+            live, spared = self.settle(scaled(self.model, dict(exponents)))
+            recipe = replace(recipe, finish=self.finish(live))
+            if recipe.finish:
+                live, spared = self.settle(rewritten(self.model, recipe.finish))
         cut, wide = self.pins(live, spared)
         return Draft(replace(recipe, wide=wide), tuple(self.refusals), self.model, self.ranges, tuple(live), cut, muls, spared)
+
+    def settle(self, model: Model) -> tuple[list[Hazard], frozenset[str]]:
+        """Go on with a changed model: measure it and see what is left."""
+        self.model = model
+        self.ranges = measure(model, self.samples, threads=self.options.threads)
+        live, proofs = self.again()
+        return live, spared_tensors(model, self.ranges, proofs)
+
+    def finish(self, live: Sequence[Hazard]) -> tuple[Repair, ...]:
+        """An eps rescaled with its norm may have become smaller than FP16 holds: raise it where that moves nothing."""
+        raise_eps = rule(FINISHING)
+        evidence = Evidence(self.model, self.ranges, live, self.options.headroom)
+        taken: set[str] = set()
+        found = []
+        for proposal in raise_eps.propose(evidence):
+            if isinstance(proposal, Repair) and self.permitted(proposal, taken):
+                found.append(proposal)
+                taken |= {proposal.node, *proposal.covers}
+        return tuple(found)
 
     def again(self) -> tuple[list[Hazard], Mapping[Hazard, str]]:
         """Hazards that still need something, after the model changed."""
@@ -120,14 +141,14 @@ class Design:
     def rewrite(self, hazards: Sequence[Hazard]) -> bool:
         """Let every rule look once, in order; whether anything was rewritten."""
         model = self.model.copy()
-        for rule in rules():
+        for each in rules():
             evidence = Evidence(model, self.ranges, hazards, self.options.headroom)
             taken: set[str] = set()
-            for proposal in rule.propose(evidence):
+            for proposal in each.propose(evidence):
                 if isinstance(proposal, Refusal):
                     self.refusals.append(proposal)
                 elif self.permitted(proposal, taken):
-                    rule.apply(model, proposal)
+                    each.apply(model, proposal)
                     self.repairs.append(proposal)
                     taken |= {proposal.node, *proposal.covers}
             if taken:

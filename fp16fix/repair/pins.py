@@ -11,7 +11,7 @@ from fp16fix import half
 from fp16fix.analyse.ranges import Range
 from fp16fix.diagnose.hazard import Hazard, Kind
 from fp16fix.graph.model import Model
-from fp16fix.graph.ops import float_inputs, float_outputs
+from fp16fix.graph.ops import MOVEMENT, SELECTION, float_inputs, float_outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def forced(model: Model, ranges: Mapping[str, Range], hazards: Iterable[Hazard],
         elif hazard.kind is Kind.CONSTANT:
             pinned.add(node.name)
         elif hazard.tensor in {t.name for t in node.inputs} and not is_constant(node, hazard.tensor):
-            tensors.add(hazard.tensor)
+            tensors |= same_values(node, hazard, ranges)
         else:
             tensors |= {t.name for t in float_outputs(node)}
             pinned.add(node.name)
@@ -62,6 +62,20 @@ def is_constant(node: gs.Node, name: str) -> bool:
 def noisy_operands(node: gs.Node, ranges: Mapping[str, Range]) -> set[str]:
     """Operands of a difference: their rounding is what survives it."""
     return {t.name for t in float_inputs(node) if t.name in ranges}
+
+
+def same_values(node: gs.Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
+    """The input at fault and, back through operators that only move or pick values, the tensors its small values come from."""
+    found: set[str] = set()
+    pending = [t for t in float_inputs(node) if t.name == hazard.tensor]
+    while pending:
+        tensor = pending.pop()
+        found.add(tensor.name)
+        for producer in tensor.inputs:
+            if hazard.kind is Kind.VANISH and producer.op in MOVEMENT | SELECTION:
+                small = [t for t in float_inputs(producer) if t.name in ranges and t.name not in found and 0.0 < ranges[t.name].smallest <= half.SMALLEST]
+                pending += small
+    return found
 
 
 def carried(model: Model, ranges: Mapping[str, Range], tensors: set[str], spared: frozenset[str]) -> set[str]:

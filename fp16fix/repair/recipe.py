@@ -50,11 +50,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything done to a model: rewrites, then exponents, then dtypes, applied in this order."""
+    """Everything done to a model: rewrites, exponents, rewrites that only make sense after them, dtypes; applied in this order."""
 
     repairs: tuple[Repair, ...] = ()
     """Rewrites of the FP32 graph by rules, in the order they are applied."""
     exponents: tuple[tuple[str, int], ...] = ()
     """(tensor, e): the stored value becomes true × 2^−e. Tensors not named have e = 0."""
+    finish: tuple[Repair, ...] = ()
+    """Rewrites of the rescaled graph (an eps that became too small for FP16)."""
     wide: tuple[tuple[str, str], ...] = ()
     """(node, "fp32" | "bf16"): the pins. Nodes not named run in FP16."""
