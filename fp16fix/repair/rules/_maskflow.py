@@ -32,6 +32,8 @@ class State:
     """Largest magnitude (calibration) of what masked and unmasked entries stand beside or had added."""
     spread: bool = False
     """Something was added to masked entries, so they are no longer equal to each other."""
+    entry: tuple[str, int] | None = None
+    """The Add, and its input, where the mask met what it masks; None before, and once anything but sums lies behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +121,23 @@ class Walker:
         """The state behind a reader that passes the mask on, or why its value matters there."""
         others = [each for index, each in enumerate(reader.inputs) if index != port and each.name and is_float(each)]
         if is_op(reader, *CARRIES) and is_float(reader.outputs[0]):
-            return replace(state, beside=max([state.beside, *(self.finite(each) for each in others)]))
+            return replace(state, beside=max([state.beside, *(self.finite(each) for each in others)]), entry=None)
         if is_op(reader, "Where", "Max", "Min"):
-            return replace(state, beside=max([state.beside, *(self.finite(each) for each in others)]))
+            return replace(state, beside=max([state.beside, *(self.finite(each) for each in others)]), entry=None)
         if is_op(reader, "Neg"):
-            return replace(state, sign=-state.sign)
+            return replace(state, sign=-state.sign, entry=None)
         if is_op(reader, "Add", "Sub") and len(others) == 1:
-            sign = -state.sign if reader.op == "Sub" and port == 1 else state.sign
-            size = self.finite(others[0])
-            return replace(state, sign=sign, beside=state.beside + size, spread=True)
+            return self.summed(reader, port, self.finite(others[0]), state)
         if is_op(reader, "Mul", "Div") and len(others) == 1:
             return self.scaled(reader, port, others[0], state)
         return f"{reader.op} {reader.name!r} computes with its value"
+
+    def summed(self, reader: gs.Node, port: int, size: float, state: State) -> State:
+        """Through a sum with something of that size; a sum with another mask (size 0) leaves masked entries equal."""
+        turned = reader.op == "Sub" and port == 1
+        sign = -state.sign if turned else state.sign
+        entry = state.entry if state.spread or size == 0.0 else (reader.name, port)
+        return replace(state, sign=sign, beside=state.beside + size, spread=state.spread or size > 0.0, entry=None if turned else entry)
 
     def scaled(self, reader: gs.Node, port: int, other: gs.Tensor, state: State) -> State | str:
         """Through a product: by a number, or by a mask of zeros and ones."""
@@ -139,11 +146,11 @@ class Walker:
         if reader.op == "Div":
             number = 1.0 / number if port == 0 and number else 0.0
         if number:
-            return replace(
-                state, sign=state.sign if number > 0 else -state.sign, gain=state.gain * abs(number), beside=state.beside * abs(number)
-            )
+            sign, size = (1 if number > 0 else -1), abs(number)
+            return replace(state, sign=sign * state.sign, gain=state.gain * size, beside=state.beside * size, entry=None)
         turn = switch(other, self.ranges) if reader.op == "Mul" else 0
-        return replace(state, sign=turn * state.sign) if turn else f"{reader.op} {reader.name!r} multiplies it by more than zeros and ones"
+        why = f"{reader.op} {reader.name!r} multiplies it by more than zeros and ones"
+        return replace(state, sign=turn * state.sign, entry=None) if turn else why
 
     def size(self, tensor: gs.Tensor) -> float:
         """Largest magnitude seen; inf if unknown."""

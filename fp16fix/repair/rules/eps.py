@@ -90,7 +90,7 @@ class RaiseEps:
             elif seen.low == 0.0 and not zero_over_zero(evidence, found):
                 why = f"{found.x.name!r} is zero in places, where the answer is made by the eps {found.eps:.3g} itself"
             else:
-                why = f"FP16 rounds the eps {found.eps:.3g} to zero; {raised:.3g} does the same for every value seen (0, or from {smallest:.3g})"
+                why = f"FP16 rounds the eps {found.eps:.3g} to zero; {raised:.3g} does the same for what was seen (0 or ≥ {smallest:.3g})"
                 covers = tuple(sorted({node.name, found.reader.name, *([found.root.name] if found.root is not None else [])}))
                 tensor = node.inputs[found.port].name if isinstance(found.port, int) else ""
                 yield Repair(self.name, node.name, self.promise, covers=covers, tensor=tensor, values=(("eps", raised),), because=why)

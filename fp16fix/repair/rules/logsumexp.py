@@ -61,8 +61,9 @@ class LogSumExp:
     @eager
     def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
         """A repair where the exponentials leave FP16 or would with the head-room asked for."""
+        view = View(evidence.model)
         for node in evidence.model.nodes():
-            found = match(View(evidence.model), node) if is_op(node, "Log", "ReduceLogSumExp") else None
+            found = match(view, node) if is_op(node, "Log", "ReduceLogSumExp") else None
             seen = None if found is None else range_of(evidence, found.x)
             if found is None or seen is None:
                 continue

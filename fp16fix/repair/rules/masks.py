@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,15 +11,18 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model, constant, element_type, is_float, numpy_type
+from fp16fix.graph.model import Model, constant, is_float
 from fp16fix.half import FP16
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
+from fp16fix.repair.rules._maskedit import ENTRY, clamp_inputs, level
 from fp16fix.repair.rules._maskflow import End, Flow, Walker
-from fp16fix.repair.rules._walk import View, eager, is_op, node_named, unmatched
+from fp16fix.repair.rules._walk import View, eager, is_op, node_named, unmatched, with_scalar
 
 BOUNDS = (24576.0, 49152.0)
 """3·2¹³ and 3·2¹⁴, tried in turn. Two masks of the first add up to 49152, and with the scores stay inside FP16."""
+SWALLOWS = 2.0**20
+"""FP32 holds 24 bits: beside a literal so many times larger, scores vanish but for rounding."""
 ZERO = 128.0
 """exp(−128) is zero in FP32 (its smallest subnormal is e^−103.3), so an entry this far under the largest does not exist."""
 
@@ -33,6 +35,8 @@ class Source:
     """The reader of the literal, or the ConstantOfShape that makes it; None for a graph input, which is not edited."""
     tensor: gs.Tensor
     flow: Flow
+    size: float
+    """Magnitude of the literal."""
 
     @property
     def beside(self) -> float:
@@ -54,7 +58,9 @@ class MaskLiteral:
     """−1e9 becomes −inf in FP16: 0·(−inf) is NaN, and so is a softmax over a row of −inf; −65504 plus a second mask is −inf again.
 
     The literal is clamped to −24576. Scores added to it would show in a fully masked row (FP32's −1e9 swallows them, −24576 does
-    not), so the sum is floored at half the bound before the softmax: a masked row is uniform, as in FP32, even for −inf at run time.
+    not), so before the softmax masked entries take the value of the mask alone, Where(mask < −12288, mask, sum): one mask is above
+    two, and equals are equal, as in FP32. Where the mask cannot be named there (it was moved, or is an input that may hold −inf), the
+    sum is floored at half the bound instead.
     """
 
     name: ClassVar[str] = "mask-literal"
@@ -69,6 +75,9 @@ class MaskLiteral:
         <float low = {-3.4028235e38}, float zero = {0}, float[2,1,6] m = {1,1,1,1,0,0, 0,0,0,0,0,0}, float[6] c = {0, 0, 0, -1e9,
             -1e9, -1e9}>
         { b = Cast <to = 9> (m) w = Where (b, zero, low) s = Add (x, w) t = Add (s, c) y = Softmax <axis = -1> (t) }""",
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2,6,6] x) => (float[2,6,6] y)
+        <float low = {-1e9}, float zero = {0}, float[2,1,6] m = {0,0,1,1,1,1, 0,0,0,1,1,1}, float[6] c = {0, 0, 0, -1e9, -1e9, -1e9}>
+        { b = Cast <to = 9> (m) w = Where (b, zero, low) s = Add (c, x) t = Add (w, s) y = Softmax <axis = -1> (t) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4,6] x) => (float[2,4,6] y) <float zero = {0}, float[2,1,6] m =
             {1,1,1,1,0,0, 0,0,0,0,0,0}>
         { h = Shape (m) f = ConstantOfShape <value = float[1] {-1e9}> (h) q = Cast <to = 9> (m) b = Where (q, zero, f) s = Add (x, b)
@@ -121,7 +130,7 @@ class MaskLiteral:
             port = next((index for index, tensor in enumerate(node.inputs) if tensor.name == repair.tensor), None)
             if port is None:
                 raise unmatched(model, self.name, repair.node)
-            floor_input(Editor(model), node, port, numbers["floor"])
+            level(Editor(model), node, port, numbers)
         elif is_op(node, "ConstantOfShape"):
             value = node.attrs["value"]
             node.attrs["value"] = gs.Constant(
@@ -129,30 +138,6 @@ class MaskLiteral:
             )
         else:
             clamp_inputs(model, node, repair, numbers["bound"])
-
-
-def clamp_inputs(model: Model, node: gs.Node, repair: Repair, bound: float) -> None:
-    """The literal, for this reader only; readers that were clamped alike share one initializer."""
-    ports = [index for index, tensor in enumerate(node.inputs) if tensor.name == repair.tensor and constant(tensor) is not None]
-    if not ports:
-        raise unmatched(model, repair.rule, repair.node)
-    values = node.inputs[ports[0]].values
-    clamped = np.asarray(np.clip(values, -bound, bound), values.dtype)
-    name = f"{repair.tensor}/clamped"
-    twin = model.tensors().get(name)
-    held = constant(twin) if twin is not None else None
-    shared = twin if held is not None and np.array_equal(held, clamped) else Editor(model).constant(name, clamped)
-    for port in ports:
-        node.inputs[port] = shared
-
-
-def floor_input(edit: Editor, node: gs.Node, port: int, floor: float) -> None:
-    """``Max(input, floor)`` (Min for masks of +inf) before the node."""
-    tensor = node.inputs[port]
-    literal = edit.constant(f"{node.name}/floor", np.asarray(floor, numpy_type(element_type(tensor))))
-    out = edit.variable(f"{tensor.name}/floored", element_type(tensor), tensor.shape)
-    edit.before(node, "Max" if floor < 0 else "Min", f"{node.name}/floor_mask", [tensor, literal], [out])
-    node.inputs[port] = out
 
 
 def stands(end: End, bound: float, headroom: float) -> bool:
@@ -168,15 +153,17 @@ def sources(evidence: Evidence) -> Iterator[Source]:
     for tensor in evidence.model.graph.inputs:
         seen = evidence.ranges.get(tensor.name)
         if seen is not None and is_float(tensor) and seen.low <= -FP16.overflow and seen.high < FP16.overflow:
-            yield Source(None, tensor, walker.from_tensor(tensor, infinite=bool(seen.nonfinite)))
+            yield Source(None, tensor, walker.from_tensor(tensor, infinite=bool(seen.nonfinite)), abs(seen.low))
     for node in evidence.model.nodes():
         fill = node.attrs["value"].values if is_op(node, "ConstantOfShape") and "value" in node.attrs else None
         if fill is not None and outside(fill):
-            yield Source(node, node.outputs[0], walker.from_tensor(node.outputs[0], infinite=bool(np.isinf(fill).any())))
+            flow = walker.from_tensor(node.outputs[0], infinite=bool(np.isinf(fill).any()))
+            yield Source(node, node.outputs[0], flow, float(np.max(np.abs(fill))))
         for tensor in {id(each): each for each in node.inputs}.values():
             values = constant(tensor)
             if values is not None and is_float(tensor) and outside(values):
-                yield Source(node, tensor, walker.from_reader(tensor, node, infinite=bool(np.isinf(values).any())))
+                flow = walker.from_reader(tensor, node, infinite=bool(np.isinf(values).any()))
+                yield Source(node, tensor, flow, float(np.max(np.abs(values))))
 
 
 def outside(values: np.ndarray) -> bool:
@@ -188,7 +175,7 @@ def outside(values: np.ndarray) -> bool:
 def refused(rule: str, source: Source) -> Iterator[Refusal]:
     """Why a literal stays: bounds that bound nothing are harmless; products and weights have rules of their own."""
     node = source.node
-    if node is None:
+    if node is None or (is_op(node, "Mul", "Div") and with_scalar(node) is not None):
         return
     low = constant(source.tensor)
     if low is not None and low.size == 1:
@@ -215,17 +202,20 @@ def clamp(source: Source, bound: float) -> Repair:
 
 
 def floors(rule: str, good: list[Source], bound: float) -> Iterator[Repair]:
-    """One floor for each softmax whose masked entries had something added."""
-    found: dict[str, End] = {}
+    """One for each softmax whose masked entries had something added that FP32's literal swallows and the clamped one does not."""
+    found: dict[str, list[tuple[Source, End]]] = {}
     for source in good:
         for end in source.flow.ends:
-            held = found.get(end.node.name)
-            if end.state.spread and is_op(end.node, "Softmax", "Exp", "Attention") and (held is None or end.state.gain < held.state.gain):
-                found[end.node.name] = end
-    for name, end in sorted(found.items()):
-        if is_op(end.node, "Attention"):
-            continue
-        floor = math.copysign(bound * end.state.gain / 2, end.state.sign)
-        why = f"masked entries are raised to {floor:g}, so that a fully masked row is uniform as in FP32 and never NaN"
-        tensor = end.node.inputs[end.port].name
-        yield Repair(rule, name, Promise.ALTERED, covers=(name,), tensor=tensor, values=(("floor", floor),), because=why)
+            if end.state.spread and is_op(end.node, "Softmax", "Exp") and source.size >= SWALLOWS * end.state.beside:
+                found.setdefault(end.node.name, []).append((source, end))
+    for name, pairs in sorted(found.items()):
+        ends = [end for _, end in pairs]
+        floor = -bound * min(end.state.gain for end in ends) / 2
+        sizes = [source.size for source, _ in pairs]
+        # A literal that swallows another one beside it makes no difference between one mask and two; the floor does not either.
+        known = max(sizes) < SWALLOWS * min(sizes) and all(source.node is not None and end.state.entry for source, end in pairs)
+        entries = tuple(sorted({(f"{ENTRY}{end.state.entry[0]}", float(end.state.entry[1])) for end in ends if known and end.state.entry}))
+        how = "take the mask's own value" if entries else f"are raised to {floor:g}"
+        why = f"masked entries {how} before {ends[0].node.op}, so that a fully masked row is uniform as in FP32 and never NaN"
+        tensor = ends[0].node.inputs[ends[0].port].name
+        yield Repair(rule, name, Promise.ALTERED, covers=(name,), tensor=tensor, values=(("floor", floor), *entries), because=why)
