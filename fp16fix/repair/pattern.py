@@ -171,27 +171,47 @@ class Op:
 
 
 class Reduce:
-    """A reduction that keeps its dimensions, over constant axes, which ``axes`` stands for (non-negative where the rank is known)."""
+    """A reduction over constant axes, which the name ``axes`` stands for (non-negative where the rank is known).
 
-    def __init__(self, ops: str, operand: Pattern, axes: str = "axes") -> None:
+    It keeps the reduced dimensions; with ``kept`` it may drop them, and that name stands for 1 or 0.
+    """
+
+    def __init__(self, ops: str, operand: Pattern, axes: str = "axes", kept: str = "") -> None:
         self.inner = Op(ops, operand)
         self.axes = axes
+        self.kept = kept
 
     def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
         node = producer(tensor)
         if not is_op(node, *self.inner.ops) or node is None:
             yield from self.inner.match(tensor, found, misses)
             return
-        axes = axes_of(node)
-        if axes is None or not node.attrs.get("keepdims", 1):
+        axes, keeps = axes_of(node), float(node.attrs.get("keepdims", 1))
+        if axes is None or not (keeps or self.kept):
             fault = "reduces axes computed at run time" if axes is None else "drops the reduced dimensions"
             misses.note(found.through(node), f"{node.name!r} {fault}")
             return
         bound = found.bind(self.axes, axes)
+        bound = None if bound is None else bound.bind(self.kept, keeps)
         if bound is None:
-            misses.note(found.through(node), f"{node.name!r} reduces axes {axes}, the others {found.axes(self.axes)}")
+            misses.note(found.through(node), f"{node.name!r} reduces axes {axes} (keepdims = {keeps:g}), another of its reductions does not")
             return
         yield from self.inner.match(tensor, bound, misses)
+
+
+@dataclass(frozen=True, slots=True)
+class As:
+    """A pattern whose result gets a name, to be met again as ``Tensor(name)``."""
+
+    name: str
+    pattern: Pattern
+
+    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+        bound = found.bind(self.name, tensor)
+        if bound is None:
+            misses.note(found, f"{tensor.name!r} stands where {found.tensor(self.name).name!r} should")
+            return
+        yield from self.pattern.match(tensor, bound, misses)
 
 
 class Any:

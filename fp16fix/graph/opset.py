@@ -1,0 +1,158 @@
+"""A model and a newer opset → the same model in it: only nodes whose operator changed go through ONNX's version converter, one by one.
+
+Converted alone, a node carries no weights, its neighbours keep their names, and a body is as easy to convert as the main graph.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx
+import onnx.version_converter
+import onnx_graphsurgeon as gs
+
+from fp16fix.errors import ModelError
+from fp16fix.graph.edit import Editor, position
+from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
+from fp16fix.graph.ops import DEFAULT_DOMAINS, schema_of
+
+EMBEDDED = 1024
+"""Bytes up to which a constant operand is shown to the converter as such; some adapters read shapes and axes."""
+
+
+def raise_opset(model: Model, target: int) -> Model:
+    """The model in opset ``target``; a plain copy if it is there already. Every node and tensor that stays keeps its name.
+
+    Raises:
+        ModelError: an operator has no conversion; the message names it.
+    """
+    raised = model.copy()
+    if model.opset >= target:
+        return raised
+    source, edit = model.opset, Editor(raised)
+    for graph in list(raised.graphs()):
+        for node in list(graph.nodes):
+            if node.domain in DEFAULT_DOMAINS and changed(node.op, source, target):
+                convert(edit, node, source, target)
+    imports = [each for each in raised.graph.import_domains or [] if each.domain not in ("", "ai.onnx")]
+    for graph in raised.graphs():
+        graph.opset = target
+        graph.import_domains = [onnx.helper.make_opsetid("", target), *imports]
+    oldest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", target)], ignore_unknown=True)
+    raised.graph.ir_version = max(raised.graph.ir_version or 0, oldest)
+    return raised
+
+
+def can_raise(model: Model, target: int) -> bool:
+    """Whether ``raise_opset`` succeeds."""
+    return not obstacle(model, target)
+
+
+def obstacle(model: Model, target: int) -> str:
+    """Why ``raise_opset`` fails; empty if it does not."""
+    try:
+        raise_opset(model, target)
+    except ModelError as error:
+        return error.what
+    return ""
+
+
+@cache
+def changed(op: str, source: int, target: int) -> bool:
+    """Whether an operator's attributes or operands differ between two opsets, types aside: new element types break nothing."""
+    old, new = schema_of(op, "", source), schema_of(op, "", target)
+    if old is None or (new is not None and old.since_version == new.since_version and not new.deprecated):
+        return False
+    return new is None or new.deprecated or signature(old) != signature(new)
+
+
+def signature(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
+    """What a node of an operator may say, comparable."""
+    sorted_items = sorted(schema.attributes.items())
+    attributes = [(key, each.type, each.required, each.default_value.SerializeToString()) for key, each in sorted_items]
+    ports = [(each.name, each.option) for formal in (schema.inputs, schema.outputs) for each in formal]
+    return (attributes, ports)
+
+
+def convert(edit: Editor, node: gs.Node, source: int, target: int) -> None:
+    """Replace one node by what the version converter makes of it."""
+    where = edit.model.name
+    if bodies(node):
+        raise ModelError(f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} changed its form", where=where)
+    try:
+        proto = onnx.version_converter.convert_version(alone(node, source), target)
+        proto = onnx.shape_inference.infer_shapes(proto)
+        onnx.checker.check_model(proto)
+    except Exception as error:  # the converter's C++ assertions, inference and the checker share no base class
+        said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} has no conversion ({said})",
+            where=where,
+            hint=f"export the model with opset {target} or newer",
+        ) from error
+    was_resize = node.op == "Upsample" or (node.op == "Resize" and source < 11)
+    made = adopt(edit, node, gs.import_onnx(proto))
+    if was_resize:
+        for each in made:
+            keep_coordinates(each)
+
+
+def alone(node: gs.Node, opset: int) -> onnx.ModelProto:
+    """A model of one node: constants of few bytes stay constants, every other operand becomes a graph input."""
+    replaced: dict[str, gs.Tensor] = {}
+    for tensor in node.inputs:
+        if not tensor.name:
+            continue
+        values = constant(tensor)
+        if values is not None and values.nbytes <= EMBEDDED:
+            replaced[tensor.name] = gs.Constant(tensor.name, values)
+        else:
+            replaced[tensor.name] = gs.Variable(tensor.name, dtype=numpy_type(element_type(tensor)), shape=tensor.shape)
+    outputs = [gs.Variable(t.name, dtype=numpy_type(element_type(t)) if t.name else None, shape=t.shape) for t in node.outputs]
+    inputs = [replaced.get(tensor.name, tensor) for tensor in node.inputs]
+    copied = gs.Node(node.op, node.name, attrs=dict(node.attrs), inputs=inputs, outputs=outputs)
+    variables = [tensor for tensor in replaced.values() if isinstance(tensor, gs.Variable)]
+    small = gs.Graph([copied], variables, [t for t in outputs if t.name], name="alone", opset=opset)
+    proto: onnx.ModelProto = gs.export_onnx(small, do_type_check=False)
+    return proto
+
+
+def adopt(edit: Editor, node: gs.Node, converted: gs.Graph) -> list[gs.Node]:
+    """Put the converted nodes where ``node`` was: operands by name, results taken over, everything else under fresh names."""
+    known: dict[str, gs.Tensor] = {tensor.name: tensor for tensor in (*node.inputs, *node.outputs) if tensor.name}
+    last = next((each for each in reversed(converted.nodes) if each.op == node.op), converted.nodes[-1])
+    graph, name = edit.owner(node), node.name
+    at = position(graph, node)
+    edit.remove(node)
+    made: list[gs.Node] = []
+    for each in converted.nodes:
+        if each.op == "Constant":
+            known[each.outputs[0].name] = edit.constant(f"{name}/{each.outputs[0].name.strip('_')}", each.attrs["value"].values)
+            continue
+        inputs = [outside(edit, name, known, tensor) for tensor in each.inputs]
+        outputs = [outside(edit, name, known, tensor) for tensor in each.outputs]
+        new = edit.insert(graph, at + len(made), each.op, f"{name}/{each.op}", inputs, outputs, **dict(each.attrs))
+        if each is last:
+            new.name = name
+        made.append(new)
+    return made
+
+
+def outside(edit: Editor, name: str, known: dict[str, gs.Tensor], tensor: gs.Tensor) -> gs.Tensor:
+    """The big graph's tensor for one of the converted graph's."""
+    if not tensor.name:
+        return gs.Variable.empty()
+    if tensor.name not in known:
+        base = f"{name}/{tensor.name.strip('_')}"
+        values = constant(tensor)
+        known[tensor.name] = edit.constant(base, values) if values is not None else edit.variable(base, element_type(tensor), tensor.shape)
+    return known[tensor.name]
+
+
+def keep_coordinates(node: gs.Node) -> None:
+    """Before opset 11 pixels were mapped by plain division; the converter forgets to say so and Resize would use half pixels."""
+    if node.op != "Resize":
+        return
+    node.attrs.setdefault("coordinate_transformation_mode", "asymmetric")
+    if node.attrs.get("mode", "nearest") == "nearest":
+        node.attrs.setdefault("nearest_mode", "floor")
