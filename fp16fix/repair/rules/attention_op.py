@@ -75,7 +75,9 @@ class DecomposeAttention:
             if isinstance(found, str):
                 yield Refusal(node.name, self.name, found)
             else:
-                why = "the TensorRT-RTX builder crashes on Attention in FP16; written out, with the root of the scale on Q and on K"
+                why = (
+                    "no engine comes of Attention in FP16 (TensorRT-RTX crashes); written out, the root of the scale on Q and K"
+                )
                 yield Repair(self.name, node.name, self.promise, covers=(node.name,), because=why)
 
     def apply(self, model: Model, repair: Repair) -> None:

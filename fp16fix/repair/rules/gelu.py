@@ -1,4 +1,4 @@
-"""0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) in any spelling → ``Gelu(approximate=tanh)``, from opset 20 on."""
+"""0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) in any spelling → ``Gelu(approximate=tanh)`` from opset 20 on; before, a refusal: harmless."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, scalar
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
+from fp16fix.repair.rules._saturating import harmless
 from fp16fix.repair.rules._walk import View, Writer, eager, is_op, node_named, producer, unmatched
 
 Polynomial = dict[tuple[int, int], float]
@@ -84,9 +85,10 @@ def close(found: Polynomial, wanted: Polynomial) -> bool:
 
 
 class TanhGelu:
-    """x³ overflows past 40, but tanh(inf) = 1: harmless, so before opset 20 nothing is done (see ``saturating``).
+    """x³ overflows past 40, but tanh(inf) = 1: harmless, so before opset 20 nothing is done, and the refusal says why.
 
-    From opset 20 on the written-out form becomes one activation layer, which is what an engine runs better.
+    From opset 20 on the written-out form becomes one activation layer, which is what an engine runs better. The same proof of
+    harmlessness is given for every other overflow that only saturating operators read.
     """
 
     name: ClassVar[str] = "tanh-gelu"
@@ -103,6 +105,10 @@ class TanhGelu:
         { i = Mul (x, x) q = Mul (c, i) a = Add (q, r) b = Mul (x, a) t = Tanh (b) u = Add (one, t) v = Mul (h, x) y = Mul (v, u) }""",
     )
     declines: ClassVar[tuple[str, ...]] = (
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {60}, float three = {3}>
+        { s = Mul (x, k) p = Pow (s, three) y = Tanh (p) }""",
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}, float one = {1}>
+        { s = Mul (x, k) n = Neg (s) e = Exp (n) d = Add (e, one) y = Div (s, d) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y)
         <float k = {40}, float three = {3}, float c = {0.044715}, float r = {0.7978845608}, float one = {1}, float h = {0.5}>
         { s = Mul (x, k) p = Pow (s, three) q = Mul (p, c) a = Add (s, q) b = Mul (a, r) t = Tanh (b) u = Add (t, one) v = Mul (s, u)
@@ -114,7 +120,8 @@ class TanhGelu:
 
     @eager
     def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
-        """A repair a GELU from opset 20 on; with earlier opsets raising it buys nothing, and ``saturating`` says why."""
+        """Refusals for overflows without effect; from opset 20 on a repair a GELU (raising the opset for it would buy nothing)."""
+        yield from harmless(evidence, self.name)
         if evidence.model.opset < SINCE:
             return
         view = View(evidence.model)
@@ -122,7 +129,7 @@ class TanhGelu:
             if is_op(tanh, "Tanh"):
                 for last, _, nodes in gelus(view, tanh):
                     why = (
-                        "no cure needed (x³ may overflow, but tanh(inf) = 1); Gelu is one activation layer instead of eight, in FP32 inside"
+                        "no cure needed (x³ may overflow, but tanh(inf) = 1); an engine runs Gelu as one activation layer instead of eight"
                     )
                     yield Repair(self.name, last.name, self.promise, covers=nodes, because=why)
 

@@ -47,7 +47,7 @@ class LogOfProbability:
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}, float eps = {1e-10}>
         { s = Mul (x, k) p = Softmax <axis = -1> (s) q = Add (p, eps) y = Log (q) }""",
-        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {3.5}, float eps = {1e-15}>
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {4.5}, float eps = {1e-16}>
         { s = Mul (x, k) p = Softmax <axis = -1> (s) q = Add (p, eps) y = Log (q) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}, float low = {1e-12}, float
             high = {1}>

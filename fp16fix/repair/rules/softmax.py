@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +12,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
+from fp16fix.half import LARGEST
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._walk import (
@@ -28,6 +30,8 @@ from fp16fix.repair.rules._walk import (
     with_scalar,
 )
 
+EXP_LIMIT = math.log(LARGEST)
+"""11.09: exp of more is past FP16."""
 NEGLIGIBLE = 2.0**-25
 """An eps beside a sum this many times larger rounds away in FP32 (half an ulp is 2⁻²⁴)."""
 
@@ -108,9 +112,8 @@ class WrittenSoftmax:
 def because(evidence: Evidence, found: Match) -> str:
     """The reason, with the numbers seen."""
     seen = range_of(evidence, found.x)
-    if evidence.hazards_at(found.nodes) or (not found.shifted and seen is not None and seen.high > 11.0):
-        high = "" if seen is None else f" (here the argument reaches {seen.high:.3g})"
-        return f"exp overflows FP16 past 11.09{high}; Softmax takes the maximum off first and computes in FP32 inside"
+    if not found.shifted and seen is not None and seen.high > EXP_LIMIT:
+        return f"exp overflows FP16 past 11.09 and its argument reaches {seen.high:.3g}; Softmax takes the maximum off and is FP32 inside"
     return "one Softmax in place of the written-out form: an engine runs it as one kernel, in FP32 inside"
 
 

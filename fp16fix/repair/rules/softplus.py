@@ -46,7 +46,7 @@ class WrittenSoftplus:
             seen = range_of(evidence, exp.inputs[0])
             reach = "" if seen is None else f" and the argument reaches {seen.high:.3g}"
             names = tuple(sorted((node.name, exp.name, exp.outputs[0].outputs[0].name)))
-            why = f"exp overflows FP16 past 11.09{reach}; Softplus is one layer instead of three"
+            why = f"exp overflows FP16 past 11.09{reach}; an engine runs Softplus as one layer instead of three"
             yield Repair(self.name, node.name, self.promise, covers=names, because=why)
 
     def apply(self, model: Model, repair: Repair) -> None:

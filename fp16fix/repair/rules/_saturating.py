@@ -1,19 +1,18 @@
-"""Overflows whose every reader has settled long before FP16's limit (tanh, sigmoid, a bounded Clip, 1/(1 + exp)) → refusals, harmless."""
+"""Overflow hazards whose every reader has settled long before FP16's limit (tanh, sigmoid, a bounded Clip, 1/(1 + exp)) → refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
 from fp16fix.diagnose.hazard import Kind
-from fp16fix.graph.model import Model, scalar
+from fp16fix.graph.model import scalar
 from fp16fix.graph.ops import MOVEMENT
 from fp16fix.half import LARGEST
-from fp16fix.repair.recipe import Promise, Refusal, Repair
+from fp16fix.repair.recipe import Refusal
 from fp16fix.repair.rule import Evidence
-from fp16fix.repair.rules._walk import View, absmax, eager, is_op, producer, unmatched
+from fp16fix.repair.rules._walk import View, absmax, is_op, producer
 
 SETTLED = ("Tanh", "Sigmoid", "Erf", "HardSigmoid")
 """Constant in FP32 too for arguments past ±65504."""
@@ -23,42 +22,22 @@ LOST = 2.0**-11
 """A quotient this small beside the largest one is within FP16's rounding of it."""
 
 
-class Saturating:
-    """f(±inf) = f(±65504) for every reader: the overflow has no effect, and nothing is changed."""
-
-    name: ClassVar[str] = "saturating"
-    order: ClassVar[int] = 150
-    promise: ClassVar[Promise] = Promise.EXACT
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW})
-    fires: ClassVar[tuple[str, ...]] = ()
-    declines: ClassVar[tuple[str, ...]] = (
-        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {60}, float three = {3}>
-        { s = Mul (x, k) p = Pow (s, three) y = Tanh (p) }""",
-        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}, float one = {1}>
-        { s = Mul (x, k) n = Neg (s) e = Exp (n) d = Add (e, one) y = Div (s, d) }""",
-    )
-
-    @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
-        """A harmless refusal for every overflow hazard that all readers swallow."""
-        view = View(evidence.model)
-        nodes = evidence.model.node_map()
-        done: set[str] = set()
-        for hazard in evidence.hazards:
-            node = nodes.get(hazard.node)
-            if node is None or hazard.kind is not Kind.OVERFLOW or hazard.internal or hazard.node in done or not node.outputs:
-                continue
-            swallowed = Swallowed(evidence, view, node)
-            ends = swallowed.ends(node.outputs[0], DEPTH)
-            if ends and swallowed.signed(node):
-                done.add(hazard.node)
-                readers = " and ".join(sorted(ends))
-                why = f"it overflows to inf with the right sign and is read by {readers} only, where inf gives FP32's answer"
-                yield Refusal(hazard.node, self.name, why, harmless=True)
-
-    def apply(self, model: Model, repair: Repair) -> None:
-        """Nothing is ever proposed, so nothing can be replayed."""
-        raise unmatched(model, self.name, repair.node)
+def harmless(evidence: Evidence, rule: str) -> Iterator[Refusal]:
+    """A refusal for every overflow hazard that all readers swallow: f(±inf) = f(±65504) for each of them, so nothing is changed."""
+    view = View(evidence.model)
+    nodes = evidence.model.node_map()
+    done: set[str] = set()
+    for hazard in evidence.hazards:
+        node = nodes.get(hazard.node)
+        if node is None or hazard.kind is not Kind.OVERFLOW or hazard.internal or hazard.node in done or not node.outputs:
+            continue
+        swallowed = Swallowed(evidence, view, node)
+        ends = swallowed.ends(node.outputs[0], DEPTH)
+        if ends and swallowed.signed(node):
+            done.add(hazard.node)
+            readers = " and ".join(sorted(ends))
+            why = f"it overflows to inf with the right sign and is read by {readers} only, where inf gives FP32's answer"
+            yield Refusal(hazard.node, rule, why, harmless=True)
 
 
 class Swallowed:
