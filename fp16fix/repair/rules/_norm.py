@@ -10,6 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
+from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant
 from fp16fix.graph.opset import raise_opset
 from fp16fix.half import LARGEST, SMALLEST, SMALLEST_NORMAL
@@ -71,6 +72,11 @@ class Norm:
     def x(self) -> gs.Tensor:
         """What is normalised."""
         return self.found.tensor("x")
+
+    def scale(self, edit: Editor) -> list[gs.Constant]:
+        """Initializers of gamma and beta, as far as there are any, named after the last node."""
+        given = (("scale", self.gamma), ("bias", self.beta))
+        return [edit.constant(f"{self.last.name}/{label}", values) for label, values in given if values is not None]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,6 +146,12 @@ def channel_fit(rank: int, channels: object) -> Fit:
     return fit
 
 
+def may_be_shared(found: Found) -> frozenset[str]:
+    """Nodes that may have readers outside the match, for whom they stay as they are: the mean of x and x less its mean."""
+    x = found.tensor("x")
+    return frozenset(node.name for node in found.nodes if is_op(node, "ReduceMean", "Sub") and node.inputs[0] is x)
+
+
 def ending_at(node: gs.Node) -> list[gs.Node]:
     """``node`` and the producers of its operands up to two steps back: where the core of a norm that ends at ``node`` can be."""
     found, layer = [node], [node]
@@ -153,14 +165,6 @@ def raised(model: Model, opset: int) -> None:
     """Bring ``model`` to an opset that has the fused operator, in place."""
     if model.opset < opset:
         model.graph = raise_opset(model, opset).graph
-
-
-def hazardous(evidence: Evidence, names: Sequence[str]) -> bool:
-    """Whether diagnosis found something at these nodes."""
-    return bool(evidence.hazards_at(names))
-
-
-# Division by the largest magnitude -----------------------------------------------------------------------------------------
 
 
 def one_exponent(evidence: Evidence, squares: gs.Tensor, floor: float) -> str:

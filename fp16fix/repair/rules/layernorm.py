@@ -15,7 +15,7 @@ from fp16fix.graph.opset import obstacle
 from fp16fix.repair.pattern import Found, find, leaking, search
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
-from fp16fix.repair.rules._norm import MOMENTS, STANDARD, Norm, channel_fit, ending_at, raised, trailing_fit, with_affine
+from fp16fix.repair.rules._norm import MOMENTS, STANDARD, Norm, channel_fit, ending_at, may_be_shared, raised, trailing_fit, with_affine
 from fp16fix.repair.rules._walk import View, Writer, eager, is_op, node_named, rank, unmatched
 
 SINCE = 17
@@ -146,7 +146,7 @@ def settled(view: View, found: Found, core: gs.Node) -> Norm | str:
     x, axes = found.tensor("x"), found.axes()
     dimensions = rank(x)
     trailing = (-1,) if dimensions is None else tuple(range(dimensions - len(axes), dimensions))
-    shared = leaking(view.model, found, core, frozenset(node.name for node in found.nodes if harmless_to_share(node, x)))
+    shared = leaking(view.model, found, core, may_be_shared(found))
     if shared:
         return f"the result of {shared!r} inside the norm is read elsewhere too"
     if dimensions is not None and axes == (1,) and dimensions > 2:
@@ -158,11 +158,6 @@ def settled(view: View, found: Found, core: gs.Node) -> Norm | str:
     if norm is None:
         return "its scale or bias does not fit the fused operator, or the sizes of the normalised axes are unknown"
     return norm
-
-
-def harmless_to_share(node: gs.Node, x: gs.Tensor) -> bool:
-    """Whether a node is the mean of x or x less its mean, which may have other readers: they stay as they are."""
-    return is_op(node, "ReduceMean", "Sub") and node.inputs[0] is x
 
 
 def affine(view: View, found: Found, core: gs.Node, *, channels_first: bool) -> Norm | None:
@@ -186,10 +181,7 @@ def affine(view: View, found: Found, core: gs.Node, *, channels_first: bool) -> 
 def rewrite(write: Writer, norm: Norm) -> None:
     """The fused operator in place of the last node."""
     x, axes, eps = norm.x, norm.found.axes(), norm.found.number("eps")
-    assert norm.gamma is not None
-    name = write.anchor.name
-    weights = [write.edit.constant(f"{name}/scale", norm.gamma)]
-    weights += [] if norm.beta is None else [write.edit.constant(f"{name}/bias", norm.beta)]
+    weights = norm.scale(write.edit)
     dimensions = rank(x)
     if dimensions is None or axes[-1] == dimensions - 1:
         axis = -len(axes)
