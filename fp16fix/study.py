@@ -36,6 +36,10 @@ class Arrays(Sequence[Mapping[str, np.ndarray]]):
     def __getitem__(self, index: int) -> Mapping[str, np.ndarray]:  # type: ignore[override]
         return self.samples[index].arrays
 
+    def few(self, count: int) -> Arrays:
+        """The first ``count``."""
+        return Arrays(self.samples[:count])
+
     def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
         for sample in self.samples:
             yield sample.arrays

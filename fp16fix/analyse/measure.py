@@ -212,7 +212,8 @@ NO_OCTAVE = -1000.0
 
 def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     """Row: high and low of finite values, Σ of finite squares, non-finite count, largest distance from an integer, smallest nonzero, Σ of squared
-    rounding errors."""
+    rounding errors.
+    """
     odd = probes.emit("Or", [nan(probes, tensor), probes.emit("Greater", [probes.emit("Abs", [tensor]), probes.literal(FINITE)], 9)], 9)
     finite = probes.emit("Where", [odd, probes.literal(0.0), tensor])
     fraction = probes.emit("Abs", [probes.emit("Sub", [finite, probes.emit("Floor", [finite])])])

@@ -26,19 +26,20 @@ PROTOBUF_LIMIT = 2**31 - 2**20
 gs.logger.G_LOGGER.severity = logging.ERROR
 
 
-def load(path: Path | str, *, simplified: bool = True) -> Model:
+def load(path: Path | str, *, simplified: bool = True, widened: bool = True) -> Model:
     """Read, check, inline functions, simplify, infer types and name everything.
 
     Args:
         path: an ``.onnx`` file; external data is found beside it.
         simplified: run onnxsim (its failure is a note, not an error).
+        widened: hold the FP32 function that a mixed model means (``widen``); False keeps FP16 and BF16 tensors as they are.
 
     Raises:
         ModelError: the file does not exist, parse, check, or uses something that cannot be analysed.
     """
     path = Path(path)
     proto = read(path)
-    model = model_from_proto(proto, path.stem, simplified=simplified)
+    model = model_from_proto(proto, path.stem, simplified=simplified, widened=widened)
     model.digest = digest(path, proto)
     model.source = path
     return model
@@ -63,7 +64,7 @@ def read(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified: bool = False) -> Model:
+def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified: bool = False, widened: bool = True) -> Model:
     """A ``Model`` from a checked proto (which may be consumed); see ``load``."""
     notes: list[str] = []
     if proto.functions:
@@ -84,7 +85,8 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
     model.notes += make_names_unique(model)
     refuse_sequences(model)
     infer_types(model)
-    widen(model)
+    if widened:
+        widen(model)
     return model
 
 
@@ -95,7 +97,7 @@ def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
         return proto
     try:
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - inference raises whatever it likes, and the runs know the shapes
         notes.append(f"ONNX shape inference failed ({first_line(error)}); shapes are taken from the runs")
         return proto
 

@@ -101,7 +101,7 @@ def external_stub(name: str, element: int, values: np.ndarray) -> onnx.TensorPro
 
 def to_proto(graph: gs.Graph, model: Model) -> onnx.ModelProto:
     """Export through graphsurgeon with the model's metadata."""
-    proto = gs.export_onnx(graph)
+    proto: onnx.ModelProto = gs.export_onnx(graph)
     for key, value in model.metadata.items():
         proto.metadata_props.add(key=key, value=value)
     return proto

@@ -37,7 +37,11 @@ def prepared(model: Model, recipe: Recipe) -> Model:
     names = done.node_map()
     unknown = sorted(node for node, _ in recipe.wide if node not in names)
     if unknown:
-        raise ReplayError(f"the recipe pins {unknown[0]!r}, which is not in the graph", where=model.name, hint="use the recipe with the model it was made for")
+        raise ReplayError(
+            f"the recipe pins {unknown[0]!r}, which is not in the graph",
+            where=model.name,
+            hint="use the recipe with the model it was made for",
+        )
     return done
 
 

@@ -191,7 +191,7 @@ class Design:
         allowed = frozenset(n.name for n in self.model.nodes() if matches(n.name, self.options.allow))
         cut = islands(self.model, self.ranges, replace(force, nodes=force.nodes | asked), allowed)
         format_ = "bf16" if self.options.wide is half.Wide.BF16 else "fp32"
-        wide = {name: format_ for name in cut.nodes}
+        wide = dict.fromkeys(cut.nodes, format_)
         if self.options.wide is half.Wide.BF16:
             wide |= {n.name: "fp32" for n in self.model.nodes() if n.name in wide and not runs_in(n, half.BF16.onnx, self.model.opset)}
         wide |= {name: fmt for name, fmt in self.model.placed.items() if name in self.model.node_map()}

@@ -73,7 +73,11 @@ def same_values(node: gs.Node, hazard: Hazard, ranges: Mapping[str, Range]) -> s
         found.add(tensor.name)
         for producer in tensor.inputs:
             if hazard.kind is Kind.VANISH and producer.op in MOVEMENT | SELECTION:
-                small = [t for t in float_inputs(producer) if t.name in ranges and t.name not in found and 0.0 < ranges[t.name].smallest <= half.SMALLEST]
+                small = [
+                    t
+                    for t in float_inputs(producer)
+                    if t.name in ranges and t.name not in found and 0.0 < ranges[t.name].smallest <= half.SMALLEST
+                ]
                 pending += small
     return found
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.search.shadow import Error
@@ -55,5 +54,3 @@ def blame(model: Model, errors: Mapping[str, Error]) -> list[Blame]:
 def born(blames: list[Blame]) -> list[Blame]:
     """Only the nodes where error is born."""
     return [b for b in blames if not b.carried]
-
-

@@ -65,7 +65,9 @@ def refine(
         rounds: at most this many.
         threads: ONNX Runtime threads.
     """
-    pins, because, done = dict(wide), {}, 0
+    pins = dict(wide)
+    because: dict[str, str] = {}
+    done = 0
     typed = lower(model, pins, io=io, fits=fits)
     nodes = {node.name: node for node in model.graph.nodes}
     while not verdict.verified and done < rounds:
@@ -87,7 +89,10 @@ def widened(culprit: Blame, nodes: Mapping[str, gs.Node], pins: Mapping[str, str
     """What to pin for one culprit: the node, or once it is wide, the producers of what it reads."""
     node = nodes[culprit.node]
     if culprit.node not in pins:
-        return {culprit.node: f"error is born here: {culprit.sqnr_in_db:.0f} dB come in, {culprit.sqnr_out_db:.0f} dB go out", **inside(node)}
+        return {
+            culprit.node: f"error is born here: {culprit.sqnr_in_db:.0f} dB come in, {culprit.sqnr_out_db:.0f} dB go out",
+            **inside(node),
+        }
     found: dict[str, str] = {}
     pending, seen = [node], {node.name}
     while pending:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.analyse.probe import FLOAT, Probes
+from fp16fix.analyse.probe import FLOAT, Probes, Reduce
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.session import Session
 from fp16fix.graph.splice import splice
 from fp16fix.half import FP32
+from fp16fix.search.segments import Sample, Segment, segments
 from fp16fix.strict.emulate import emulate
 
 PREFIX = "strict/"
 BIG = 3.0e38
-
-Sample = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +48,23 @@ def shadow(
         exponents: tensor → e for tensors that the typed model stores as true × 2^−e.
         threads: ONNX Runtime threads.
     """
+    host, twins = side_by_side(reference, typed)
+    return compare_in_graph(host, pairs_of(twins, exponents or {}), samples, threads=threads)
+
+
+def side_by_side(reference: Model, typed: Model) -> tuple[Model, dict[str, gs.Tensor]]:
+    """One graph that computes the FP32 model and, strictly, the typed one; and the strict tensors by their own names."""
     host = reference.copy()
-    twins = splice(host, emulate(typed), PREFIX)
-    pairs = [
-        Pair(name, name, twin, (exponents or {}).get(name, 0))
+    return host, splice(host, emulate(typed), PREFIX)
+
+
+def pairs_of(twins: Mapping[str, gs.Tensor], exponents: Mapping[str, int]) -> list[Pair]:
+    """A pair for every strict float tensor, filed under its name."""
+    return [
+        Pair(name, name, twin, exponents.get(name, 0))
         for name, twin in twins.items()
         if element_type(twin) == FP32.onnx and twin.name != name
     ]
-    return compare_in_graph(host, pairs, samples, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +80,43 @@ class Pair:
 
 
 def compare_in_graph(host: Model, pairs: Iterable[Pair], samples: Iterable[Sample], *, threads: int = 0) -> dict[str, Error]:
-    """Probe pairs in place and run; the host is consumed."""
-    probes = Probes(host, 3, pair_summary)
+    """Errors by label; the host is consumed. Long graphs run in stretches.
+
+    A first pass sums squares; only tensors whose sums are not finite get the masks that tell lost values from the rest.
+    """
     meet(host, pairs)
-    probes.install(lambda tensor: isinstance(tensor, gs.Variable) and tensor.name.startswith(MEET))
-    session = Session(host, threads=threads)
     totals: dict[str, np.ndarray] = {}
-    for sample in samples:
-        found = session.run(sample)
-        for name, row in zip(probes.order, found.get("rows", ()), strict=True):
-            key = name.removeprefix(MEET)
-            totals[key] = totals.get(key, np.zeros(3)) + row.astype(np.float64)
-    return {label: error_of(label, row) for label, row in totals.items()}
+    for segment in segments(host, samples):
+        quick = Rows(quick_summary, lambda tensor: tensor.name.startswith(MEET))
+        sums = quick.sum_over(segment, threads)
+        odd = {name for name, row in sums.items() if not np.isfinite(row).all()}
+        if odd:
+            sums |= Rows(pair_summary, lambda tensor: tensor.name in odd).sum_over(segment, threads)  # noqa: B023 - used at once
+        totals |= sums
+    return {label: error_of(label, row) for label, row in ((name.removeprefix(MEET), row) for name, row in totals.items())}
+
+
+@dataclass(slots=True)
+class Rows:
+    """Summaries of the wanted tensors of a stretch."""
+
+    reduce: Reduce
+    wanted: Callable[[gs.Tensor], bool]
+    order: list[str] = field(default_factory=list, init=False)
+
+    def sum_over(self, segment: Segment, threads: int) -> dict[str, np.ndarray]:
+        """Rows added over the samples, by tensor."""
+        total: np.ndarray | None = None
+        for found in segment.run(self.install, threads):
+            rows = np.asarray(found.get("rows", np.zeros((0, 3))), np.float64)
+            total = rows if total is None else total + rows
+        return {} if total is None else dict(zip(self.order, total, strict=True))
+
+    def install(self, model: Model) -> None:
+        """Put the probes in."""
+        probes = Probes(model, 3, self.reduce)
+        probes.install(lambda tensor: isinstance(tensor, gs.Variable) and self.wanted(tensor))
+        self.order = probes.order
 
 
 MEET = "meet/"
@@ -127,6 +159,13 @@ def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:
     return [*nodes, gs.Node("Sub", out.name, inputs=[reference, twin], outputs=[out])]
 
 
+def quick_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
+    """Row: Σ ref², Σ (ref − x)², 0; not finite where either tensor is not (or its sum of squares passes FP32)."""
+    reference = difference.inputs[0].inputs[0]
+    cells = [probes.scalars("ReduceSumSquare", reference), probes.scalars("ReduceSumSquare", difference), probes.literal([0.0])]
+    return probes.row(cells)
+
+
 def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     """Row: Σ ref² and Σ (ref − x)² where both are finite, count of new non-finite values."""
     reference = difference.inputs[0].inputs[0]
@@ -145,8 +184,8 @@ def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
 
 
 def unusual(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
-    """Mask of NaN and infinite elements: exactly those not ≤ the largest float in magnitude."""
-    return probes.emit("Not", [probes.emit("LessOrEqual", [probes.emit("Abs", [tensor]), probes.literal(BIG)], 9)], 9)
+    """Mask of NaN and infinite elements: those not less than a very large number in magnitude."""
+    return probes.emit("Not", [probes.emit("Less", [probes.emit("Abs", [tensor]), probes.literal(BIG)], 9)], 9)
 
 
 def error_of(name: str, row: np.ndarray) -> Error:

@@ -9,6 +9,8 @@ documentation), InstanceNormalization because ONNX gives it no body to write out
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx.inliner
@@ -47,7 +49,7 @@ def written_out(model: Model) -> Model:
     inlined = Model(graph, model.name, model.digest, io=dict(model.io))
     for tensor in inlined.tensors().values():
         if isinstance(tensor, gs.Constant):
-            tensor.values = weights[tensor.name] if tensor.name in weights else tensor.values
+            tensor.values = weights.get(tensor.name, tensor.values)
     from fp16fix.graph.load import inline_constants
 
     for each in inlined.graphs():
@@ -59,7 +61,7 @@ def written_out(model: Model) -> Model:
 
 def has_body(op: str, opset: int) -> bool:
     """Whether ONNX defines the operator as a function at this opset."""
-    schema = onnx.defs.get_schema(op, opset)
+    schema: Any = onnx.defs.get_schema(op, opset)
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 

@@ -1,1 +1,1 @@
-
+"""Many models, each repaired in its own process."""

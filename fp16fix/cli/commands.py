@@ -1,0 +1,228 @@
+"""The commands: parse flags, call the pipeline, print what came of it, exit by verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fp16fix import __version__
+from fp16fix.cli import flags, show
+from fp16fix.cli.watch import watcher
+from fp16fix.progress import Watcher
+
+app = typer.Typer(
+    help="Repair ONNX models that break in FP16, and prove it: a verified TensorRT engine, or a named reason why not.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"fp16fix {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="print the version")] = False) -> None:
+    """Exit codes: 0 verified · 1 repaired but not verified · 2 bad input, config or use · 3 backend missing or failed."""
+
+
+@contextmanager
+def watching(quiet: bool) -> Iterator[Watcher]:
+    """A progress display that is always closed."""
+    eyes = watcher(quiet=quiet)
+    try:
+        yield eyes
+    finally:
+        eyes.close()
+
+
+@app.command()
+def repair(
+    model: flags.Model = None,
+    output: flags.Output = None,
+    inputs: flags.Inputs = None,
+    config: flags.YamlConfig = None,
+    shape: flags.Shape = None,
+    io: flags.Io = None,
+    wide: flags.WideFormat = None,
+    headroom: flags.Headroom = None,
+    only_exact: flags.OnlyExact = None,
+    pin: flags.Pin = None,
+    allow: flags.Allow = None,
+    sqnr: flags.Tolerance = None,
+    numerics: flags.Profile = None,
+    held_out: flags.HeldOut = None,
+    simplify: flags.Simplify = None,
+    keep_unverified: flags.Keep = None,
+    target: flags.Target = None,
+    backend: flags.Backend = None,
+    profile: flags.ShapeProfile = None,
+    workspace: flags.Workspace = None,
+    optimization_level: flags.Level = None,
+    no_tf32: flags.NoTf32 = None,
+    plugin: flags.Plugin = None,
+    timeout: flags.Timeout = None,
+    threads: flags.Threads = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Find what FP16 breaks, repair it, build the engine, verify it on held-out inputs, report."""
+    settled = flags.settle(
+        config,
+        model=model,
+        output=output,
+        inputs=inputs,
+        shapes=flags.shapes(shape),
+        io=io,
+        wide=wide,
+        headroom=headroom,
+        only_exact=only_exact,
+        pin=pin,
+        allow=allow,
+        tolerance__sqnr_db=sqnr,
+        profile=numerics,
+        held_out=held_out,
+        simplify=simplify,
+        keep_unverified=keep_unverified,
+        build__targets=flags.targets(target),
+        build__backend=backend,
+        build__profiles=flags.profiles(profile),
+        build__workspace_mib=workspace,
+        build__optimization_level=optimization_level,
+        build__tf32=None if no_tf32 is None else not no_tf32,
+        build__plugins=plugin,
+        build__timeout_s=timeout,
+        threads=threads,
+    )
+    from fp16fix.pipeline import repair as run
+
+    quiet = as_json or settled.json_
+    with watching(quiet) as eyes:
+        outcome = run(settled, eyes, ["fp16fix", *sys.argv[1:]])
+    show.outcome(outcome, as_json=quiet)
+    raise typer.Exit(0 if outcome.verified else 1)
+
+
+@app.command()
+def diagnose(
+    model: flags.Model = None,
+    inputs: flags.Inputs = None,
+    config: flags.YamlConfig = None,
+    shape: flags.Shape = None,
+    simplify: flags.Simplify = None,
+    threads: flags.Threads = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Name every hazard of a model under FP16, and which are proven harmless; change nothing."""
+    settled = flags.settle(config, model=model, inputs=inputs, shapes=flags.shapes(shape), simplify=simplify, threads=threads)
+    from fp16fix.pipeline import analyse
+
+    with watching(as_json) as eyes:
+        found = analyse(settled, eyes)
+    show.study(found, as_json=as_json)
+
+
+@app.command()
+def verify(
+    model: Annotated[Path, typer.Argument(help="the FP32 model")],
+    candidate: Annotated[Path, typer.Argument(help="the mixed-precision ONNX to hold against it")],
+    inputs: flags.Inputs = None,
+    config: flags.YamlConfig = None,
+    shape: flags.Shape = None,
+    sqnr: flags.Tolerance = None,
+    numerics: flags.Profile = None,
+    threads: flags.Threads = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Compare a mixed-precision graph with the FP32 model, strictly; exit by verdict."""
+    settled = flags.settle(
+        config, model=model, inputs=inputs, shapes=flags.shapes(shape), tolerance__sqnr_db=sqnr, profile=numerics, threads=threads
+    )
+    from fp16fix.pipeline import verify as run
+
+    with watching(as_json) as eyes:
+        verdict = run(settled, candidate, eyes)
+    show.verdict(verdict, as_json=as_json)
+    raise typer.Exit(0 if verdict.verified else 1)
+
+
+@app.command()
+def build(
+    model: Annotated[Path, typer.Argument(help="a typed ONNX graph, as `repair -o x.onnx` writes it")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the plan to write")],
+    config: flags.YamlConfig = None,
+    target: flags.Target = None,
+    backend: flags.Backend = None,
+    profile: flags.ShapeProfile = None,
+    workspace: flags.Workspace = None,
+    optimization_level: flags.Level = None,
+    no_tf32: flags.NoTf32 = None,
+    plugin: flags.Plugin = None,
+    timeout: flags.Timeout = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Build an engine from a graph that carries its types, as it is."""
+    settled = flags.settle(
+        config,
+        build__targets=flags.targets(target),
+        build__backend=backend,
+        build__profiles=flags.profiles(profile),
+        build__workspace_mib=workspace,
+        build__optimization_level=optimization_level,
+        build__tf32=None if no_tf32 is None else not no_tf32,
+        build__plugins=plugin,
+        build__timeout_s=timeout,
+    )
+    from fp16fix.pipeline import build_plan
+
+    with watching(as_json) as eyes:
+        built = build_plan(model, output, settled, eyes)
+    show.built(built, as_json=as_json)
+
+
+@app.command()
+def batch(
+    zoo: Annotated[Path, typer.Argument(help="YAML: defaults, models (paths, globs, overrides), output_dir, jobs")],
+    jobs: Annotated[int | None, typer.Option("-j", "--jobs", help="models at a time, 0 for one each core", show_default=False)] = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Repair many models, each in its own process; one that fails never stops the rest."""
+    from fp16fix.config import load_zoo
+    from fp16fix.zoo.run import run_zoo
+
+    plan = load_zoo(zoo)
+    with watching(as_json) as eyes:
+        summary = run_zoo(plan, jobs if jobs is not None else plan.jobs, eyes, ["fp16fix", *sys.argv[1:]])
+    show.zoo(summary, as_json=as_json)
+    raise typer.Exit(0 if summary.verified else 1)
+
+
+@app.command()
+def doctor(as_json: flags.Json = False) -> None:
+    """What TensorRT flavours are installed here, what works, and what each would do."""
+    from fp16fix.build.doctor import doctor as examine
+
+    show.doctor(examine(), as_json=as_json)
+
+
+@app.command()
+def report(
+    outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="the page to write", show_default=False)] = None,
+) -> None:
+    """Render the HTML report of an outcome again."""
+    from fp16fix.report.html import write_report
+    from fp16fix.report.outcome import load
+
+    target = output or outcome.with_name(outcome.name.removesuffix(".json").removesuffix(".outcome") + ".report.html")
+    write_report(load(outcome), target)
+    typer.echo(str(target))

@@ -1,0 +1,94 @@
+"""Flags → dotted config keys: the flags that several commands share, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fp16fix.config import Config, load_config, merged
+from fp16fix.inputs.shapes import gather_profiles, parse_shape
+
+Model = Annotated[Path | None, typer.Argument(help="ONNX model; may also stand in the YAML as `model:`", show_default=False)]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="x.plan for an engine, x.onnx for the repaired graph", show_default=False)
+]
+Inputs = Annotated[
+    str | None,
+    typer.Option(
+        "-i", "--inputs", help="samples: folder of .npz, one .npz or .npy, Polygraphy JSON, or file.py:function", show_default=False
+    ),
+]
+YamlConfig = Annotated[Path | None, typer.Option("-c", "--config", help="YAML with anything flags can say; flags win", show_default=False)]
+Shape = Annotated[
+    list[str] | None, typer.Option("--shape", help="settle free dimensions: name:1x3x224x224 (repeatable)", show_default=False)
+]
+Io = Annotated[str | None, typer.Option("--io", help="type of float inputs and outputs: fp32 or fp16", show_default=False)]
+WideFormat = Annotated[str | None, typer.Option("--wide", help="what islands compute in: fp32, bf16 or auto", show_default=False)]
+Headroom = Annotated[float | None, typer.Option("--headroom", help="octaves to leave above what calibration saw [2]", show_default=False)]
+OnlyExact = Annotated[bool | None, typer.Option("--only-exact", help="no repair that alters the FP32 function", show_default=False)]
+Pin = Annotated[list[str] | None, typer.Option("--pin", help="node pattern that stays FP32 (repeatable)", show_default=False)]
+Allow = Annotated[
+    list[str] | None, typer.Option("--allow", help="node pattern that is FP16 whatever is found (repeatable)", show_default=False)
+]
+Tolerance = Annotated[float | None, typer.Option("--sqnr", help="least SQNR of every output against FP32, dB [50]", show_default=False)]
+Profile = Annotated[
+    str | None, typer.Option("--profile-inside", "--numerics", help="insides of operators: engine or pessimistic", show_default=False)
+]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads, 0 for all [0]", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else")]
+Target = Annotated[
+    list[str] | None, typer.Option("--target", help="compute capability for TensorRT-RTX: sm89,sm120 (repeatable)", show_default=False)
+]
+Backend = Annotated[str | None, typer.Option("--backend", help="auto, rtx, strong or weak", show_default=False)]
+ShapeProfile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile", help="dynamic input: name:min,opt,max as 1x3x224x224,4x3x224x224,8x3x224x224 (repeatable)", show_default=False
+    ),
+]
+Timeout = Annotated[float | None, typer.Option("--timeout", help="seconds an engine build may take [1800]", show_default=False)]
+Workspace = Annotated[int | None, typer.Option("--workspace", help="builder scratch memory, MiB", show_default=False)]
+Level = Annotated[int | None, typer.Option("--optimization-level", help="builder optimisation level, 0 to 5", show_default=False)]
+NoTf32 = Annotated[bool | None, typer.Option("--no-tf32", help="FP32 layers without TF32", show_default=False)]
+Plugin = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="shared library with TensorRT plugins (repeatable)", show_default=False)
+]
+Simplify = Annotated[bool | None, typer.Option("--simplify/--no-simplify", help="run onnxsim first", show_default=False)]
+Keep = Annotated[bool | None, typer.Option("--keep-unverified", help="write x.unverified.plan when the verdict fails", show_default=False)]
+HeldOut = Annotated[float | None, typer.Option("--held-out", help="share of the samples kept for the verdict [0.5]", show_default=False)]
+
+
+def settle(yaml: Path | None, **flags: Any) -> Config:
+    """The config of a command: YAML, then the flags that were given.
+
+    Raises:
+        ConfigError: a key, flag or value that means nothing.
+    """
+    base = load_config(yaml) if yaml is not None else Config()
+    given = {dotted(key): value for key, value in flags.items() if value is not None and value != []}
+    return merged(base, given) if given else base
+
+
+def dotted(key: str) -> str:
+    """``build__targets`` → ``build.targets``; ``json`` stays."""
+    return key.replace("__", ".")
+
+
+def shapes(flags: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """``--shape`` flags."""
+    return dict(parse_shape(text) for text in flags) if flags else None
+
+
+def targets(flags: Sequence[str] | None) -> list[str] | None:
+    """``--target sm89,sm120`` flags."""
+    return [part.strip() for text in flags for part in text.split(",") if part.strip()] if flags else None
+
+
+def profiles(flags: Sequence[str] | None) -> list[dict[str, dict[str, Sequence[int]]]] | None:
+    """``--profile`` flags as the ``build.profiles`` key takes them."""
+    if not flags:
+        return None
+    return [{name: {"min": p.min, "opt": p.opt, "max": p.max} for name, p in profile.items()} for profile in gather_profiles(flags)]

@@ -1,0 +1,106 @@
+"""Outcome and scratch files → the files the user asked for, all whole; the product itself only if it is verified."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fp16fix.build import Built, check_pins
+from fp16fix.config import Config
+from fp16fix.errors import ConfigError
+from fp16fix.graph.save import replacing
+from fp16fix.report.html import write_report
+from fp16fix.report.outcome import EngineFacts, Outcome, save
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Where everything goes."""
+
+    plan: Path | None
+    """None if a graph, not an engine, was asked for."""
+    onnx: Path
+    outcome: Path
+    report: Path
+    keep_unverified: bool
+
+    @property
+    def main(self) -> Path:
+        """What ``-o`` named."""
+        return self.plan or self.onnx
+
+
+def products_for(config: Config) -> Products:
+    """Output paths from ``config.output`` (``x.plan`` or ``x.onnx``; by default the model's name with ``.fp16.onnx``).
+
+    Raises:
+        ConfigError: an ending that says neither, or the input itself.
+    """
+    if config.model is None:
+        raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
+    output = config.output or config.model.with_suffix(".fp16.onnx")
+    if output.suffix not in {".plan", ".engine", ".onnx"}:
+        raise ConfigError(
+            f"cannot tell from {output.name!r} what to make",
+            where="output",
+            hint="end it in .plan for an engine or .onnx for the repaired graph",
+        )
+    stem = output.with_suffix("")
+    plan = None if output.suffix == ".onnx" else output
+    onnx = output if plan is None else Path(f"{stem}.onnx")
+    if onnx.resolve() == config.model.resolve():
+        raise ConfigError("the output would overwrite the model", where=str(onnx), hint="choose another name with -o")
+    return Products(plan, onnx, Path(f"{stem}.outcome.json"), Path(f"{stem}.report.html"), config.keep_unverified)
+
+
+def engine_facts(built: Built, pins: Mapping[str, str]) -> EngineFacts:
+    """What was built, in the outcome's words."""
+    proof = built.proof
+    floats = [each.node for each in proof.nodes]
+    return EngineFacts(
+        status="built, not executed",
+        backend=built.backend,
+        version=built.backend_version,
+        targets=built.targets,
+        parse_s=round(built.parse_s, 3),
+        build_s=round(built.build_s, 3),
+        plan_bytes=built.plan_bytes,
+        fp16_layers=proof.fp16_layers,
+        fp32_layers=proof.fp32_layers,
+        problems=check_pins(proof, dict(pins), floats),
+        warnings=built.warnings,
+    )
+
+
+def deliver(outcome: Outcome, products: Products, onnx_path: Path) -> Outcome:
+    """Put files in place and return the outcome that names them; outcome and report are always written."""
+    files = {"outcome": str(products.outcome), "report": str(products.report)}
+    plan = onnx_path.with_suffix(".plan")
+    made = [("onnx", onnx_path, products.onnx)]
+    if products.plan is not None:
+        made.append(("plan", plan, products.plan))
+    for kind, source, target in made:
+        if outcome.verified:
+            place(source, target)
+            files[kind] = str(target)
+        elif products.keep_unverified and source.exists():
+            kept = target.with_suffix(f".unverified{target.suffix}")
+            place(source, kept)
+            files[f"{kind} (unverified)"] = str(kept)
+    engine = replace(outcome.engine, path=files.get("plan", files.get("plan (unverified)", "")))
+    outcome = replace(outcome, files=files, engine=engine)
+    save(outcome, products.outcome)
+    write_report(outcome, products.report)
+    return outcome
+
+
+def place(source: Path, target: Path) -> None:
+    """Copy a scratch file (and its weights file) to where it belongs, whole."""
+    data = source.with_suffix(source.suffix + ".data")
+    if data.exists():
+        with replacing(target.parent / data.name) as temporary:
+            shutil.copyfile(data, temporary)
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)

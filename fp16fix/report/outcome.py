@@ -1,0 +1,217 @@
+"""``Outcome``: everything a repair found, did and proved, as versioned JSON; reports are renderings of it.
+
+Numbers that JSON has no word for are the strings ``"inf"``, ``"-inf"`` and ``"nan"``. ``notes/outcome.md`` documents every key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fp16fix.analyse.ranges import Range
+from fp16fix.diagnose.hazard import Hazard
+from fp16fix.errors import ReplayError
+from fp16fix.graph.save import write_atomically
+from fp16fix.repair.recipe import Recipe, Refusal
+from fp16fix.verify.verdict import Figures, Verdict
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+VERSION = 1
+"""Of the JSON; raised when a key changes its meaning or goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The file that was repaired."""
+
+    path: str
+    digest: str
+    """SHA-256 of the file and its external data."""
+    opset: int
+    nodes: int
+    notes: tuple[str, ...] = ()
+    """What loading had to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFacts:
+    """The inputs everything rests on."""
+
+    source: str
+    digest: str
+    count: int
+    calibration: int
+    held_out: int
+    made_up: bool
+    """No real inputs were given: the verdict is only as good as that."""
+    shared: bool
+    """One sample served both calibration and verdict."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """How a hazard ended."""
+
+    hazard: Hazard
+    end: str
+    """``repaired``, ``rescaled``, ``pinned``, ``harmless``, ``refused`` or ``gone`` (another repair took its cause away)."""
+    by: str
+    """Rule, exponent or island; or the proof or reason in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The typed graph in numbers."""
+
+    float_nodes: int
+    fp32_nodes: int
+    bf16_nodes: int
+    casts: int
+    border_muls: int
+    """Power-of-two multiplications at FP32 inputs or outputs."""
+    muls_added: int
+    """Run-time multiplications by powers of two that exponents needed, borders included."""
+    flops_total: float
+    flops_fp32: float
+    bytes_total: float
+    """Activation traffic of one sample, in bytes, each tensor counted once for every read and write."""
+    bytes_fp32: float
+    island_cost_bytes: int
+    """Cost of the islands under the stated model (see ``repair.islands``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node on the way through the graph."""
+
+    node: str
+    op: str
+    tensor: str
+    before_db: float | None
+    """SQNR of plain FP16 there; −inf with new non-finite values; None where it was not measured."""
+    after_db: float | None
+    """SQNR after repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What was built."""
+
+    status: str
+    """``built, not executed``, ``executed`` or ``not built``."""
+    path: str = ""
+    backend: str = ""
+    version: str = ""
+    targets: tuple[str, ...] = ()
+    parse_s: float = 0.0
+    build_s: float = 0.0
+    plan_bytes: int = 0
+    fp16_layers: int = 0
+    fp32_layers: int = 0
+    problems: tuple[str, ...] = ()
+    """Pins that did not hold, or an FP16 engine without an FP16 layer."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of one repair."""
+
+    tool: str
+    """Version of fp16fix."""
+    command: tuple[str, ...]
+    """What reproduces this."""
+    model: ModelFacts
+    samples: SampleFacts
+    versions: dict[str, str]
+    hazards: tuple[Disposition, ...]
+    recipe: Recipe
+    refusals: tuple[Refusal, ...]
+    verdict: Verdict
+    pessimistic: Verdict
+    """The same graph under the pessimistic profile: information, not a gate, unless that profile was asked for."""
+    before: tuple[Figures, ...]
+    """Plain FP16 on the held-out samples."""
+    equivalence: tuple[Figures, ...]
+    """The repaired graph in FP32 against the original in FP32: how far the repairs moved the function."""
+    counts: Counts
+    along: tuple[Step, ...]
+    """Error along the graph, in graph order."""
+    ranges: tuple[Range, ...]
+    """Of the original model, in graph order."""
+    repaired_ranges: tuple[Range, ...]
+    """Of the repaired FP32 graph: what FP16 has to hold now."""
+    headroom: float
+    """Octaves that were asked for."""
+    engine: EngineFacts
+    stages: dict[str, float]
+    """Seconds by stage."""
+    refinements: dict[str, str] = field(default_factory=dict)
+    """Nodes pinned after the first verdict failed, and why."""
+    warnings: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    """What was written, by kind."""
+    version: int = VERSION
+
+    @property
+    def verified(self) -> bool:
+        """The verdict passes and the engine, if any, is what was asked for."""
+        return self.verdict.verified and not self.engine.problems
+
+
+@cache
+def adapter() -> TypeAdapter[Outcome]:
+    """pydantic's reader for ``Outcome``; imported when first needed."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    del ConfigDict
+    return TypeAdapter(Outcome)
+
+
+def to_json(outcome: Outcome) -> str:
+    """Stable, indented JSON."""
+    return json.dumps(portable(asdict(outcome)), indent=1, ensure_ascii=False)
+
+
+def portable(value: Any) -> Any:
+    """Plain types; non-finite numbers as strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, dict):
+        return {str(key): portable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [portable(each) for each in value]
+    if hasattr(value, "value"):
+        return value.value
+    return value
+
+
+def save(outcome: Outcome, path: Path) -> None:
+    """Write the JSON, whole or not at all."""
+    write_atomically(path, to_json(outcome).encode())
+
+
+def load(path: Path) -> Outcome:
+    """Read an outcome.
+
+    Raises:
+        ReplayError: not an outcome, or of a version this fp16fix does not know.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReplayError(f"not a readable outcome ({error})", where=str(path), hint="give the x.outcome.json of a repair") from error
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if version != VERSION:
+        raise ReplayError(f"outcome version {version!r}, this fp16fix reads version {VERSION}", where=str(path), hint="repair again, or use the version that wrote it")
+    try:
+        return adapter().validate_json(json.dumps(raw))
+    except ValueError as error:
+        raise ReplayError(f"not an outcome: {str(error).splitlines()[0]}", where=str(path)) from error

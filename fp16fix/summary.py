@@ -1,0 +1,181 @@
+"""Study, draft, proof, engine → ``Outcome``: what is told about a repair, and how every hazard ended."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+import onnx_graphsurgeon as gs
+
+import fp16fix
+from fp16fix.analyse.ranges import Range
+from fp16fix.diagnose.hazard import Hazard
+from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
+from fp16fix.half import FP32
+from fp16fix.progress import Stages
+from fp16fix.prove import Proven
+from fp16fix.repair.design import Draft, matches
+from fp16fix.repair.islands import flops
+from fp16fix.repair.lower import count_types
+from fp16fix.repair.recipe import Refusal
+from fp16fix.report.outcome import Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Step
+from fp16fix.search.shadow import Error
+from fp16fix.study import Study
+
+LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
+
+
+def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
+    """The outcome, before any file is written."""
+    ends = dispositions(found, draft, proven)
+    return Outcome(
+        tool=fp16fix.__version__,
+        command=tuple(command),
+        model=ModelFacts(
+            str(found.config.model), found.model.digest, found.model.opset, len(list(found.model.nodes())), tuple(found.model.notes)
+        ),
+        samples=sample_facts(found),
+        versions=versions(),
+        hazards=ends,
+        recipe=proven.recipe,
+        refusals=(
+            *draft.refusals,
+            *(Refusal(e.hazard.node, e.hazard.kind.value, e.by, e.end == "harmless") for e in ends if e.end in {"harmless", "refused"}),
+        ),
+        verdict=proven.verdict,
+        pessimistic=proven.pessimistic,
+        before=proven.before,
+        equivalence=proven.equivalence,
+        counts=counts(draft, proven),
+        along=along(found.model, proven.along_before, proven.along_after),
+        ranges=tuple(found.ranges.values()),
+        repaired_ranges=tuple(draft.ranges.values()),
+        headroom=found.config.headroom,
+        engine=engine,
+        stages={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
+        refinements=dict(proven.refinements),
+        warnings=warnings(found, proven),
+    )
+
+
+def sample_facts(found: Study) -> SampleFacts:
+    """What the verdict rests on."""
+    samples = found.samples
+    return SampleFacts(
+        samples.source,
+        samples.digest(),
+        len(samples),
+        len(found.calibration),
+        len(found.held_out),
+        samples.made_up,
+        found.shared,
+        samples.notes,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries whose behaviour the result depends on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def dispositions(found: Study, draft: Draft, proven: Proven) -> tuple[Disposition, ...]:
+    """Every hazard of the original model with its end."""
+    wide = proven.pins
+    scaled = {name.split("→")[0]: e for name, e in draft.recipe.exponents}
+    covered = {node: repair for repair in (*draft.recipe.repairs, *draft.recipe.finish) for node in (repair.node, *repair.covers)}
+    left = {(hazard.node, hazard.kind) for hazard in draft.remaining}
+
+    def end(hazard: Hazard) -> Disposition:
+        if hazard in found.proofs:
+            return Disposition(hazard, "harmless", found.proofs[hazard])
+        if matches(hazard.node, found.config.allow):
+            return Disposition(hazard, "refused", "the user allows this node in FP16 as it is")
+        if hazard.node in wide:
+            why = proven.refinements.get(hazard.node, "inside an island: neither a rule nor an exponent could hold it")
+            return Disposition(hazard, "pinned", f"{wide[hazard.node]}: {why}")
+        if hazard.node in covered:
+            repair = covered[hazard.node]
+            return Disposition(hazard, "repaired", f"{repair.rule} ({repair.promise.value}): {repair.because}")
+        if hazard.tensor in scaled:
+            return Disposition(hazard, "rescaled", f"stored as true × 2^{-scaled[hazard.tensor]:d} (exact)")
+        if hazard.internal:
+            return Disposition(
+                hazard, "harmless", "engines add in FP32 inside this operator; strict emulation with FP32 accumulators passes"
+            )
+        if (hazard.node, hazard.kind) in left:
+            return Disposition(hazard, "refused", "nothing could be done here; see the verdict")
+        return Disposition(hazard, "gone", "another repair took its cause away")
+
+    return tuple(end(hazard) for hazard in found.hazards)
+
+
+def counts(draft: Draft, proven: Proven) -> Counts:
+    """Nodes, casts, FLOPs and bytes of the typed graph."""
+    typed = count_types(proven.typed)
+    total = {"flops": 0.0, "bytes": 0.0}
+    wide = {"flops": 0.0, "bytes": 0.0}
+    for node in proven.typed.nodes():
+        if not is_float_node(node):
+            continue
+        work, moved = flops(node, draft.ranges), traffic(node, draft.ranges)
+        total["flops"] += work
+        total["bytes"] += moved
+        if any(element_type(t) == FP32.onnx for t in float_outputs(node)) and node.op != "Cast":
+            wide["flops"] += work
+            wide["bytes"] += moved
+    return Counts(
+        **typed,
+        muls_added=draft.muls,
+        flops_total=total["flops"],
+        flops_fp32=wide["flops"],
+        bytes_total=total["bytes"],
+        bytes_fp32=wide["bytes"],
+        island_cost_bytes=draft.islands.cost_bytes,
+    )
+
+
+def traffic(node: gs.Node, ranges: Mapping[str, Range]) -> float:
+    """Bytes of float tensors a node reads and writes."""
+    moved = 0.0
+    for tensor in (*float_inputs(node), *float_outputs(node)):
+        seen = ranges.get(tensor.name.removesuffix("/fp16").removesuffix("/fp32"))
+        shape = tuple(tensor.shape) if isinstance(tensor, gs.Constant) else seen.shape if seen is not None else ()
+        moved += math.prod(shape) * (4 if element_type(tensor) == FP32.onnx else 2)
+    return moved
+
+
+def along(model: Model, before: Mapping[str, Error], after: Mapping[str, Error]) -> tuple[Step, ...]:
+    """Error at the first float output of every node of the original graph."""
+    steps = []
+    for node in model.graph.nodes:
+        outputs = float_outputs(node)
+        if outputs and outputs[0].name in before:
+            name = outputs[0].name
+            steps.append(Step(node.name, node.op, name, before[name].damage_db, after[name].damage_db if name in after else None))
+    return tuple(steps)
+
+
+def warnings(found: Study, proven: Proven) -> tuple[str, ...]:
+    """What a reader must know before trusting the verdict."""
+    said = []
+    if found.samples.made_up:
+        said.append("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.")
+    elif found.shared:
+        said.append("Only one sample was given: it served both calibration and verdict.")
+    odd = [name for name, seen in found.ranges.items() if seen.nonfinite]
+    if odd:
+        said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")
+    if proven.verdict.verified and not proven.pessimistic.verified and proven.pessimistic.profile == "pessimistic":
+        said.append(
+            "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails."
+        )
+    return tuple(said)
