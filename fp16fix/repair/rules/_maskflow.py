@@ -179,7 +179,7 @@ def sign_of(source: gs.Tensor, ranges: Mapping[str, Range]) -> int:
     if values is not None:
         return 1 if values.reshape(-1)[int(np.argmax(np.abs(values)))] > 0 else -1
     seen = ranges.get(source.name)
-    if seen is None:
+    if seen is None or seen.nonfinite:
         return -1
     extreme = seen.low if abs(seen.low) >= abs(seen.high) else seen.high
     return 1 if extreme > 0 else -1

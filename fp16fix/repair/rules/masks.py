@@ -152,8 +152,10 @@ def sources(evidence: Evidence) -> Iterator[Source]:
     walker = Walker(View(evidence.model), evidence.ranges)
     for tensor in evidence.model.graph.inputs:
         seen = evidence.ranges.get(tensor.name)
-        if seen is not None and is_float(tensor) and seen.low <= -FP16.overflow and seen.high < FP16.overflow:
-            yield Source(None, tensor, walker.from_tensor(tensor, infinite=bool(seen.nonfinite)), abs(seen.low))
+        # Ranges are of finite values below 3e38; finfo.min and −inf are only counted.
+        if seen is not None and is_float(tensor) and (seen.low <= -FP16.overflow or seen.nonfinite) and seen.high < FP16.overflow:
+            size = np.inf if seen.nonfinite else abs(seen.low)
+            yield Source(None, tensor, walker.from_tensor(tensor, infinite=bool(seen.nonfinite)), float(size))
     for node in evidence.model.nodes():
         fill = node.attrs["value"].values if is_op(node, "ConstantOfShape") and "value" in node.attrs else None
         if fill is not None and outside(fill):

@@ -1,0 +1,39 @@
+"""Overflows that end in tanh and the like are refused as harmless, and only those."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from .trial import Trial
+
+CUBE = """g (float[4,16] x) => (float[4,16] y) <float k = {40}, float three = {3}, float c = {0.044715}, float r = {0.7978845608},
+        float one = {1}>
+    { s = Mul (x, k) p = Pow (s, three) q = Mul (p, c) a = Add (s, q) b = Mul (a, r) t = Tanh (b) u = Add (t, one) y = Mul (s, u) }"""
+
+
+def test_cube_of_gelu_is_harmless() -> None:
+    trial = Trial("tanh-gelu", CUBE)
+    assert {each.node for each in trial.refusals} == {"Pow_p", "Mul_q", "Add_a", "Mul_b"} & {
+        hazard.node for hazard in trial.evidence.hazards
+    }
+    assert "Pow_p" in {each.node for each in trial.refusals}
+    assert all(each.harmless for each in trial.refusals)
+    assert trial.repairs == []
+    np.testing.assert_allclose(trial.ill()["y"], trial.truth()["y"], rtol=2e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "p = Mul (s, s) y = Sqrt (p)",
+        "p = Mul (s, s) q = Mul (p, x) y = Tanh (q)",
+        "p = Mul (s, s) q = Sub (p, p) y = Tanh (q)",
+        "p = Mul (s, s) z = Tanh (p) y = Add (z, p)",
+        "p = Mul (s, s) y = Div (s, p)",
+    ],
+    ids=["root", "times what may be zero", "inf minus inf", "read elsewhere", "quotient lost"],
+)
+def test_overflow_that_shows_is_not_called_harmless(body: str) -> None:
+    trial = Trial("tanh-gelu", "g (float[4,16] x) => (float[4,16] y) <float k = {300}> { s = Mul (x, k) " + body + " }")
+    assert [each for each in trial.refusals if each.node == "Mul_p"] == []
