@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fp16fix.build.backend import Backend, BackendStatus, Built, Checked, Progress, choose
-from fp16fix.build.options import BuildOptions, Profile, parse_profiles
+from fp16fix.build.options import BuildOptions, Profile, covering, parse_profiles
 from fp16fix.build.proof import NodeTypes, Proof, check_pins
 from fp16fix.build.story import BuildStoppedError
 
@@ -21,8 +21,10 @@ __all__ = [
     "Progress",
     "Proof",
     "build",
+    "check",
     "check_pins",
     "choose",
+    "covering",
     "parse_profiles",
 ]
 
@@ -43,3 +45,9 @@ def build(onnx_path: Path, plan_path: Path, options: BuildOptions | None = None,
     """
     options = options or BuildOptions()
     return choose(options).build(onnx_path, plan_path, options, progress)
+
+
+def check(onnx_path: Path, options: BuildOptions | None = None) -> Checked:
+    """Parse only: whether TensorRT accepts the graph, and the types its nodes get. Raises as ``build`` does."""
+    options = options or BuildOptions()
+    return choose(options).check(onnx_path, options)

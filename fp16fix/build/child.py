@@ -56,6 +56,10 @@ def main() -> int:
     except ConfigError as error:
         wire.emit({"failure": {"kind": "ConfigError", "what": error.what, "hint": error.hint, "nodes": []}})
         return 1
+    finally:
+        # Nobody is left to rename or remove it.
+        if wire.cancelled.is_set() and target is not None:
+            target.unlink(missing_ok=True)
     return 0
 
 

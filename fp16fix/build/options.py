@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fp16fix.errors import ConfigError
+from fp16fix.inputs.shapes import gather_profiles, text_from_dims
 
 Dims = tuple[int, ...]
 Profile = Mapping[str, tuple[Dims, Dims, Dims]]
@@ -100,34 +101,12 @@ def profile_from_lists(raw: Mapping[str, Sequence[Sequence[int]]]) -> Profile:
 
 
 def parse_profiles(flags: Sequence[str]) -> tuple[Profile, ...]:
-    """``name:1x3x224x224,4x3x224x224,8x3x224x224`` flags → profiles.
-
-    One flag speaks of one input; one shape alone stands for all three. The n-th flag of the same input belongs to the n-th profile.
+    """``name:1x3x224x224,4x3x224x224,8x3x224x224`` flags → profiles; an input met again opens the next profile.
 
     Raises:
-        ConfigError: a flag of another form, or inputs named a different number of times.
+        ConfigError: a flag of another form, or bounds out of order.
     """
-    found: dict[str, list[tuple[Dims, Dims, Dims]]] = {}
-    for flag in flags:
-        name, _, text = flag.rpartition(":")
-        try:
-            shapes = [tuple(int(dim) for dim in shape.split("x")) for shape in text.split(",")]
-        except ValueError:
-            shapes = []
-        if not name or len(shapes) not in {1, 3}:
-            raise ConfigError(
-                f"profile {flag!r} is not NAME:MIN,OPT,MAX",
-                where="--profile",
-                hint="for example images:1x3x224x224,4x3x224x224,8x3x224x224",
-            )
-        low, likely, high = shapes * 3 if len(shapes) == 1 else shapes
-        found.setdefault(name, []).append((low, likely, high))
-    counts = {name: len(each) for name, each in found.items()}
-    if len(set(counts.values())) > 1:
-        raise ConfigError(
-            f"inputs are named a different number of times: {counts}", where="--profile", hint="every profile names every dynamic input"
-        )
-    return tuple({name: each[index] for name, each in found.items()} for index in range(max(counts.values(), default=0)))
+    return tuple({name: (each.min, each.opt, each.max) for name, each in profile.items()} for profile in gather_profiles(flags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +127,10 @@ class EngineInput:
     def flag(self) -> str:
         """The ``--profile`` flag that would serve it, dynamic dimensions at 1, 1 and 8."""
         if self.holds_shape:
-            count = self.shape[0] if self.shape else 1
-            return f"--profile {self.name}:" + ",".join("x".join([value] * count) for value in ("1", "8", "64"))
-        low, high = ("x".join(str(size if dim < 0 else dim) for dim in self.shape) for size in (1, 8))
-        return f"--profile {self.name}:{low},{low},{high}"
+            bounds = [(value,) * (self.shape[0] if self.shape else 1) for value in (1, 8, 64)]
+        else:
+            bounds = [tuple(size if dim < 0 else dim for dim in self.shape) for size in (1, 1, 8)]
+        return f"--profile {self.name}:" + ",".join(text_from_dims(dims) for dims in bounds)
 
 
 def check_profiles(profiles: Sequence[Profile], inputs: Sequence[EngineInput]) -> None:

@@ -56,14 +56,10 @@ class TestParseProfiles:
     def test_none(self) -> None:
         assert parse_profiles([]) == ()
 
-    @pytest.mark.parametrize("flag", ["x", "x:", ":1x3", "x:1x3,2x3", "x:axb", "x:1x3,2x3,3x3,4x3"])
-    def test_another_form_is_an_error_with_an_example(self, flag: str) -> None:
-        with pytest.raises(ConfigError, match="MIN,OPT,MAX"):
+    @pytest.mark.parametrize("flag", ["x", "x:", ":1x3", "x:1x3,2x3", "x:axb", "x:2,1,3"])
+    def test_another_form_is_an_error(self, flag: str) -> None:
+        with pytest.raises(ConfigError):
             parse_profiles([flag])
-
-    def test_a_profile_that_leaves_an_input_out(self) -> None:
-        with pytest.raises(ConfigError, match="different number of times"):
-            parse_profiles(["x:1", "m:1", "x:2"])
 
     def test_lists_from_yaml(self) -> None:
         assert profile_from_lists({"x": [[1, 3], [2, 3], [8, 3]]}) == {"x": ((1, 3), (2, 3), (8, 3))}
@@ -88,13 +84,16 @@ class TestCheckProfiles:
             (["image:1x3x8x8"], "did you mean 'images'"),
             (["images:1x3x8"], "4 numbers expected, found 1x3x8"),
             (["images:1x4x8x8"], r"axis 1 is 3 in the model, \[4\] in the profile"),
-            (["images:8x3x8x8,1x3x8x8,8x3x8x8"], "8 ≤ 1 ≤ 8 does not hold"),
             (["mask:4"], "leaves out dynamic input 'images'"),
         ],
     )
     def test_faults(self, flags: list[str], words: str) -> None:
         with pytest.raises(ConfigError, match=words):
             check_profiles(parse_profiles(flags), (IMAGES, MASK))
+
+    def test_bounds_out_of_order_in_a_profile_from_python(self) -> None:
+        with pytest.raises(ConfigError, match="8 ≤ 1 ≤ 8 does not hold"):
+            check_profiles([{"ids": ((8, 1), (1, 1), (8, 1))}], (IDS,))
 
     def test_all_faults_at_once(self) -> None:
         with pytest.raises(ConfigError) as caught:
