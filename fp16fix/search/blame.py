@@ -11,7 +11,7 @@ from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.search.shadow import Error
 
 CEILING_DB = 70.0
-"""No tensor is credited with more than one FP16 rounding leaves (about 73 dB), so that an exact input does not make every node a culprit."""
+"""No tensor is credited with more than one FP16 rounding leaves (about 73 dB): an exact input makes no culprit of its reader."""
 BORN_DB = 6.0
 """A node whose best output is this much worse than its worst input gives birth to error (one bit)."""
 

@@ -152,7 +152,7 @@ def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:
     nodes, twin = [], pair.twin
     if pair.exponent:
         scaled = gs.Variable(f"scaled/{pair.label}", dtype=np.dtype(np.float32))
-        factor = gs.Constant(f"factor/{pair.label}", np.float32(2.0) ** np.asarray(pair.exponent, np.float32))
+        factor = gs.Constant(f"factor/{pair.label}", np.asarray(2.0**pair.exponent, np.float32))
         nodes.append(gs.Node("Mul", scaled.name, inputs=[twin, factor], outputs=[scaled]))
         twin = scaled
     out = gs.Variable(MEET + pair.label, dtype=np.dtype(np.float32))
