@@ -167,23 +167,25 @@ def raised(model: Model, opset: int) -> None:
         model.graph = raise_opset(model, opset).graph
 
 
-def one_exponent(evidence: Evidence, squares: gs.Tensor, floor: float) -> str:
-    """Why one power of two on x suffices for its mean or sum of squares; empty if it does not.
+def one_exponent(evidence: Evidence, total: gs.Tensor, floor: float, degree: int = 2) -> str:
+    """Why one power of two on x suffices for its mean square, sum of squares (degree 2) or length (degree 1); empty if it does not.
 
     Args:
         evidence: ranges and the head-room wanted.
-        squares: the tensor that holds the mean or sum of squares.
+        total: the tensor that holds it.
         floor: what is added to it or what it is not allowed to fall under.
+        degree: power of x that the tensor is.
     """
-    seen = range_of(evidence, squares)
+    seen = range_of(evidence, total)
     if seen is None or seen.high <= 0.0:
         return ""
     low = max(seen.low, floor)
-    octaves = math.inf if low <= 0.0 else math.log2(seen.high / low) + 2 * evidence.headroom
+    octaves = math.inf if low <= 0.0 else math.log2(seen.high / low) + degree * evidence.headroom
     # Two octaves of slack: a whole exponent moves a square by two.
     if octaves > math.log2(LARGEST / SMALLEST_NORMAL) - 2:
         return ""
-    return f"the squares' mean or sum runs from {low:.3g} to {seen.high:.3g}: one exponent on the stream holds that at no run-time cost"
+    what = "the squares' mean or sum runs" if degree == 2 else "the length runs"
+    return f"{what} from {low:.3g} to {seen.high:.3g}: one exponent on the stream holds that at no run-time cost"
 
 
 @dataclass(frozen=True, slots=True)
