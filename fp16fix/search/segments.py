@@ -53,9 +53,10 @@ class Segment:
         carried = () if self.done else self.carried
         tensors = model.graph.tensors()
         model.graph.outputs = [*model.graph.outputs, *(tensors[name] for name in carried)]
-        session = Session(model, threads=threads)
+        session = Session(model, threads=threads) if model.graph.outputs else None
         for index, sample in enumerate(self.samples):
-            found = session.run({**sample, **{name: np.load(self.path(name, index)) for name in self.fed}})
+            fed = {name: np.load(self.path(name, index)) for name in self.fed}
+            found = session.run({**sample, **fed}) if session is not None else {}
             for name in carried:
                 np.save(self.path(name, index), found.pop(name))
             yield found
