@@ -17,6 +17,8 @@ from fp16fix.repair.rules._walk import View, absmax, is_op, producer
 SETTLED = ("Tanh", "Sigmoid", "Erf", "HardSigmoid")
 """Constant in FP32 too for arguments past ±65504."""
 COMPARISONS = ("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
+RISING = ("Log", "Sqrt", "Softplus")
+"""+inf in, +inf out."""
 DEPTH = 8
 LOST = 2.0**-11
 """A quotient this small beside the largest one is within FP16's rounding of it."""
@@ -79,9 +81,15 @@ class Swallowed:
         others = [each for each in reader.inputs if each is not tensor and each.name]
         return (
             is_op(reader, *MOVEMENT, "Neg")
+            or (is_op(reader, *RISING) and self.positive(tensor))
             or (is_op(reader, "Add", "Sub") and len(others) == 1 and self.fit(others))
             or (is_op(reader, "Mul") and len(others) == 1 and self.nonzero(others[0]))
         )
+
+    def positive(self, tensor: gs.Tensor) -> bool:
+        """Whether the infinity can only be +inf."""
+        seen = self.evidence.ranges.get(tensor.name)
+        return seen is not None and seen.low >= 0.0
 
     def fit(self, tensors: list[gs.Tensor]) -> bool:
         """Whether all are finite in FP16, by calibration."""

@@ -16,7 +16,10 @@ from fp16fix.repair.rules._walk import View, Writer, eager, is_op, node_named, p
 
 
 class WrittenSoftplus:
-    """FP16's exp overflows past 11.09; Softplus is one activation layer in an engine. Mish and the like keep their other nodes."""
+    """FP16's exp overflows past 11.09; Softplus is one activation layer in an engine.
+
+    Mish, x·tanh(softplus(x)), is left alone: tanh(inf) = 1 already.
+    """
 
     name: ClassVar[str] = "softplus"
     order: ClassVar[int] = 130
@@ -25,10 +28,12 @@ class WrittenSoftplus:
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {12}, float one = {1}>
         { s = Mul (x, k) e = Exp (s) a = Add (e, one) y = Log (a) }""",
-        """<ir_version: 7, opset_import: ["" : 12]> g (float[4,16] x) => (float[4,16] y) <float k = {12}, float[1] one = {1}>
-        { s = Mul (x, k) e = Exp (s) a = Add (one, e) l = Log (a) t = Tanh (l) y = Mul (s, t) }""",
+        """<ir_version: 7, opset_import: ["" : 12]> g (float[4,16] x) => (float[4,16] y) <float k = {11.5}, float[1] one = {1}>
+        { s = Mul (x, k) e = Exp (s) a = Add (one, e) l = Log (a) y = Mul (s, l) }""",
     )
     declines: ClassVar[tuple[str, ...]] = (
+        """<ir_version: 7, opset_import: ["" : 12]> g (float[4,16] x) => (float[4,16] y) <float k = {12}, float[1] one = {1}>
+        { s = Mul (x, k) e = Exp (s) a = Add (one, e) l = Log (a) t = Tanh (l) y = Mul (s, t) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float two = {2}>
         { e = Exp (x) a = Add (e, two) y = Log (a) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y, float[4,16] a) <float one = {1}>
@@ -59,10 +64,12 @@ class WrittenSoftplus:
 
 
 def match(view: View, node: gs.Node) -> gs.Node | None:
-    """The Exp of a softplus ending at ``node``, if nothing else uses what lies between."""
+    """The Exp of a softplus ending at ``node``, if nothing else uses what lies between and it is not tanh alone that reads it."""
     added = producer(node.inputs[0], "Add") if is_op(node, "Log") else None
     found = with_scalar(added) if added is not None else None
     exp = producer(found[0], "Exp") if found is not None and found[1] == 1.0 else None
     if added is None or exp is None or not view.feeds_only(added.outputs[0], node) or not view.feeds_only(exp.outputs[0], added):
+        return None
+    if is_op(view.only_user(node.outputs[0]), "Tanh"):
         return None
     return exp

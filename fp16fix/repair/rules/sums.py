@@ -79,7 +79,8 @@ class PreDivide:
             inside = found.total is found.last
             reach = terms.absmax * terms_in(found.total, terms.shape) if inside else total.absmax
             hazards = [hazard for hazard in evidence.hazards_at({found.total.name}) if hazard.kind is Kind.OVERFLOW]
-            if inside and max(answer.absmax, terms.absmax) > LARGEST:
+            # Only of a division would anyone expect that it brings the sum back into range.
+            if found.last.op != "Div" and max(answer.absmax, terms.absmax) > LARGEST:
                 continue
             if hazards or (not inside and total.headroom < evidence.headroom):
                 yield self.judged(evidence, found, reach, answer, terms)
