@@ -14,11 +14,8 @@ from fp16fix.build.api import NEEDS, missing
 from fp16fix.build.gpu import gpu_status
 from fp16fix.build.listen import DRIVERLESS, Listener, Refusal, logger, monitor
 from fp16fix.build.options import BuildOptions, EngineInput, check_profiles
-from fp16fix.build.proof import Layer, Proof, inspector_layers, network_layers, prove
+from fp16fix.build.proof import Proof, attention_nodes, inspector_layers, network_layers, prove
 from fp16fix.errors import ConfigError
-
-ATTENTION = frozenset({"ATTENTION_INPUT", "ATTENTION_OUTPUT"})
-"""Layers of IAttention. TensorRT-RTX 1.7 segfaults on it when Q, K and V are one tensor, and refuses FP32 and single-row queries."""
 
 
 class Assembly:
@@ -235,11 +232,6 @@ class Assembly:
             "warnings": list(self.listener.warnings),
             "proof": self.proof.to_json(),
         }
-
-
-def attention_nodes(layers: tuple[Layer, ...]) -> tuple[str, ...]:
-    """Nodes that became IAttention."""
-    return tuple(dict.fromkeys(owner for layer in layers if layer.kind in ATTENTION for owner in layer.owners))
 
 
 def peak_mib() -> int:

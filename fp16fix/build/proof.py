@@ -18,6 +18,9 @@ PASSIVE = frozenset(
 OWNER = re.compile(r"\[ONNX Layer: (.*?)\](?=\[ONNX Layer: |[\x1e\x1f\s,;+]*\[ONNX Layer: |[\x1e\x1f\s]*$)")
 """One owner in a layer's metadata; fused engine layers carry several, separated by control characters."""
 
+ATTENTION = frozenset({"ATTENTION_INPUT", "ATTENTION_OUTPUT"})
+"""Layers of IAttention. TensorRT-RTX 1.7 segfaults on it when Q, K and V are one tensor, and refuses FP32 and single-row queries."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -127,6 +130,11 @@ def inspector_layers(text: str) -> Iterator[Layer]:
         if isinstance(raw, dict):
             dtypes = tuple(inspector_dtype(each) for each in raw.get("Outputs", ()) if isinstance(each, dict))
             yield Layer(str(raw.get("LayerType", "")), owners(str(raw.get("Metadata", ""))), dtypes)
+
+
+def attention_nodes(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    """Nodes that became IAttention."""
+    return tuple(dict.fromkeys(owner for layer in layers if layer.kind in ATTENTION for owner in layer.owners))
 
 
 WORDS = (
