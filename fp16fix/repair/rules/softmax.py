@@ -94,7 +94,7 @@ class WrittenSoftmax:
                 yield Refusal(node.name, self.name, found)
             elif found is not None:
                 sum_range = range_of(evidence, found.total)
-                smallest = 1.0 if found.shifted else 0.0 if sum_range is None else sum_range.low
+                smallest = 1.0 if found.shifted else 0.0 if sum_range is None else max(sum_range.low, 0.0)
                 if found.eps > NEGLIGIBLE * smallest:
                     yield Refusal(node.name, self.name, f"the eps {found.eps:.3g} is part of the answer where the sum is {smallest:.3g}")
                     continue
