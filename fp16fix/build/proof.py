@@ -19,7 +19,7 @@ OWNER = re.compile(r"\[ONNX Layer: (.*?)\](?=\[ONNX Layer: |[\x1e\x1f\s,;+]*\[ON
 """One owner in a layer's metadata; fused engine layers carry several, separated by control characters."""
 
 ATTENTION = frozenset({"ATTENTION_INPUT", "ATTENTION_OUTPUT"})
-"""Layers of IAttention. TensorRT-RTX 1.7 segfaults on it when Q, K and V are one tensor, and refuses FP32 and single-row queries."""
+"""Layers of IAttention. TensorRT-RTX 1.7 segfaults on it when Q and K are one tensor; it refuses FP32, one query row, heads of 8."""
 
 
 @dataclass(frozen=True, slots=True)

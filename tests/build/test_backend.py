@@ -105,6 +105,13 @@ class TestRealBuilds:
         # The follow-up noise of a machine without a driver is not a reason.
         assert "cudaError" not in str(caught.value)
 
+    def test_every_parser_error_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(BuildStoppedError) as caught:
+            build(tiny.write(tmp_path, tiny.UNKNOWN), tmp_path / "x.plan")
+        assert caught.value.nodes == ("one", "two")
+        assert "node 'one' (Frobnicate)" in caught.value.what
+        assert caught.value.what.count("Plugin not found") == 2
+
     def test_a_segfault_is_an_error_with_a_name(self, tmp_path: Path) -> None:
         (tmp_path / "x.plan").write_text("an older plan")
         with pytest.raises(BuildStoppedError, match="SIGSEGV") as caught:

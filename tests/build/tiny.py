@@ -28,6 +28,10 @@ MIXED = """<ir_version: 9, opset_import: ["" : 17]>
 g (float16[2,4] x, float[2,4] z) => (float[2,4] y)
 { [relu] h = Relu(x)  [sum] y = Add(h, z) }"""
 
+UNKNOWN = """<ir_version: 9, opset_import: ["" : 17]>
+g (float16[2,4] x) => (float16[2,4] y, float16[2,4] z)
+{ [one] y = Frobnicate(x)  [two] z = Defrobnicate(x) }"""
+
 SELF_ATTENTION = """<ir_version: 10, opset_import: ["" : 23]>
 g (float16[1,4,8,16] x) => (float16[1,4,8,16] y)
 { [attn] y = Attention(x, x, x) }"""
