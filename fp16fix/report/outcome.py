@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from fp16fix.diagnose.hazard import Hazard
 from fp16fix.errors import ReplayError
 from fp16fix.graph.save import write_atomically
 from fp16fix.repair.recipe import Recipe, Refusal
+from fp16fix.report.reading import difference, fault_of
 from fp16fix.verify.verdict import Figures, Verdict
 
 if TYPE_CHECKING:
@@ -158,6 +160,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """What was written, by kind."""
+    wide_tensors: tuple[str, ...] = ()
+    """Tensors that the repaired graph stores in FP32 or BF16: there, values past 65504 are at home."""
     version: int = VERSION
 
     @property
@@ -168,33 +172,36 @@ class Outcome:
 
 @cache
 def adapter() -> TypeAdapter[Outcome]:
-    """pydantic's reader for ``Outcome``; imported when first needed."""
-    from pydantic import ConfigDict, TypeAdapter
+    """Pydantic's reader for ``Outcome``; imported when first needed."""
+    from pydantic import TypeAdapter
 
-    del ConfigDict
     return TypeAdapter(Outcome)
 
 
 def to_json(outcome: Outcome) -> str:
-    """Stable, indented JSON."""
-    return json.dumps(portable(asdict(outcome)), indent=1, ensure_ascii=False)
+    """Stable, indented JSON: keys in the order of the fields here, ``dict`` entries in theirs."""
+    return json.dumps(portable(asdict(outcome)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def portable(value: Any) -> Any:
     """Plain types; non-finite numbers as strings."""
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     if isinstance(value, dict):
         return {str(key): portable(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [portable(each) for each in value]
-    if hasattr(value, "value"):
-        return value.value
     return value
 
 
 def save(outcome: Outcome, path: Path) -> None:
-    """Write the JSON, whole or not at all."""
+    """Write the JSON, whole or not at all.
+
+    Raises:
+        InputError: the folder is not writable or full.
+    """
     write_atomically(path, to_json(outcome).encode())
 
 
@@ -202,16 +209,40 @@ def load(path: Path) -> Outcome:
     """Read an outcome.
 
     Raises:
-        ReplayError: not an outcome, or of a version this fp16fix does not know.
+        ReplayError: not an outcome, or of a version this fp16fix does not know; says which key is at fault.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReplayError(f"not a readable outcome ({error})", where=str(path), hint="give the x.outcome.json of a repair") from error
-    version = raw.get("version") if isinstance(raw, dict) else None
-    if version != VERSION:
-        raise ReplayError(f"outcome version {version!r}, this fp16fix reads version {VERSION}", where=str(path), hint="repair again, or use the version that wrote it")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReplayError(f"not a readable file ({error})", where=str(path), hint=HINT) from error
+    return from_json(text, where=str(path))
+
+
+HINT = "give the x.outcome.json of a repair"
+
+
+def from_json(text: str, *, where: str = "outcome") -> Outcome:
+    """The inverse of ``to_json``; a key that is unknown, missing or of another type is an error.
+
+    Raises:
+        ReplayError: see ``load``.
+    """
     try:
-        return adapter().validate_json(json.dumps(raw))
+        raw = json.loads(text)
     except ValueError as error:
-        raise ReplayError(f"not an outcome: {str(error).splitlines()[0]}", where=str(path)) from error
+        raise ReplayError(f"not JSON ({error})", where=where, hint=HINT) from error
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if version != VERSION or isinstance(version, bool):
+        said = f"outcome version {version!r}" if version is not None else "no outcome: it has no version"
+        raise ReplayError(
+            f"{said}, this fp16fix reads version {VERSION}", where=where, hint="repair again, or use the fp16fix that wrote it"
+        )
+    try:
+        outcome = adapter().validate_python(raw)
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise ReplayError(f"not an outcome: {fault_of(error)}", where=where, hint=HINT) from error
+    if at := difference(raw, portable(asdict(outcome))):
+        raise ReplayError(
+            f"{at} is unknown, missing or of another type", where=where, hint="repair again, or use the fp16fix that wrote it"
+        )
+    return outcome
