@@ -7,89 +7,17 @@ either order, every alternative of ``Any`` is tried, and the first complete matc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import Model, constant, scalar
+from fp16fix.graph.model import scalar
+from fp16fix.repair.found import Found, Misses
 from fp16fix.repair.rules._walk import axes_of, is_op, producer
 
 COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
-Value: TypeAlias = gs.Tensor | float | tuple[int, ...]
-"""What a name can stand for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What has matched so far."""
-
-    values: Mapping[str, Value] = field(default_factory=dict)
-    nodes: tuple[gs.Node, ...] = ()
-
-    def bind(self, name: str, value: Value) -> Found | None:
-        """With ``name`` standing for ``value``; None if it stands for something else already."""
-        if not name:
-            return self
-        if name not in self.values:
-            return Found({**self.values, name: value}, self.nodes)
-        old = self.values[name]
-        same = old is value if isinstance(old, gs.Tensor) else old == value
-        return self if same else None
-
-    def through(self, node: gs.Node) -> Found:
-        """With one more node."""
-        return self if any(each is node for each in self.nodes) else Found(self.values, (*self.nodes, node))
-
-    def tensor(self, name: str) -> gs.Tensor:
-        """The tensor that a name stands for."""
-        found = self.values[name]
-        assert isinstance(found, gs.Tensor)
-        return found
-
-    def weight(self, name: str) -> np.ndarray:
-        """The values of the constant that a ``Weight`` stands for."""
-        found = constant(self.tensor(name))
-        assert found is not None
-        return found
-
-    def number(self, name: str, default: float = 0.0) -> float:
-        """The number that a name stands for; ``default`` where an alternative without it matched."""
-        found = self.values.get(name, default)
-        assert isinstance(found, (int, float))
-        return float(found)
-
-    def axes(self, name: str = "axes") -> tuple[int, ...]:
-        """The axes that a name stands for."""
-        found = self.values[name]
-        assert isinstance(found, tuple)
-        return found
-
-    def has(self, name: str) -> bool:
-        """Whether the matching alternative had this name."""
-        return name in self.values
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the matched nodes, sorted: what a repair ``covers``."""
-        return tuple(sorted(node.name for node in self.nodes))
-
-
-@dataclass(slots=True)
-class Misses:
-    """The failure that came after the most nodes had matched: what a user would call a near miss."""
-
-    depth: int = -1
-    why: str = ""
-
-    def note(self, found: Found, why: str) -> None:
-        """Remember a failure if none came later."""
-        if len(found.nodes) > self.depth:
-            self.depth, self.why = len(found.nodes), why
-
-
 class Pattern(Protocol):
     """Anything that can say in which ways a tensor matches."""
 
@@ -194,7 +122,7 @@ class Reduce:
         bound = found.bind(self.axes, axes)
         bound = None if bound is None else bound.bind(self.kept, keeps)
         if bound is None:
-            misses.note(found.through(node), f"{node.name!r} reduces axes {axes} (keepdims = {keeps:g}), another of its reductions does not")
+            misses.note(found.through(node), f"{node.name!r} reduces axes {axes} (keepdims = {keeps:g}), unlike another reduction")
             return
         yield from self.inner.match(tensor, bound, misses)
 
@@ -207,11 +135,8 @@ class As:
     pattern: Pattern
 
     def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
-        bound = found.bind(self.name, tensor)
-        if bound is None:
-            misses.note(found, f"{tensor.name!r} stands where {found.tensor(self.name).name!r} should")
-            return
-        yield from self.pattern.match(tensor, bound, misses)
+        for bound in Tensor(self.name).match(tensor, found, misses):
+            yield from self.pattern.match(tensor, bound, misses)
 
 
 class Any:
@@ -254,15 +179,3 @@ def search(pattern: Pattern, tensor: gs.Tensor, near: int) -> Found | str | None
     if found is not None:
         return found
     return misses.why if misses.depth >= near else None
-
-
-def leaking(model: Model, found: Found, last: gs.Node, spare: frozenset[str] = frozenset()) -> str:
-    """Name of a matched node, ``last`` and those in ``spare`` aside, whose result is read outside the match; empty if none is."""
-    leaves = {id(tensor) for graph in model.graphs() for tensor in graph.outputs}
-    own = {id(node) for node in found.nodes}
-    for node in found.nodes:
-        if node is last or node.name in spare:
-            continue
-        if any(id(out) in leaves or any(id(reader) not in own for reader in out.outputs) for out in node.outputs):
-            return str(node.name)
-    return ""

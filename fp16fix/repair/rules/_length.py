@@ -9,7 +9,8 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import scalar
 from fp16fix.half import LARGEST
-from fp16fix.repair.pattern import Any, As, Found, Misses, Number, Op, Pattern, Reduce, Square, Tensor
+from fp16fix.repair.found import Found, Misses
+from fp16fix.repair.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._norm import Divided, Guard, divide_by_largest, guard, one_exponent, root, writable
 from fp16fix.repair.rules._walk import Writer, is_op, producer

@@ -14,7 +14,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant
 from fp16fix.graph.opset import raise_opset
 from fp16fix.half import LARGEST, SMALLEST, SMALLEST_NORMAL
-from fp16fix.repair.pattern import Any, As, Found, Number, Op, Pattern, Reduce, Square, Tensor, Weight
+from fp16fix.repair.found import Found
+from fp16fix.repair.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor, Weight
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._walk import View, Writer, is_op, range_of
 

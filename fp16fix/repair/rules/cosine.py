@@ -10,7 +10,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
-from fp16fix.repair.pattern import Any, Found, Op, Reduce, Tensor, find, leaking
+from fp16fix.repair.found import Found, leaking
+from fp16fix.repair.pattern import Any, Op, Reduce, Tensor, find
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._length import Eps, guarded, length, put_guard, refusal, short_length, squares

@@ -11,7 +11,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
-from fp16fix.repair.pattern import Found, find, leaking
+from fp16fix.repair.found import Found, leaking
+from fp16fix.repair.pattern import find
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._norm import STANDARD, Norm, channel_fit, ending_at, may_be_shared, with_affine

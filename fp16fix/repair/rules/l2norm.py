@@ -10,7 +10,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
-from fp16fix.repair.pattern import Any, Found, Number, Op, Tensor, find, leaking
+from fp16fix.repair.found import Found, leaking
+from fp16fix.repair.pattern import Any, Number, Op, Tensor, find
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._length import eps_of, guarded, length, refusal, short_length, under_root
@@ -81,7 +82,7 @@ class WrittenL2Norm:
             if why:
                 yield Refusal(node.name, self.name, why)
             else:
-                because = f"{ill[0].why}; x is divided by its largest magnitude first, which keeps its direction and makes its length 1 to √n"
+                because = f"{ill[0].why}; divided by its largest magnitude first, x keeps its direction and has a length of 1 to √n"
                 yield Repair(self.name, node.name, self.promise, covers=found.names, because=because)
 
     def apply(self, model: Model, repair: Repair) -> None:

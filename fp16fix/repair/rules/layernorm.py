@@ -12,7 +12,8 @@ from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.graph.opset import obstacle
-from fp16fix.repair.pattern import Found, find, leaking, search
+from fp16fix.repair.found import Found, leaking
+from fp16fix.repair.pattern import find, search
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._norm import MOMENTS, STANDARD, Norm, channel_fit, ending_at, may_be_shared, raised, trailing_fit, with_affine

@@ -10,7 +10,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
-from fp16fix.repair.pattern import As, Found, Op, Reduce, Square, find, leaking
+from fp16fix.repair.found import Found, leaking
+from fp16fix.repair.pattern import As, Op, Reduce, Square, find
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules._norm import X
@@ -23,6 +24,8 @@ CORE = Op(
 )
 LOST = 4.0
 """E[x²] over the variance from which two of FP16's 11 bits cancel."""
+HOPELESS = 64.0
+"""E[x²] over the variance past which storing x in FP16 alone costs three bits of it, and FP32 itself loses more than 1e-5."""
 
 
 class MomentVariance:
@@ -47,6 +50,10 @@ class MomentVariance:
           h = Pow (m, two) y = Sub (q, h) }""",
     )
     declines: ClassVar[tuple[str, ...]] = (
+        # the mean so large that x itself cannot be FP16
+        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,8,32] x) => (float[2,8,1] y) <float k = {40}, float two = {2}>
+        { s = Add (x, k) p = Pow (s, two) q = ReduceMean <axes = [-1]> (p) m = ReduceMean <axes = [-1]> (s)
+          h = Mul (m, m) y = Sub (q, h) }""",
         # the mean is near zero: nothing cancels
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,8,32] x) => (float[2,8,1] y) <float two = {2}>
         { p = Pow (x, two) q = ReduceMean <axes = [-1]> (p) m = ReduceMean <axes = [-1]> (x)
@@ -76,7 +83,10 @@ class MomentVariance:
                 continue
             ill = evidence.hazards_at(found.names)
             ratio = cancelled(evidence, found, node)
-            if ill or ratio >= LOST:
+            if ratio > HOPELESS:
+                why = f"E[x²] is {ratio:.3g} times the variance: rounding x to FP16 loses it in any form, only a wide x keeps it"
+                yield Refusal(node.name, self.name, why)
+            elif ill or ratio >= LOST:
                 start = ill[0].why if ill else f"E[x²] is {ratio:.3g} times the variance, so bits cancel"
                 because = f"{start}; the mean of (x − mean)² has no such difference"
                 yield Repair(self.name, node.name, self.promise, covers=found.names, because=because)
