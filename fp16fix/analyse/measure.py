@@ -13,7 +13,8 @@ import onnx_graphsurgeon as gs
 from fp16fix import half
 from fp16fix.analyse.probe import FLOAT, Probes
 from fp16fix.analyse.ranges import Range, Ranges
-from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.model import Model, element_type, scalar
+from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 
 COLUMNS = 5
@@ -26,6 +27,9 @@ SAME_VALUES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatte
 """Operators whose output holds exactly the values of input 0: their range is copied, not measured."""
 SMALL_MATTERS = {"Log": 0, "Div": 1, "Reciprocal": 0, "Sqrt": 0, "Pow": 0}
 """Operators that blow small inputs up: these inputs always get the second pass."""
+
+PROBING = 13
+"""Oldest opset in which every probe is written the same way; a copy of an older model is raised to it for measuring."""
 
 Sample = Mapping[str, np.ndarray]
 Tick = Callable[[], None]
@@ -45,6 +49,7 @@ def measure(model: Model, samples: Iterable[Sample], *, threads: int = 0, tick: 
     Raises:
         ModelError: the model fails on a sample.
     """
+    model = raise_opset(model, PROBING)
     probed = model.copy()
     probes = Probes(probed, COLUMNS, summary)
     shapes = add_shapes(probes)
@@ -177,7 +182,7 @@ def needs_detail(seen: Range) -> bool:
 
 def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], threads: int) -> None:
     """Second pass over a few tensors: exact non-finite counts, finite extremes, integrality, octave histograms."""
-    delicate = {
+    delicate = guarded(model) | {
         node.inputs[port].name for node in model.nodes() if (port := SMALL_MATTERS.get(node.op)) is not None and port < len(node.inputs)
     }
     suspects = sorted(
@@ -204,6 +209,16 @@ def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], th
                 octaves[name][int(octave)] = octaves[name].get(int(octave), 0) + int(n)
     for name, matrices in rows.items():
         ranges[name] = detailed(ranges[name], np.concatenate(matrices), octaves[name])
+
+
+def guarded(model: Model) -> set[str]:
+    """What a tiny literal is added to or compared with: whether the literal matters depends on how small the other side gets."""
+    found: set[str] = set()
+    for node in model.nodes():
+        literals = [abs(value) for tensor in node.inputs if (value := scalar(tensor)) is not None]
+        if node.op in {"Add", "Max", "Clip", "Sum"} and any(0.0 < value < half.SMALLEST_NORMAL for value in literals):
+            found |= {tensor.name for tensor in node.inputs if is_fp32(tensor)}
+    return found
 
 
 NO_OCTAVE = -1000.0

@@ -144,7 +144,7 @@ class Design:
         for each in rules():
             evidence = Evidence(model, self.ranges, hazards, self.options.headroom)
             taken: set[str] = set()
-            for proposal in each.propose(evidence):
+            for proposal in list(each.propose(evidence)):
                 if isinstance(proposal, Refusal):
                     self.refusals.append(proposal)
                 elif self.permitted(proposal, taken):

@@ -48,8 +48,8 @@ def written_out(model: Model) -> Model:
     graph = gs.import_onnx(proto)
     inlined = Model(graph, model.name, model.digest, io=dict(model.io))
     for tensor in inlined.tensors().values():
-        if isinstance(tensor, gs.Constant):
-            tensor.values = weights.get(tensor.name, tensor.values)
+        if isinstance(tensor, gs.Constant) and tensor.name in weights:
+            tensor.values = weights[tensor.name]
     from fp16fix.graph.load import inline_constants
 
     for each in inlined.graphs():
