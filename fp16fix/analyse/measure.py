@@ -11,7 +11,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix import half
-from fp16fix.analyse.probe import FLOAT, Probes
+from fp16fix.analyse.probe import FLOAT, PROBING, Probes
 from fp16fix.analyse.ranges import Range, Ranges
 from fp16fix.graph.model import Model, element_type, scalar
 from fp16fix.graph.opset import raise_opset
@@ -27,9 +27,6 @@ SAME_VALUES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatte
 """Operators whose output holds exactly the values of input 0: their range is copied, not measured."""
 SMALL_MATTERS = {"Log": 0, "Div": 1, "Reciprocal": 0, "Sqrt": 0, "Pow": 0}
 """Operators that blow small inputs up: these inputs always get the second pass."""
-
-PROBING = 13
-"""Oldest opset in which every probe is written the same way; a copy of an older model is raised to it for measuring."""
 
 Sample = Mapping[str, np.ndarray]
 Tick = Callable[[], None]

@@ -15,6 +15,9 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, bodies
 
+PROBING = 13
+"""Oldest opset in which every probe is written the same way; a copy of an older model is raised to it for measuring."""
+
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
 Reduce = Callable[["Probes", gs.Tensor], gs.Tensor]

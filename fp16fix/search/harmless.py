@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.analyse.probe import PROBING
 from fp16fix.diagnose.hazard import Hazard, Kind
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type
+from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.splice import cut, splice
 from fp16fix.repair.lower import lower
 from fp16fix.search.shadow import Error, Pair, compare_in_graph
@@ -54,6 +56,7 @@ def harmless(
         samples: calibration samples.
         threads: ONNX Runtime threads.
     """
+    model = raise_opset(model, PROBING)
     nodes = {node.name: node for node in model.graph.nodes}
     order = {node.name: index for index, node in enumerate(model.graph.nodes)}
     candidates = [

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.analyse.probe import FLOAT, Probes, Reduce
+from fp16fix.analyse.probe import FLOAT, PROBING, Probes, Reduce
 from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.splice import splice
 from fp16fix.half import FP32
 from fp16fix.search.segments import Sample, Segment, segments
@@ -54,8 +55,8 @@ def shadow(
 
 def side_by_side(reference: Model, typed: Model) -> tuple[Model, dict[str, gs.Tensor]]:
     """One graph that computes the FP32 model and, strictly, the typed one; and the strict tensors by their own names."""
-    host = reference.copy()
-    return host, splice(host, emulate(typed), PREFIX)
+    host = raise_opset(reference, PROBING)
+    return host, splice(host, raise_opset(emulate(typed), PROBING), PREFIX)
 
 
 def pairs_of(twins: Mapping[str, gs.Tensor], exponents: Mapping[str, int]) -> list[Pair]:
