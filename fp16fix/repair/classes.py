@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx_graphsurgeon as gs
@@ -11,18 +12,15 @@ import onnx_graphsurgeon as gs
 from fp16fix.analyse.ranges import Range
 from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Model
-from fp16fix.graph.ops import CONTROL, MOVEMENT
+from fp16fix.graph.ops import CONTROL
 from fp16fix.repair.equations import Equation, address, equations, is_wall, operands, ties
-from fp16fix.repair.windows import EMPTY, WIDEST, Window, window_of_range, window_of_values
+from fp16fix.repair.traits import Laws, degrees, delicate, inside
+from fp16fix.repair.windows import EMPTY, WIDEST, Window, window_of_range, window_of_squares, window_of_values
 
 GROUND = ""
 """The class of everything that has exponent 0 whatever happens."""
 COPY_BYTES = 1 << 16
 """An initializer up to this size may have another exponent for each use (a copy); a larger one has a single exponent."""
-SMALL_MATTERS = {"Log": ("x0",), "Div": ("x1",), "Reciprocal": ("x0",), "Sqrt": ("x0",), "Pow": ("x0",), "BatchNormalization": ("x4",)}
-"""Operands whose small values are blown up."""
-CARRIES_SMALL = MOVEMENT | frozenset({"Sqrt", "Max", "Clip", "Add", "ReduceMean", "ReduceSum", "ReduceL2", "Abs"})
-"""Operators whose small results come from small operands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +70,18 @@ class Builder:
         self.headroom = headroom
         self.ranges = ranges
         self.nodes = list(model.nodes())
-        self.laws: list[tuple[gs.Node, tuple[Equation, ...]]] = [(node, equations(node)) for node in self.nodes]
+        self.laws: Laws = [(node, equations(node)) for node in self.nodes]
         self.law_of = {node.name: law for node, law in self.laws}
         self.grounded = {node.outputs[int(e[0][0][1:])].name for node, law in self.laws for e in law if is_wall(e) and e[0][0][0] == "y"}
-        self.unbounded = self.inside(wide)
-        self.delicate = self.find_delicate()
+        self.unbounded = inside(self.nodes, wide)
+        self.delicate = delicate(self.laws)
+        self.degree = degrees(model, self.laws)
+        self.users = Counter(t.name for node in self.nodes for t in node.inputs if isinstance(t, gs.Constant))
         self.parent: dict[str, str] = {GROUND: GROUND}
-        self.users = count_users(self.nodes)
 
-    def inside(self, wide: frozenset[str]) -> set[str]:
-        """Tensors that only FP32 nodes touch."""
-        touched = {t.name for node in self.nodes if node.name not in wide for t in operands(node).values()}
-        return {t.name for node in self.nodes if node.name in wide for t in operands(node).values()} - touched
-
-    def find_delicate(self) -> set[str]:
-        """Tensors whose small values matter by themselves."""
-        found: set[str] = set()
-        for node, law in reversed(self.laws):
-            ports = operands(node)
-            found |= {ports[p].name for p in SMALL_MATTERS.get(node.op, ()) if p in ports and law}
-            if node.op in CARRIES_SMALL and any(t.name in found for t in node.outputs):
-                moving = [t for p, t in ports.items() if p[0] == "x" and isinstance(t, gs.Variable)]
-                found |= {t.name for t in moving if len(moving) == 1}
-        return found
+    def window(self, name: str, seen: Range) -> Window:
+        headroom = self.headroom * max(1.0, self.degree.get(name, 1.0))
+        return window_of_range(seen, headroom, delicate=name in self.delicate)
 
     def build(self, fixed: Mapping[str, int]) -> Classes:
         rows: list[list[tuple[str, int]]] = []
@@ -178,7 +165,8 @@ class Builder:
                 classes.setdefault(root, Class())
         ground = classes.pop(GROUND, Class())
         if ground.fixed:
-            raise ReplayError(f"one of {sorted(fixed)} must keep exponent 0", where=self.model.name, hint="fix the exponent of another tensor")
+            what = f"one of {sorted(fixed)} must keep exponent 0"
+            raise ReplayError(what, where=self.model.name, hint="fix the exponent of another tensor")
         unfit = tuple(sorted(name for name, (found, _) in ground.windows.items() if found.hard > 0))
         return Classes(classes, [row for row in gathered.values() if row], {each: self.find(each) for each in list(self.parent)}, unfit)
 
@@ -188,13 +176,17 @@ class Builder:
     def collect_windows(self, classes: dict[str, Class], lone: set[str]) -> None:
         """Activations from their ranges; initializers by their values, for their small values only where they stand alone."""
         for name, seen in self.ranges.items():
-            found = window_of_range(seen, self.headroom, delicate=name in self.delicate)
+            found = self.window(name, seen)
             copy = Window(found.hard, found.soft, max(0, found.keep))
             for element, limits in ((name, found), (f"{name}→", copy)):
                 if element in self.parent:
                     self.put(classes, element).runtime = True
                     if name not in self.unbounded:
                         self.put(classes, element).windows[element] = (limits, 2.0 * math.prod(seen.shape))
+        for node in self.nodes:
+            if node.op == "ReduceL2" and node.outputs[0].name in self.ranges and node.inputs[0].name in self.parent:
+                squares = window_of_squares(self.ranges[node.outputs[0].name], self.headroom)
+                self.put(classes, self.element(node.inputs[0], node, 0)).windows[f"{node.name}²"] = (squares, 0.0)
         for node, law in self.laws:
             for port, tensor in operands(node).items() if law else ():
                 if isinstance(tensor, gs.Constant) and port[0] == "x" and node.name:
@@ -216,18 +208,8 @@ class Builder:
                     continue
                 size = 2.0 * math.prod(self.ranges[tensor.name].shape)
                 if port[0] == "x" and tensor.name not in self.grounded:
-                    seen = window_of_range(self.ranges[tensor.name], 0.0, delicate=tensor.name in self.delicate)
+                    seen = self.window(tensor.name, self.ranges[tensor.name])
                     use = address(tensor.name, node.name, int(port[1:]))
                     self.put(classes, tensor.name).contacts[use] = Contact(tensor.name, seen, size)
                 elif port[0] == "y" and f"{tensor.name}→" in self.parent:
                     self.put(classes, f"{tensor.name}→").contacts[f"{tensor.name}→"] = Contact(tensor.name, EMPTY, size)
-
-
-def count_users(nodes: Iterable[gs.Node]) -> dict[str, int]:
-    """How many inputs read each initializer."""
-    users: dict[str, int] = {}
-    for node in nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, gs.Constant):
-                users[tensor.name] = users.get(tensor.name, 0) + 1
-    return users

@@ -13,13 +13,12 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.ops import CONTROL, schema
 from fp16fix.repair.equations import address, equations, operands, ties
+from fp16fix.repair.windows import SENTINEL
 
 BORDER = "/border"
 """Ends the name of a Mul between the interface (exponent 0, meant to be FP32) and the stored tensor."""
 STEP = 14
 """Octaves one run-time Mul may shift: its factor must be a normal FP16 number."""
-SENTINEL = 1e38
-"""Literals from here on mean infinity and are not rescaled."""
 
 
 def fold(model: Model, exponents: Mapping[str, int]) -> None:

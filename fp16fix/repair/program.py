@@ -1,4 +1,4 @@
-"""Classes and equations → one integer exponent a class, by mixed integer programming (HiGHS through ``scipy.optimize.milp``)."""
+"""Classes and equations → one integer exponent a class, by integer programming (HiGHS through ``scipy.optimize.milp``)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
+from fp16fix.errors import ReplayError
 from fp16fix.repair.classes import Class, Classes, Contact
 from fp16fix.repair.windows import WIDEST
 
@@ -29,27 +30,30 @@ MOVED = 0.01
 """Cost of an octave away from 0: among equals the smaller change wins."""
 STRAY = 1e-3
 """The same for initializers, which are folded for nothing."""
+INFEASIBLE = 2
+"""``scipy.optimize.milp``'s status."""
 NEAR = 3
 """Equations between a class in trouble and the farthest class that may move when the whole program takes too long."""
 
 
 @dataclass(slots=True)
 class Program:
-    """A mixed integer program under construction, row by row."""
+    """An integer program under construction, row by row.
+
+    Slacks could be real numbers, but then HiGHS solves again for them and says so on standard output.
+    """
 
     costs: list[float] = field(default_factory=list)
     lower: list[float] = field(default_factory=list)
     upper: list[float] = field(default_factory=list)
-    integer: list[int] = field(default_factory=list)
     entries: list[tuple[int, int, float]] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
     most: list[float] = field(default_factory=list)
 
-    def variable(self, cost: float, lower: float, upper: float, *, integer: bool) -> int:
+    def variable(self, cost: float, lower: float, upper: float) -> int:
         self.costs.append(cost)
         self.lower.append(lower)
         self.upper.append(upper)
-        self.integer.append(int(integer))
         return len(self.costs) - 1
 
     def row(self, terms: Iterable[tuple[int, float]], least: float, most: float = np.inf) -> None:
@@ -58,16 +62,22 @@ class Program:
         self.most.append(most)
 
     def solve(self, limit_s: float) -> tuple[np.ndarray | None, float, bool]:
-        """(values or None, cost, proven optimal)."""
+        """(values or None, cost, proven optimal).
+
+        Raises:
+            ReplayError: no values satisfy all rows.
+        """
         rows, columns, factors = zip(*self.entries, strict=True)
         matrix = coo_array((factors, (rows, columns)), shape=(len(self.least), len(self.costs))).tocsr()
         found = milp(
             np.asarray(self.costs),
-            integrality=np.asarray(self.integer),
+            integrality=np.ones(len(self.costs)),
             bounds=Bounds(np.asarray(self.lower), np.asarray(self.upper)),
             constraints=LinearConstraint(matrix, np.asarray(self.least), np.asarray(self.most)),
             options={"time_limit": max(0.1, limit_s), "mip_rel_gap": 1e-3},
         )
+        if found.status == INFEASIBLE:
+            raise ReplayError("the exponents that were fixed contradict the laws of the operators", hint="fix fewer of them")
         return (None if found.x is None else np.asarray(found.x)), float(found.fun or 0.0), found.status == 0
 
 
@@ -154,8 +164,8 @@ def add_class(program: Program, each: Class) -> int:
     """The exponent of a class, its bounds, and what each choice costs."""
     least = max([-WIDEST, *(window.hard for window, _ in each.windows.values() if window.hard <= 0)])
     low, high = (least, WIDEST) if each.fixed is None else (each.fixed, each.fixed)
-    e = program.variable(0.0, low, high, integer=each.runtime)
-    size = program.variable(MOVED if each.runtime else STRAY, 0.0, np.inf, integer=False)
+    e = program.variable(0.0, low, high)
+    size = program.variable(MOVED if each.runtime else STRAY, 0.0, np.inf)
     program.row([(size, 1.0), (e, 1.0)], 0.0)
     program.row([(size, 1.0), (e, -1.0)], 0.0)
     add_windows(program, each, e)
@@ -179,7 +189,7 @@ def unfit_cost(size: float) -> float:
 
 def add_switch(program: Program, e: int, cost: float) -> None:
     """``cost`` as soon as ``e`` is not 0."""
-    switch = program.variable(cost, 0.0, 1.0, integer=True)
+    switch = program.variable(cost, 0.0, 1.0)
     program.row([(e, 1.0), (switch, float(WIDEST))], 0.0)
     program.row([(e, -1.0), (switch, float(WIDEST))], 0.0)
 
@@ -200,11 +210,11 @@ def add_windows(program: Program, each: Class, e: int) -> None:
         if window.gone < WIDEST:
             lost[window.gone] = lost.get(window.gone, 0.0) + RUIN
     for level in sorted(over):
-        unfit = program.variable(over[level], 0.0, 1.0, integer=True)
+        unfit = program.variable(over[level], 0.0, 1.0)
         program.row([(e, 1.0), (unfit, float(level + WIDEST))], float(level))
     for level in sorted(short):
-        slack = program.variable(short[level], 0.0, np.inf, integer=False)
+        slack = program.variable(short[level], 0.0, np.inf)
         program.row([(e, 1.0), (slack, 1.0)], float(level))
     for level in sorted(lost):
-        slack = program.variable(lost[level], 0.0, np.inf, integer=False)
+        slack = program.variable(lost[level], 0.0, np.inf)
         program.row([(slack, 1.0), (e, -1.0)], -float(level))

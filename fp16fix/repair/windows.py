@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,12 @@ BULK_OCTAVES = 11
 the Gaussian around it (spacing 2⁻²⁴ against relative spacing 2⁻¹¹, 2 octaves to spare)."""
 DELICATE_OCTAVES = 14
 """A value whose reciprocal, root or logarithm is taken must itself be normal: 2⁻¹⁴."""
+NONZERO_OCTAVES = 24
+"""Second best: the smallest value, an eps perhaps, is at least not zero: 2⁻²⁴."""
 LOST = 8
 """Octaves past the loss of the first bit after which 2 or 3 bits of 11 are left."""
+SENTINEL = 1e38
+"""Literals from here on mean infinity: no exponent is sought for them, and none changes them."""
 SAMPLE = 1 << 16
 """Values of an initializer looked at for its typical size; its largest is exact."""
 
@@ -60,19 +64,32 @@ def window_of_range(seen: Range, headroom: float, *, delicate: bool = False) -> 
     typical = quantile(octaves, 0.5) if octaves else math.log2(seen.rms)
     keep = bulk(typical, math.log2(seen.rms), BULK_OCTAVES)
     gone = keep + LOST
-    if delicate:
-        if seen.low > 0.0 or seen.high < 0.0:
-            keep = min(keep, math.floor(math.log2(min(abs(seen.low), abs(seen.high)))) + DELICATE_OCTAVES)
-        elif octaves:
-            keep = min(keep, bulk(quantile(octaves, 0.01), math.log2(seen.rms), DELICATE_OCTAVES))
-    return window(seen.absmax, headroom, keep, gone)
+    found = window(seen.absmax, headroom, keep, gone)
+    if not delicate:
+        return found
+    smallest = min(abs(seen.low), abs(seen.high)) if seen.low > 0.0 or seen.high < 0.0 else 0.0
+    least = [math.floor(math.log2(smallest))] if smallest > 0.0 else []
+    wanted = [octave + reach for octave in least for reach in (DELICATE_OCTAVES, NONZERO_OCTAVES)]
+    wanted += [math.floor(quantile(octaves, 0.01)) + DELICATE_OCTAVES] if octaves else []
+    # What FP16 cannot hold beside the largest value is not reached for: lifting it part of the way helps nothing.
+    reached = [e for e in wanted if e >= found.soft]
+    return replace(found, keep=min(keep, reached[0])) if reached else found
+
+
+def window_of_squares(norm: Range, headroom: float) -> Window:
+    """The window of what a ReduceL2 reads: engines square and sum in the tensor's own type, so the norm must stay below √65504."""
+    if norm.absmax == 0.0 or norm.rms == 0.0:
+        return EMPTY
+    over = math.log2(norm.absmax / math.sqrt(half.LARGEST))
+    keep = math.floor(math.log2(norm.rms)) + DELICATE_OCTAVES // 2
+    return Window(-WIDEST, max(-WIDEST, math.ceil(over + headroom)), max(-WIDEST, keep))
 
 
 def window_of_values(values: np.ndarray, *, delicate: bool = False) -> Window:
     """The window of an initializer that stands alone (a weight); literals that FP16 could only hold as infinity are left out."""
     flat = np.asarray(values).reshape(-1)
     sample = np.abs(flat[:: max(1, flat.size // SAMPLE)].astype(np.float64))
-    sample = sample[(sample > 0.0) & np.isfinite(sample)]
+    sample = sample[(sample > 0.0) & (sample < SENTINEL)]
     top = largest(flat)
     if not sample.size or top == 0.0:
         return EMPTY
@@ -84,13 +101,11 @@ def window_of_values(values: np.ndarray, *, delicate: bool = False) -> Window:
 
 
 def largest(flat: np.ndarray) -> float:
-    """Largest finite magnitude."""
-    if not flat.size:
-        return 0.0
-    top = max(float(flat.max()), -float(flat.min()))
-    if math.isfinite(top):
+    """Largest magnitude below what means infinity."""
+    top = max(float(flat.max()), -float(flat.min())) if flat.size else 0.0
+    if top < SENTINEL:
         return top
-    finite = np.abs(flat[np.isfinite(flat)])
+    finite = np.abs(flat[np.abs(flat) < SENTINEL])
     return float(finite.max()) if finite.size else 0.0
 
 
