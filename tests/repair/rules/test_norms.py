@@ -13,6 +13,7 @@ from fp16fix.half import SMALLEST
 from fp16fix.repair.recipe import Refusal, Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules import rule, rules
+from fp16fix.repair.rules._interior import norm_interiors
 from fp16fix.repair.rules._norm import channel_fit, guard, trailing_fit, writable
 
 from .evidence import evidence_of, proposed, repaired, run, samples, strictly, worst_db, worst_gap
@@ -183,3 +184,11 @@ def test_groupnorm_written_out_becomes_one_node_at_opset_21() -> None:
     truth = run(evidence.model, feeds)
     assert worst_gap(truth, run(model, feeds)) < 1e-5
     assert worst_db(truth, strictly(model, feeds)) > 50
+
+
+def test_interiors_are_the_nodes_of_norms_and_nothing_else() -> None:
+    text = f"""{HEAD} g (float[2,8] x) => (float[2,8] y, float[2,1] r) <float eps = {{1e-5}}>
+    {{ q = Mul (x, x) m = ReduceMean <axes = [-1]> (q) e = Add (m, eps) d = Sqrt (e) n = Div (x, d)
+      l = ReduceL2 <axes = [-1]> (n) f = Clip (l, eps) y = Div (n, f) p = Mul (y, y) t = ReduceMean <axes = [-1]> (p) r = Sqrt (t) }}"""
+    names = ["Mul_q", "ReduceMean_m", "Add_e", "Sqrt_d", "Div_n", "ReduceL2_l", "Clip_f", "Div_y"]
+    assert norm_interiors(evidence_of(text).model) == frozenset(names)
