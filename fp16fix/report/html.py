@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
+import os
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from fp16fix.graph.save import write_atomically
+from fp16fix.report import words
 from fp16fix.report.outcome import Outcome
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from fp16fix.report.view import CAP, judged, view
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +41,39 @@ class Row:
     """Path of the model's report relative to the index; empty if there is none."""
 
 
+@cache
 def templates() -> Environment:
     """Templates that stand beside this module; autoescape is on, an undefined name is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    environment = Environment(loader=PackageLoader("fp16fix", "report"), autoescape=True, undefined=StrictUndefined, finalize=shown, trim_blocks=True, lstrip_blocks=True)
+    for word in (words.counted, words.decibels, words.duration, words.number, words.octaves, words.power, words.size, cosine, link):
+        environment.filters[word.__name__] = word
+    # The one script of a page is named by its hash, so that a browser runs nothing else, whatever a model's names hold.
+    script = environment.get_template("script.html").render()
+    environment.globals["script"] = Markup(script)  # noqa: S704 - our own file, no value enters it
+    environment.globals["script_hash"] = "sha256-" + b64encode(sha256(script.encode()).digest()).decode()
+    return environment
 
-    return Environment(loader=PackageLoader("fp16fix", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+def shown(value: Any) -> Any:
+    """What a template prints: characters that could hide or reorder others are spelt out."""
+    return words.visible(value) if type(value) is str else value
+
+
+def cosine(value: float) -> str:
+    """Enough digits to see what is missing to 1."""
+    return f"{value:.8f}".rstrip("0").rstrip(".")
+
+
+def link(path: str) -> str:
+    """A relative path as a URL; a colon in it makes no scheme."""
+    return quote(os.fsencode(Path(path).as_posix()))
 
 
 def render(outcome: Outcome) -> str:
     """The page of one repair."""
-    return page("page.html", outcome=outcome, command=shlex.join(outcome.command))
+    values = view(outcome)
+    first_finish = len(outcome.recipe.repairs)
+    return page("page.html", outcome=outcome, view=values, pessimistic=judged(outcome.pessimistic), first_finish=first_finish, cap=CAP)
 
 
 def write_report(outcome: Outcome, path: Path) -> None:
@@ -53,7 +82,7 @@ def write_report(outcome: Outcome, path: Path) -> None:
     Raises:
         InputError: the folder is not writable or full.
     """
-    write_atomically(path, render(outcome).encode())
+    write_atomically(path, encoded(render(outcome)))
 
 
 def write_index(rows: Sequence[Row], path: Path, title: str) -> None:
@@ -62,9 +91,15 @@ def write_index(rows: Sequence[Row], path: Path, title: str) -> None:
     Raises:
         InputError: the folder is not writable or full.
     """
-    write_atomically(path, page("index.html", rows=rows, title=title).encode())
+    verified = sum(row.status == "verified" for row in rows)
+    write_atomically(path, encoded(page("index.html", rows=rows, title=title, verified=verified, seconds=sum(row.seconds for row in rows))))
 
 
 def page(template: str, **values: Any) -> str:
     """A template with its values."""
     return templates().get_template(template).render(**values)
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; a file name that is not Unicode keeps its odd bytes readable."""
+    return text.encode("utf-8", "backslashreplace")

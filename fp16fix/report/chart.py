@@ -1,0 +1,225 @@
+"""Ranges and errors in graph order → what the page draws: percentages and path strings, thinned so that extremes survive.
+
+The drawings stretch to the width of the page: x runs from 0 to 1000 along the graph, y from 0 (top) to 100.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fp16fix import half
+from fp16fix.analyse.ranges import Range
+from fp16fix.report.outcome import Disposition, Outcome, Step
+from fp16fix.report.words import counted, decibels, number, octaves
+
+WIDTH = 1000.0
+COLUMNS = 250
+"""Columns of a chart: four units each, as narrow as a pointer can still hit."""
+FLOOR, CEILING = -40, 40
+"""Octaves shown at most; a bar that reaches an edge goes on beyond it, its tooltip has the number."""
+LEAST = 1.2
+"""Height in percent below which a bar would vanish (a constant tensor)."""
+EQUAL_DB = 90.0
+"""Top of the error chart: FP16 rounding alone is 60 to 75 dB, so whatever is better counts as equal."""
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A vertical axis, ``high`` at the top."""
+
+    low: float
+    high: float
+
+    def at(self, value: float) -> float:
+        """Percent from the top; what lies outside is drawn at the edge."""
+        inside = min(max(value, self.low), self.high)
+        return round(100.0 * (self.high - inside) / (self.high - self.low), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A labelled horizontal line."""
+
+    label: str
+    y: float
+    limit: bool
+    """One of FP16's limits, not just a grid line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One column: from RMS to the largest magnitude, and a whisker down to the smallest that was measured."""
+
+    x: float
+    width: float
+    top: float
+    height: float
+    whisker: float
+    """Lower end of the whisker; the bar's own lower end if there is none."""
+    tone: str
+    """``over``, ``small``, ``wide``, ``harmless`` or ``fits``."""
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Ranges of one graph."""
+
+    bars: tuple[Bar, ...]
+    over: int
+    """Tensors past 65504 that FP16 would have to hold."""
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Error along the graph."""
+
+    before: str
+    after: str
+    ticks: tuple[Tick, ...]
+    hints: tuple[tuple[float, float, str], ...]
+    """(x, width, tooltip) of columns that cover the plot."""
+    lowest: Step | None
+    """Where plain FP16 is worst."""
+    total: int
+
+
+def buckets(items: Sequence[Item], most: int = COLUMNS) -> list[Sequence[Item]]:
+    """At most ``most`` consecutive groups of nearly equal size, in order; none is empty."""
+    groups = min(len(items), most)
+    return [items[len(items) * k // groups : len(items) * (k + 1) // groups] for k in range(groups)]
+
+
+def graph_order(outcome: Outcome) -> list[str]:
+    """Every tensor of either graph, along the original graph; a tensor that only repairs made stands behind its neighbour."""
+    place: dict[str, tuple[int, int]] = {}
+    for index, step in enumerate(outcome.along):
+        place.setdefault(step.tensor, (index, 0))
+    for ranges in (outcome.ranges, outcome.repaired_ranges):
+        cursor = (-1, 0)
+        for order, seen in enumerate(ranges, start=1):
+            cursor = place.setdefault(seen.tensor, (cursor[0], order))
+    known = {seen.tensor for seen in (*outcome.ranges, *outcome.repaired_ranges)}
+    return sorted(known, key=lambda name: (place[name], name))
+
+
+def octave_axis(ranges: Iterable[Range]) -> Axis:
+    """From FP16's smallest value, or less, to its largest, or more."""
+    seen = [math.log2(value) for each in ranges for value in (each.absmax, each.rms) if 0.0 < value < math.inf]
+    low = min([-26.0, *(math.floor(value) - 1.0 for value in seen)])
+    high = max([18.0, *(math.ceil(value) + 1.0 for value in seen)])
+    return Axis(max(low, FLOOR), min(high, CEILING))
+
+
+def limits(axis: Axis) -> tuple[Tick, ...]:
+    """What FP16 can hold, and 1."""
+    return (
+        Tick("65504", axis.at(math.log2(half.LARGEST)), limit=True),
+        Tick("1", axis.at(0.0), limit=False),
+        Tick("2⁻¹⁴", axis.at(math.log2(half.SMALLEST_NORMAL)), limit=True),
+        Tick("2⁻²⁴", axis.at(math.log2(half.SMALLEST)), limit=True),
+    )
+
+
+def fates(outcome: Outcome) -> dict[str, str]:
+    """Tensor → why what its range says no longer matters: ``wide`` (not held in FP16) or ``harmless``."""
+    found = {each.hazard.tensor: "harmless" for each in outcome.hazards if each.end == "harmless" and not each.hazard.internal}
+    return found | dict.fromkeys(outcome.wide_tensors, "wide")
+
+
+def vanishing(hazards: Iterable[Disposition], ends: frozenset[str] | None = None) -> dict[str, str]:
+    """Tensors that are too small for FP16, by hazards that ended in one of ``ends`` (None: however they ended)."""
+    return {each.hazard.tensor: "small" for each in hazards if each.hazard.kind.value == "vanish" and (ends is None or each.end in ends)}
+
+
+def tone(seen: Range, fate: Mapping[str, str]) -> str:
+    """How one tensor is drawn."""
+    known = fate.get(seen.tensor, "fits")
+    if seen.absmax >= half.FP16.overflow and known not in {"wide", "harmless"}:
+        return "over"
+    return known
+
+
+def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Axis, fate: Mapping[str, str]) -> Picture:
+    """Bars at the columns of ``order``, which both graphs share, so that one picture can be held against the other."""
+    columns = buckets(order)
+    width = WIDTH / max(len(columns), 1)
+    bars = []
+    for index, names in enumerate(columns):
+        seen = [ranges[name] for name in names if name in ranges and ranges[name].absmax > 0.0]
+        if seen:
+            bars.append(bar(seen, index * width, width, axis, fate))
+    over = sum(tone(each, fate) == "over" for each in ranges.values())
+    return Picture(tuple(bars), over, len(ranges))
+
+
+def bar(seen: Sequence[Range], x: float, width: float, axis: Axis, fate: Mapping[str, str]) -> Bar:
+    """One column for one or more tensors: their extremes, and the tone of the worst."""
+    ranks = ("fits", "harmless", "wide", "small", "over")
+    worst = max(seen, key=lambda each: (ranks.index(tone(each, fate)), each.absmax))
+    top = axis.at(math.log2(max(each.absmax for each in seen)))
+    bottom = max(axis.at(math.log2(min((each.rms for each in seen if each.rms > 0.0), default=1.0))), min(top + LEAST, 100.0))
+    small = [each.smallest for each in seen if 0.0 < each.smallest < math.inf]
+    whisker = max([bottom, *(axis.at(math.log2(value)) for value in small)])
+    gap = min(width * 0.25, 3.0)
+    return Bar(
+        round(x, 2),
+        round(width - gap, 2),
+        min(top, 100.0 - LEAST),
+        round(max(bottom - top, LEAST), 2),
+        whisker,
+        tone(worst, fate),
+        title(worst, len(seen)),
+    )
+
+
+def title(worst: Range, count: int) -> str:
+    """Tooltip of a column."""
+    rest = f" (and {counted(count - 1, 'tensor')} beside it)" if count > 1 else ""
+    return f"{worst.tensor}{rest}: largest {number(worst.absmax)}, RMS {number(worst.rms)}, head-room {octaves(worst.headroom)} octaves"
+
+
+def curve(steps: Sequence[Step]) -> Curve:
+    """Error before and after at every step; −inf lies on the floor, what is equal at the top, what was not measured is a gap."""
+    values = [v for step in steps for v in (step.before_db, step.after_db) if v is not None and math.isfinite(v)]
+    axis = Axis(min([-5.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
+    ticks = tuple(Tick(f"{db} dB", axis.at(db), limit=False) for db in range(0, 81, 20))
+    columns = buckets(range(len(steps)))
+    width = WIDTH / max(len(columns), 1)
+    hints = tuple((round(k * width, 2), round(width, 2), hint([steps[i] for i in group])) for k, group in enumerate(columns))
+    measured = [step for step in steps if step.before_db is not None and not math.isnan(step.before_db)]
+    lowest = min(measured, key=lambda step: step.before_db or 0.0, default=None)
+    before, after = (path(line, columns, axis) for line in ([s.before_db for s in steps], [s.after_db for s in steps]))
+    return Curve(before, after, (*ticks, Tick("lost", 100.0, limit=True)), hints, lowest, len(steps))
+
+
+def hint(steps: Sequence[Step]) -> str:
+    """Tooltip of a column: the step where plain FP16 is worst."""
+    worst = min(steps, key=lambda step: math.inf if step.before_db is None else step.before_db)
+    return f"{worst.node} ({worst.op}): plain FP16 {decibels(worst.before_db)}, repaired {decibels(worst.after_db)}"
+
+
+def path(line: Sequence[float | None], columns: Sequence[Sequence[int]], axis: Axis) -> str:
+    """An SVG path through the lowest and the highest value of every column; a gap starts a new stroke."""
+    width = WIDTH / max(len(columns), 1)
+    strokes, pen = [], "M"
+    for k, group in enumerate(columns):
+        points = [(value, i) for i in group if (value := line[i]) is not None and not math.isnan(value)]
+        if not points:
+            pen = "M"
+            continue
+        for index in sorted({min(points)[1], max(points)[1]}):
+            value = line[index]
+            assert value is not None
+            x = (k + (group.index(index) + 0.5) / len(group)) * width
+            strokes.append(f"{pen}{x:.1f} {axis.at(value):.1f}")
+            pen = "L"
+    # A stroke of one point has no length: "h0" makes its round cap visible.
+    return "".join(
+        f"{each}h0" if each[0] == "M" and (n + 1 == len(strokes) or strokes[n + 1][0] == "M") else each for n, each in enumerate(strokes)
+    )

@@ -1,0 +1,98 @@
+"""Numbers → short text for people; every figure of the report is written by one of these."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+from fp16fix.verify.verdict import Figures
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that change how their neighbours look: controls, direction overrides, line and paragraph separators."""
+
+
+def decibels(value: float | None) -> str:
+    """``56.6 dB``; ``exact`` for equal, ``lost`` when nothing is left."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "exact" if value > 0 else "lost"
+    return f"{value:.1f} dB".replace("-", "−")
+
+
+def worst(figures: Sequence[Figures]) -> Figures | None:
+    """The output that is furthest off: new non-finite values first, then changed integers, then the least SQNR."""
+    return min(
+        figures,
+        key=lambda each: (not each.new_nonfinite, not each.mismatches, math.inf if math.isnan(each.sqnr_db) else each.sqnr_db),
+        default=None,
+    )
+
+
+def error(figures: Figures | None) -> str:
+    """One output in two or three words: what is worst about it."""
+    if figures is None:
+        return "–"
+    if figures.new_nonfinite:
+        return "NaN/inf"
+    if figures.mismatches:
+        return f"{figures.mismatches:,} differ"
+    return decibels(figures.sqnr_db)
+
+
+def detail(figures: Figures) -> str:
+    """What stands behind ``error``: how many values, or by how much."""
+    if figures.new_nonfinite:
+        return f"{counted(figures.new_nonfinite, 'new non-finite value')}"
+    if figures.mismatches:
+        return f"{counted(figures.mismatches, 'element')} changed"
+    return f"off by at most {number(figures.max_abs)}"
+
+
+def number(value: float) -> str:
+    """Three significant digits: ``0.00213``, ``9.6e+05``."""
+    return f"{value:.3g}".replace("inf", "∞").replace("nan", "–").replace("-", "−")
+
+
+def octaves(value: float) -> str:
+    """``−3.9``, ``+2.1``; ∞ for a tensor of zeros."""
+    return "∞" if math.isinf(value) else f"{value:+.1f}".replace("-", "−")
+
+
+def power(exponent: int) -> str:
+    """``2⁻¹⁴``."""
+    return f"2{str(exponent).translate(SUPERSCRIPTS)}"
+
+
+def duration(seconds: float) -> str:
+    """``8.73 s``, ``41 ms``, ``3 min 20 s``."""
+    if seconds >= 120.0:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{seconds:.3g} s" if seconds >= 1.0 else f"{seconds * 1000.0:.0f} ms"
+
+
+def size(count: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024.0:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024.0
+    return f"{count:.1f} GiB"
+
+
+def share(part: float, total: float) -> str:
+    """``0.08 %`` of a total; 0 % of nothing."""
+    percent = 100.0 * part / total if total else 0.0
+    return f"{percent:.2g} %" if percent < 10.0 else f"{percent:.0f} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 node``, ``2,048 nodes``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def visible(text: str) -> str:
+    """Characters that could hide or reorder others are spelt out, so that a name shows as what it is."""
+    return "".join(each if each in "\n\t" or unicodedata.category(each) not in INVISIBLE else f"\\u{ord(each):04x}" for each in text)
