@@ -61,8 +61,8 @@ def window_of_range(seen: Range, headroom: float, *, delicate: bool = False) -> 
     if seen.absmax == 0.0 or seen.rms == 0.0:
         return EMPTY
     octaves = dict(seen.octaves)
-    typical = quantile(octaves, 0.5) if octaves else math.log2(seen.rms)
-    keep = bulk(typical, math.log2(seen.rms), BULK_OCTAVES)
+    rms = math.log2(min(seen.rms, half.FP32.largest))
+    keep = bulk(quantile(octaves, 0.5) if octaves else rms, rms, BULK_OCTAVES)
     gone = keep + LOST
     found = window(seen.absmax, headroom, keep, gone)
     if not delicate:
@@ -111,7 +111,7 @@ def largest(flat: np.ndarray) -> float:
 
 def window(absmax: float, headroom: float, keep: int, gone: int) -> Window:
     """From the largest magnitude and the exponents where loss begins and where it is total."""
-    over = math.log2(absmax / half.LARGEST)
+    over = math.log2(min(absmax, half.FP32.largest) / half.LARGEST)
     hard, soft = max(-WIDEST, math.ceil(over)), max(-WIDEST, math.ceil(over + headroom))
     return Window(hard, soft, max(-WIDEST, min(WIDEST, keep)), max(-WIDEST, min(WIDEST, gone)))
 
