@@ -27,25 +27,25 @@ class WrittenInstanceNorm:
     promise: ClassVar[Promise] = Promise.REORDERED
     answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW, Kind.VANISH, Kind.CANCEL})
     fires: ClassVar[tuple[str, ...]] = (
-        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,6,6] x) => (float[2,3,6,6] y) <float k = {900}, float eps = {1e-5}>
+        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,6,6] x) => (float[2,3,6,6] y) <float k = {900}, float eps = {1000}>
         { s = Mul (x, k) m = ReduceMean <axes = [2, 3]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [-2, -1]> (q)
           e = Add (v, eps) d = Sqrt (e) y = Div (c, d) }""",
-        """<ir_version: 8, opset_import: ["" : 18]> g (float[2,3,6,6] x) => (float[2,3,6,6] y) <float k = {900}, float eps = {1e-5},
+        """<ir_version: 8, opset_import: ["" : 18]> g (float[2,3,6,6] x) => (float[2,3,6,6] y) <float k = {900}, float eps = {1000},
         float two = {2}, int64[2] a = {2, 3}, float[3,1,1] w = {1, 2, 0.5}, float[1,3,1,1] b = {0, 1, -1}>
         { s = Mul (x, k) m = ReduceMean (s, a) c = Sub (s, m) q = Pow (c, two) v = ReduceMean (q, a) e = Add (v, eps) d = Sqrt (e)
           r = Reciprocal (d) n = Mul (c, r) z = Mul (n, w) y = Add (b, z) }""",
         # one spatial axis: it is the scale along the channels that tells it from a LayerNorm
-        """<ir_version: 7, opset_import: ["" : 11]> g (float[2,3,16] x) => (float[2,3,16] y) <float k = {900}, float eps = {1e-5},
+        """<ir_version: 7, opset_import: ["" : 11]> g (float[2,3,16] x) => (float[2,3,16] y) <float k = {900}, float eps = {1000},
         float[3,1] w = {1, 2, 0.5}>
         { s = Mul (x, k) m = ReduceMean <axes = [2]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [2]> (q)
           e = Add (v, eps) d = Sqrt (e) n = Div (c, d) y = Mul (n, w) }""",
         # groups: the inner norm of a GroupNorm written out
-        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,4,6] x) => (float[2,4,6] y) <float k = {900}, float eps = {1e-5},
+        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,4,6] x) => (float[2,4,6] y) <float k = {900}, float eps = {1000},
         int64[3] in = {0, 2, -1}, int64[3] out = {2, 4, 6}>
         { s = Mul (x, k) h = Reshape (s, in) m = ReduceMean <axes = [2]> (h) c = Sub (h, m) q = Mul (c, c)
           v = ReduceMean <axes = [2]> (q) e = Add (v, eps) d = Sqrt (e) n = Div (c, d) y = Reshape (n, out) }""",
         # one group over everything but the batch
-        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,6,6] x) => (float[2,3,6,6] y) <float k = {900}, float eps = {1e-5},
+        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,6,6] x) => (float[2,3,6,6] y) <float k = {900}, float eps = {1000},
         float[3,1,1] w = {1, 2, 0.5}>
         { s = Mul (x, k) m = ReduceMean <axes = [1, 2, 3]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [1, 2, 3]> (q)
           e = Add (v, eps) d = Sqrt (e) n = Div (c, d) y = Mul (n, w) }""",

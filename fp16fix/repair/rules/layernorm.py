@@ -45,22 +45,22 @@ class WrittenLayerNorm:
           e = Add (eps, v) d = Sqrt (e) r = Reciprocal (d) n = Mul (c, r) y = Mul (w, n) }""",
         # axes as input, Pow −0.5, two axes, a scalar weight
         """<ir_version: 8, opset_import: ["" : 18]> g (float[2,3,4,8] x) => (float[2,3,4,8] y) <float k = {900}, float two = {2},
-        float half = {-0.5}, float eps = {1e-5}, float w = {3}, int64[2] axes = {-2, -1}>
+        float half = {-0.5}, float eps = {1000}, float w = {3}, int64[2] axes = {-2, -1}>
         { s = Mul (x, k) m = ReduceMean (s, axes) c = Sub (s, m) q = Pow (c, two) v = ReduceMean (q, axes) e = Add (v, eps)
           i = Pow (e, half) n = Mul (i, c) y = Mul (n, w) }""",
         # TensorFlow's moments
-        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y) <float k = {900}, float eps = {1e-3},
+        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y) <float k = {900}, float eps = {1000},
         float[8] w = {1, 2, 1, 0.5, 1, 1, 3, 1}, float[8] b = {0, 1, 0, 0.5, 0, 0, -1, 0}>
         { s = Mul (x, k) m = ReduceMean <axes = [2]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [2]> (q) e = Add (v, eps)
           d = Sqrt (e) r = Reciprocal (d) f = Mul (r, w) p = Mul (s, f) g = Mul (m, f) o = Sub (b, g) y = Add (p, o) }""",
         # the variance as a difference of moments
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y)
-        <float k = {4}, float two = {2}, float zero = {0}, float eps = {1e-5}>
+        <float k = {4}, float two = {2}, float zero = {0}, float eps = {0.1}>
         { s = Add (x, k) m = ReduceMean <axes = [-1]> (s) p = Pow (s, two) q = ReduceMean <axes = [-1]> (p) h = Mul (m, m)
           u = Sub (q, h) v = Max (u, zero) e = Add (v, eps) d = Sqrt (e) c = Sub (s, m) y = Div (c, d) }""",
         # channel first, with weights [C, 1, 1]
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,4,3,5] x) => (float[2,4,3,5] y) <float k = {900}, float two = {2},
-        float eps = {1e-6}, float[4,1,1] w = {1, 2, 1, 0.5}, float[1,4,1,1] b = {0, 1, 0, 0.5}>
+        float eps = {1000}, float[4,1,1] w = {1, 2, 1, 0.5}, float[1,4,1,1] b = {0, 1, 0, 0.5}>
         { s = Mul (x, k) m = ReduceMean <axes = [1]> (s) c = Sub (s, m) q = Pow (c, two) v = ReduceMean <axes = [1]> (q)
           e = Add (v, eps) d = Sqrt (e) n = Div (c, d) a = Mul (w, n) y = Add (a, b) }""",
         # healthy: fused because an engine runs it better

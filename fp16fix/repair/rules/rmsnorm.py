@@ -58,7 +58,7 @@ class WrittenRmsNorm:
         float eps = {1e-12}, int64[1] a = {1}>
         { s = Mul (x, k) q = Mul (s, s) m = ReduceMean (q, a) e = Add (m, eps) d = Sqrt (e) y = Div (s, d) }""",
         # opset 23: the operator itself
-        """<ir_version: 11, opset_import: ["" : 23]> g (float[4,8] x) => (float[4,8] y) <float k = {900}, float eps = {1e-6},
+        """<ir_version: 11, opset_import: ["" : 23]> g (float[4,8] x) => (float[4,8] y) <float k = {900}, float eps = {1000},
         int64[1] a = {-1}, float[8] w = {1, 2, 1, 0.5, 1, 1, 3, 1}>
         { s = Mul (x, k) q = Mul (s, s) m = ReduceMean (q, a) e = Add (m, eps) d = Sqrt (e) r = Reciprocal (d)
           n = Mul (s, r) y = Mul (n, w) }""",
