@@ -19,8 +19,8 @@ from fp16fix.graph.session import Session
 
 COLUMNS = 5
 """high, low, Σx², Σ(x − half(x))², count."""
-FINITE = 3.0e38
-"""Magnitudes beyond this count as infinite in the second pass."""
+FINITE = 3.4e38
+"""Stands for "no nonzero value" inside the second pass."""
 DETAILED = 256
 """At most this many tensors get a histogram in the second pass, the worst first."""
 SAME_VALUES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth"})
@@ -226,7 +226,7 @@ def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     """Row: high and low of finite values, Σ of finite squares, non-finite count, largest distance from an integer, smallest nonzero, Σ of squared
     rounding errors.
     """
-    odd = probes.emit("Or", [nan(probes, tensor), probes.emit("Greater", [probes.emit("Abs", [tensor]), probes.literal(FINITE)], 9)], 9)
+    odd = probes.emit("Or", [nan(probes, tensor), probes.emit("IsInf", [tensor], 9)], 9)
     finite = probes.emit("Where", [odd, probes.literal(0.0), tensor])
     fraction = probes.emit("Abs", [probes.emit("Sub", [finite, probes.emit("Floor", [finite])])])
     noise = probes.emit("Sub", [finite, rounded(probes, finite)])
@@ -271,7 +271,7 @@ def add_histograms(probes: Probes, names: set[str]) -> list[tuple[str, tuple[gs.
 def histogram(probes: Probes, tensor: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor]:
     magnitude = probes.emit("Abs", [tensor])
     octave = probes.emit("Floor", [probes.emit("Div", [probes.emit("Log", [magnitude]), probes.literal(math.log(2.0))])])
-    odd = probes.emit("Or", [nan(probes, octave), probes.emit("Greater", [probes.emit("Abs", [octave]), probes.literal(FINITE)], 9)], 9)
+    odd = probes.emit("Or", [nan(probes, octave), probes.emit("IsInf", [octave], 9)], 9)
     clean = probes.emit("Where", [odd, probes.literal(NO_OCTAVE), octave])
     values, counts = probes.edit.variable("probe/octaves", FLOAT), probes.edit.variable("probe/counts", onnx.TensorProto.INT64)
     unused = [probes.edit.variable("probe/unused", onnx.TensorProto.INT64) for _ in range(2)]

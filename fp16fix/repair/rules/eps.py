@@ -164,6 +164,10 @@ def sums_up(evidence: Evidence, x: gs.Tensor, numerator: gs.Tensor) -> bool:
     return positive and (terms is numerator or masked)
 
 
+SPREADING = ("Expand", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
+"""Operators that may stand between the guard and its reader (torch's ``normalize`` expands the norm)."""
+
+
 def match(view: View, node: gs.Node) -> Match | None:
     """A guard whose one reader (through a square root) divides by it, inverts it or takes its logarithm."""
     guard = guarded(node)
@@ -171,8 +175,9 @@ def match(view: View, node: gs.Node) -> Match | None:
     if guard is None or reader is None:
         return None
     root, tensor = None, node.outputs[0]
-    if is_op(reader, "Sqrt"):
-        root, tensor = reader, reader.outputs[0]
+    while reader is not None and (is_op(reader, *SPREADING) or (root is None and is_op(reader, "Sqrt"))) and reader.inputs[0] is tensor:
+        root = reader if is_op(reader, "Sqrt") else root
+        tensor = reader.outputs[0]
         reader = view.only_user(tensor)
     inverts = reader is not None and is_op(reader, "Div") and reader.inputs[1] is tensor
     if reader is None or not (
