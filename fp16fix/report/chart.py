@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from fp16fix import half
 from fp16fix.analyse.ranges import Range
@@ -129,7 +129,10 @@ def limits(axis: Axis) -> tuple[Tick, ...]:
 def fates(outcome: Outcome) -> dict[str, str]:
     """Tensor → why what its range says no longer matters: ``wide`` (not held in FP16) or ``harmless``."""
     found = {each.hazard.tensor: "harmless" for each in outcome.hazards if each.end == "harmless" and not each.hazard.internal}
-    return found | dict.fromkeys(outcome.wide_tensors, "wide")
+    wide = {node for node, _ in outcome.recipe.wide}
+    pinned = [step.tensor for step in outcome.along if step.node in wide]
+    pinned += [each.hazard.tensor for each in outcome.hazards if each.hazard.node in wide and not each.hazard.internal]
+    return found | dict.fromkeys((*outcome.wide_tensors, *pinned), "wide")
 
 
 def vanishing(hazards: Iterable[Disposition], ends: frozenset[str] | None = None) -> dict[str, str]:
@@ -139,10 +142,10 @@ def vanishing(hazards: Iterable[Disposition], ends: frozenset[str] | None = None
 
 def tone(seen: Range, fate: Mapping[str, str]) -> str:
     """How one tensor is drawn."""
-    known = fate.get(seen.tensor, "fits")
-    if seen.absmax >= half.FP16.overflow and known not in {"wide", "harmless"}:
-        return "over"
-    return known
+    drawn, past = fate.get(seen.tensor, "fits"), seen.absmax >= half.FP16.overflow
+    if drawn == "harmless":
+        return drawn if past or seen.rms < half.SMALLEST_NORMAL else "fits"
+    return "over" if past and drawn != "wide" else drawn
 
 
 def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Axis, fate: Mapping[str, str]) -> Picture:
@@ -187,20 +190,31 @@ def title(worst: Range, count: int) -> str:
 def curve(steps: Sequence[Step]) -> Curve:
     """Error before and after at every step; −inf lies on the floor, what is equal at the top, what was not measured is a gap."""
     values = [v for step in steps for v in (step.before_db, step.after_db) if v is not None and math.isfinite(v)]
-    axis = Axis(min([-5.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
+    axis = Axis(min([-15.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
     ticks = tuple(Tick(f"{db} dB", axis.at(db), limit=False) for db in range(0, 81, 20))
     columns = buckets(range(len(steps)))
     width = WIDTH / max(len(columns), 1)
     hints = tuple((round(k * width, 2), round(width, 2), hint([steps[i] for i in group])) for k, group in enumerate(columns))
-    measured = [step for step in steps if step.before_db is not None and not math.isnan(step.before_db)]
-    lowest = min(measured, key=lambda step: step.before_db or 0.0, default=None)
+    lowest = min(steps, key=depth, default=None)
     before, after = (path(line, columns, axis) for line in ([s.before_db for s in steps], [s.after_db for s in steps]))
-    return Curve(before, after, (*ticks, Tick("lost", 100.0, limit=True)), hints, lowest, len(steps))
+    return Curve(
+        before, after, (*ticks, Tick("lost", 100.0, limit=True)), hints, lowest if lowest and known(lowest.before_db) else None, len(steps)
+    )
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """Measured, and against something."""
+    return value is not None and not math.isnan(value)
+
+
+def depth(step: Step) -> float:
+    """Sorts the step where plain FP16 is worst first, what is not known last."""
+    return step.before_db if known(step.before_db) else math.inf
 
 
 def hint(steps: Sequence[Step]) -> str:
     """Tooltip of a column: the step where plain FP16 is worst."""
-    worst = min(steps, key=lambda step: math.inf if step.before_db is None else step.before_db)
+    worst = min(steps, key=depth)
     return f"{worst.node} ({worst.op}): plain FP16 {decibels(worst.before_db)}, repaired {decibels(worst.after_db)}"
 
 
@@ -209,15 +223,13 @@ def path(line: Sequence[float | None], columns: Sequence[Sequence[int]], axis: A
     width = WIDTH / max(len(columns), 1)
     strokes, pen = [], "M"
     for k, group in enumerate(columns):
-        points = [(value, i) for i in group if (value := line[i]) is not None and not math.isnan(value)]
+        points = {i: value for i in group if known(value := line[i])}
         if not points:
             pen = "M"
             continue
-        for index in sorted({min(points)[1], max(points)[1]}):
-            value = line[index]
-            assert value is not None
+        for index in sorted({min(points, key=points.__getitem__), max(points, key=points.__getitem__)}):
             x = (k + (group.index(index) + 0.5) / len(group)) * width
-            strokes.append(f"{pen}{x:.1f} {axis.at(value):.1f}")
+            strokes.append(f"{pen}{x:.1f} {axis.at(points[index]):.1f}")
             pen = "L"
     # A stroke of one point has no length: "h0" makes its round cap visible.
     return "".join(

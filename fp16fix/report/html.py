@@ -44,7 +44,14 @@ class Row:
 @cache
 def templates() -> Environment:
     """Templates that stand beside this module; autoescape is on, an undefined name is an error."""
-    environment = Environment(loader=PackageLoader("fp16fix", "report"), autoescape=True, undefined=StrictUndefined, finalize=shown, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("fp16fix", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     for word in (words.counted, words.decibels, words.duration, words.number, words.octaves, words.power, words.size, cosine, link):
         environment.filters[word.__name__] = word
     # The one script of a page is named by its hash, so that a browser runs nothing else, whatever a model's names hold.

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fp16fix.analyse.ranges import Range
-from fp16fix.report.chart import Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
-from fp16fix.report.outcome import Disposition, Outcome
-from fp16fix.report.words import counted, decibels, detail, duration, error, share, size, worst
 from fp16fix.repair.recipe import Refusal, Repair
+from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
+from fp16fix.report.headline import Card, cards, story
+from fp16fix.report.outcome import Disposition, Outcome
+from fp16fix.report.words import counted, decibels, worst
 from fp16fix.verify.verdict import Figures, Verdict
 
 CAP = 300
 """Rows of a table; the JSON has the rest."""
-ROOMS = 15
+ROOMS = 12
 """Tensors with the least head-room that are listed, before and after."""
-ENDS = ("repaired", "rescaled", "pinned", "harmless", "gone", "refused")
 Item = TypeVar("Item")
 
 
@@ -35,19 +35,6 @@ class Capped(Generic[Item]):
     def total(self) -> int:
         """Rows there are."""
         return len(self.rows) + self.left
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One big number."""
-
-    label: str
-    value: str
-    was: str
-    """What it was before repair; empty if that means nothing."""
-    notes: tuple[str, ...]
-    tone: str
-    """``good``, ``bad`` or ``calm``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +75,8 @@ class Charts:
     before: Picture
     after: Picture
     ticks: tuple[Tick, ...]
+    merged: bool
+    """Columns hold more than one tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,72 +132,6 @@ def capped(rows: Sequence[Item], cap: int = CAP) -> Capped[Item]:
     return Capped(tuple(rows[:cap]), max(len(rows) - cap, 0))
 
 
-def story(outcome: Outcome) -> Iterable[str]:
-    """What happened, in sentences for someone who will read no further."""
-    ill, cured, recipe = worst(outcome.before), worst(outcome.verdict.outputs), outcome.recipe
-    if ill is not None:
-        yield f"In plain FP16, output {ill.output} is at {error(ill)}: {detail(ill)}."
-    done = (
-        (len(recipe.repairs) + len(recipe.finish), "rewrite"),
-        (len(recipe.exponents), "tensor", "rescaled by a power of two"),
-        (len(recipe.wide), "node", "pinned wide"),
-    )
-    said = [" ".join((counted(each[0], each[1]), *each[2:])) for each in done if each[0]]
-    yield f"Done: {', '.join(said)}." if said else "Nothing had to be changed."
-    if cured is not None:
-        yield f"Now the worst output is {cured.output} with {error(cured)}: {detail(cured)}."
-
-
-def cards(outcome: Outcome) -> tuple[Card, ...]:
-    """The big numbers."""
-    counts, engine, verdict = outcome.counts, outcome.engine, outcome.verdict
-    wide = counts.fp32_nodes + counts.bf16_nodes
-    nodes = [f"{share(counts.flops_fp32, counts.flops_total)} of FLOPs, {share(counts.bytes_fp32, counts.bytes_total)} of activation bytes"]
-    if counts.bf16_nodes:
-        nodes.append(f"and {counted(counts.bf16_nodes, 'node')} in BF16")
-    built = f"{engine.backend} {engine.version}".strip()
-    plan = (
-        (f"{size(engine.plan_bytes)}, parsed in {duration(engine.parse_s)}, built in {duration(engine.build_s)}",)
-        if engine.plan_bytes
-        else ()
-    )
-    tally = Counter(each.end for each in outcome.hazards)
-    ends = ", ".join(f"{tally[end]:,} {end}" for end in ENDS if tally[end])
-    return (
-        error_card(outcome),
-        Card(
-            "FP32 nodes",
-            f"{counts.fp32_nodes:,}",
-            "",
-            (f"of {counted(counts.float_nodes, 'float node')}", *nodes),
-            "calm" if wide else "good",
-        ),
-        Card("Casts", f"{counts.casts:,}", "", (f"{counted(counts.muls_added, 'multiplication')} added by rescaling",), "calm"),
-        Card(
-            "Hazards",
-            f"{len(outcome.hazards):,}",
-            "",
-            (ends or "none found",),
-            "bad" if tally["refused"] and not verdict.verified else "calm",
-        ),
-        Card("Engine", engine.status, "", tuple(each for each in (built, *plan) if each), "bad" if engine.problems else "calm"),
-    )
-
-
-def error_card(outcome: Outcome) -> Card:
-    """Error of the output that plain FP16 gets worst, before and after; another output may be the worst afterwards."""
-    before, after = worst(outcome.before), worst(outcome.verdict.outputs)
-    shown = before or after
-    name = shown.output if shown is not None else ""
-    same = next((each for each in outcome.verdict.outputs if each.output == name), after)
-    notes = [f"{name}, worst of {len(outcome.before)} outputs" if len(outcome.before) > 1 else f"output {name}"]
-    if before is not None and same is not None:
-        notes.append(f"{detail(before)} → {detail(same)}")
-    if after is not None and same is not None and after.output != same.output:
-        notes.append(f"worst after repair: {after.output}, {error(after)}")
-    return Card("Signal to error", error(same), error(before), tuple(notes), "good" if outcome.verdict.verified else "bad")
-
-
 def charts(outcome: Outcome) -> Charts:
     """Two pictures whose columns and axes agree."""
     order = graph_order(outcome)
@@ -218,6 +141,7 @@ def charts(outcome: Outcome) -> Charts:
         picture({each.tensor: each for each in outcome.ranges}, order, axis, vanishing(outcome.hazards)),
         picture({each.tensor: each for each in outcome.repaired_ranges}, order, axis, left),
         limits(axis),
+        len(order) > COLUMNS,
     )
 
 

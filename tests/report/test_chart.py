@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fp16fix.analyse.ranges import Range
+from fp16fix.report.chart import COLUMNS, Axis, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
+from fp16fix.report.outcome import Step
+from tests.report.outcomes import outcome, span
+
+AXIS = Axis(-15.0, 90.0)
+ROUND = 0.06
+"""Half a digit of the last place written."""
+
+
+def points(line: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", line)]
+
+
+def steps(before: list[float | None]) -> list[Step]:
+    return [Step(f"n{i}", "Mul", f"t{i}", value, 60.0) for i, value in enumerate(before)]
+
+
+@given(st.lists(st.integers()), st.integers(1, 40))
+def test_buckets_are_a_partition_in_order(items: list[int], most: int) -> None:
+    found = buckets(items, most)
+    assert [each for group in found for each in group] == items
+    assert all(found)
+    assert len(found) == min(len(items), most)
+
+
+@given(st.lists(st.none() | st.floats(), max_size=600))
+def test_a_line_stays_on_the_plot_and_keeps_its_extremes(values: list[float | None]) -> None:
+    found = points(path(values, buckets(range(len(values))), AXIS))
+    known = [AXIS.at(value) for value in values if value is not None and not math.isnan(value)]
+    assert all(0 <= x <= 1000 and 0 <= y <= 100 for x, y in found)
+    assert [x for x, _ in found] == sorted(x for x, _ in found)
+    assert bool(found) == bool(known)
+    if known:
+        assert min(y for _, y in found) == pytest.approx(min(known), abs=ROUND)
+        assert max(y for _, y in found) == pytest.approx(max(known), abs=ROUND)
+    assert len(found) <= 2 * COLUMNS
+
+
+def test_lost_lies_on_the_floor_and_equal_at_the_top() -> None:
+    line = path([math.inf, -math.inf], buckets(range(2)), AXIS)
+    assert [y for _, y in points(line)] == [0.0, 100.0]
+
+
+def test_what_was_not_measured_is_a_gap_and_a_lone_point_a_dot() -> None:
+    assert path([60.0, None, 60.0, 60.0, math.nan], buckets(range(5)), AXIS) == "M100.0 28.6h0M500.0 28.6L700.0 28.6"
+
+
+def test_one_bad_node_among_thousands_is_seen() -> None:
+    before: list[float | None] = [70.0] * 5000
+    before[3217] = -math.inf
+    found = curve(steps(before))
+    assert max(y for _, y in points(found.before)) == 100.0
+    assert found.lowest is not None
+    assert found.lowest.node == "n3217"
+    assert any("n3217" in title for _, _, title in found.hints)
+
+
+@pytest.mark.parametrize("before", [[], [None, None], [math.nan]])
+def test_a_graph_without_a_measured_error_has_no_lowest_node(before: list[float | None]) -> None:
+    assert curve(steps(before)).lowest is None
+    assert curve(steps(before)).before == ""
+
+
+@given(st.integers(0, 4999))
+def test_one_overflow_among_thousands_is_seen(at: int) -> None:
+    ranges = {f"t{i}": span(f"t{i}", 2.0) for i in range(5000)}
+    ranges[f"t{at}"] = span(f"t{at}", 1e6)
+    found = picture(ranges, list(ranges), octave_axis(ranges.values()), {})
+    assert len(found.bars) == COLUMNS
+    (bar,) = [each for each in found.bars if each.tone == "over"]
+    assert bar.title.startswith(f"t{at} (")
+    assert bar.top == min(each.top for each in found.bars)
+    assert found.over == 1
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3e38), st.floats(0.0, 1.0) | st.just(math.inf)), min_size=1, max_size=8))
+def test_bars_stay_on_the_plot(spans: list[tuple[float, float]]) -> None:
+    ranges = {
+        f"t{i}": replace(span(f"t{i}", absmax, smallest), energy=min(absmax, 1e150) ** 2 / 9) for i, (absmax, smallest) in enumerate(spans)
+    }
+    for bar in picture(ranges, list(ranges), octave_axis(ranges.values()), {}).bars:
+        assert 0 <= bar.x < bar.x + bar.width <= 1000
+        assert 0 <= bar.top < bar.top + bar.height <= 100.01
+        assert bar.whisker <= 100
+
+
+def test_zeros_have_no_bar() -> None:
+    zero = Range("zero", (4,), 0.0, 0.0, math.inf, 0.0, 0.0, 0)
+    found = picture({"zero": zero}, ["zero"], octave_axis([zero]), {})
+    assert found.bars == ()
+    assert found.total == 1
+
+
+def test_fp16_limits_are_always_on_the_axis() -> None:
+    axis = octave_axis([span("t", 1.0)])
+    assert axis.low < -24
+    assert axis.high > 16
+    assert octave_axis([span("t", 3.4e38)]).high <= 40
+
+
+@pytest.mark.parametrize(
+    ("absmax", "fate", "tone"),
+    [
+        (65504.0, "fits", "fits"),
+        (65520.0, "fits", "over"),
+        (1e6, "wide", "wide"),
+        (1e6, "harmless", "harmless"),
+        (100.0, "harmless", "fits"),
+        (1e-6, "harmless", "harmless"),
+        (1e-6, "small", "small"),
+    ],
+)
+def test_a_bar_shows_what_became_of_its_tensor(absmax: float, fate: str, tone: str) -> None:
+    found = picture({"t": span("t", absmax, 0.0)}, ["t"], Axis(-30, 30), {"t": fate})
+    assert [bar.tone for bar in found.bars] == [tone]
+    assert found.over == (tone == "over")
+
+
+def test_tensors_stand_in_graph_order_and_new_ones_behind_their_neighbour() -> None:
+    made = outcome()
+    steps_ = tuple(Step(f"n{name}", "Mul", name, None, None) for name in "abc")
+    before = tuple(span(name, 1.0) for name in ("image", "c", "a", "b"))
+    after = tuple(span(name, 1.0) for name in ("image", "a", "a-scaled", "c"))
+    assert graph_order(replace(made, along=steps_, ranges=before, repaired_ranges=after)) == ["image", "a", "a-scaled", "b", "c"]
+
+
+def test_pins_are_known_from_the_recipe_and_from_the_tensors_kept_wide() -> None:
+    made = outcome(wide_tensors=("kept",))
+    (node, _) = made.recipe.wide[0]
+    (step,) = [each for each in made.along if each.node == node]
+    assert fates(made)["kept"] == fates(made)[step.tensor] == "wide"
+    assert "small" not in vanishing(made.hazards).values()

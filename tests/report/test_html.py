@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import sha256
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fp16fix.errors import InputError
+from fp16fix.report.html import Row, render, write_index, write_report
+from fp16fix.report.outcome import EngineFacts, Outcome, from_json, to_json
+from fp16fix.report.view import CAP
+from tests.report.outcomes import outcome
+
+HOSTILE = [
+    "<script>alert(1)</script>\"'&",
+    "\"><img src=x onerror='alert(1)'>",
+    "</style></title></svg></pre><svg onload=alert(1)>",
+    "--><!--{{ 7 * 7 }}{% raw %}]]>",
+    "' onmouseover='alert(1)",
+    "\u2028\u2029\u202e\u0000\u200b\\",
+]
+KEPT = {"kind", "promise"}
+"""Keys whose values are enumerations, which no model can supply."""
+VOID = {"meta", "input", "br"}
+
+
+class Skeleton(HTMLParser):
+    """Tags with the names of their attributes, in order; what a model's names must not change."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.shape: list[tuple[str, ...]] = []
+        self.open: list[str] = []
+        self.values: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.shape.append((tag, *(name for name, _ in attrs)))
+        self.values += [value or "" for _, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.shape.append((f"{tag}/", *(name for name, _ in attrs)))
+        self.values += [value or "" for _, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+        self.shape.append((f"/{tag}",))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def poisoned(value: Any, poison: str, key: str = "") -> Any:
+    """Every string of a JSON tree with ``poison`` behind it, keys of free dictionaries included."""
+    if isinstance(value, dict):
+        free = key in {"versions", "stages", "files", "refinements"}
+        return {f"{k}{poison}" if free else k: poisoned(each, poison, k) for k, each in value.items()}
+    if isinstance(value, list):
+        return [poisoned(each, poison, key) for each in value]
+    return f"{value}{poison}" if isinstance(value, str) and key not in KEPT and value not in {"inf", "-inf", "nan"} else value
+
+
+@pytest.mark.parametrize("poison", HOSTILE)
+def test_no_name_changes_the_page(poison: str) -> None:
+    base = outcome()
+    page = render(from_json(json.dumps(poisoned(json.loads(to_json(base)), poison))))
+    benign = render(from_json(json.dumps(poisoned(json.loads(to_json(base)), "+" * len(poison)))))
+    assert Skeleton(page).shape == Skeleton(benign).shape
+    assert Skeleton(page).open == []
+
+
+def test_a_hostile_name_is_shown_as_what_it_is() -> None:
+    base = outcome()
+    first = replace(base.hazards[0], hazard=replace(base.hazards[0].hazard, node=HOSTILE[0]))
+    step = replace(base.along[0], node=HOSTILE[0], before_db=float("-inf"))
+    seen = replace(base.ranges[0], tensor=HOSTILE[0])
+    page = render(replace(base, hazards=(first,), along=(step,), ranges=(seen,)))
+    assert "<script>alert" not in page
+    assert HOSTILE[0] in Skeleton(page).text
+    # In the hazard's row, the tooltips of a bar and of the error along the graph, a description and a sentence.
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") >= 5
+
+
+def test_invisible_characters_are_spelt_out() -> None:
+    base = outcome()
+    page = render(replace(base, model=replace(base.model, path="a\u202egnp.onnx\u2028")))
+    assert "a\\u202egnp.onnx\\u2028" in page
+    assert "\u202e" not in page
+
+
+def test_a_path_that_is_not_unicode_can_be_written(tmp_path: Path) -> None:
+    base = outcome()
+    write_report(replace(base, model=replace(base.model, path="caf\udce9.onnx")), tmp_path / "x.html")
+    assert "caf\\udce9.onnx" in (tmp_path / "x.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_no_network_and_runs_no_script_but_its_own() -> None:
+    page = render(outcome())
+    assert not re.search(r"https?:|url\(|@import|\bsrc=|<link|\bon\w+=", page)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    allowed = "sha256-" + b64encode(sha256(script.encode()).digest()).decode()
+    (policy,) = [value for value in Skeleton(page).values if value.startswith("default-src 'none'")]
+    assert f"script-src '{allowed}'" in policy
+
+
+def test_every_header_has_a_scope_and_every_drawing_a_name() -> None:
+    page = render(outcome())
+    assert page.count("<th ") == len(re.findall(r'<th [^>]*\bscope="(?:row|col|rowgroup)"', page))
+    for attributes, inside in re.findall(r"<svg([^>]*)>(.*?)</svg>", page, flags=re.DOTALL):
+        hidden = 'aria-hidden="true"' in attributes or "meter" in page[page.index(attributes) - 80 : page.index(attributes)]
+        assert hidden or ("<title" in inside and "<desc" in inside and 'role="img"' in attributes)
+    named = re.findall(r'aria-labelledby="([^"]+)"', page)
+    assert named
+    for each in " ".join(named).split():
+        assert page.count(f'id="{each}"') == 1
+
+
+def test_sections_links_and_ids_agree() -> None:
+    page = render(outcome())
+    for target in re.findall(r'href="#([^"]+)"', page):
+        assert page.count(f'id="{target}"') == 1
+
+
+def test_what_matters_is_on_the_page() -> None:
+    text = Skeleton(render(outcome())).text
+    for said in (
+        "✓ Verified",
+        "built, not executed",
+        "NaN/inf",
+        "56.6 dB",
+        "under the pessimistic profile it fails",
+        "fuse-groupnorm",
+        "tanh(inf) = 1: the output does not move",
+        "true × 2⁻⁶",
+        "every pin held",
+        "weights changed type",
+        "fp16fix repair 'vae decoder.onnx' -o vae.plan",
+        "a1" * 32,
+        "onnxruntime 1.23.0",
+        "8.73 s",
+    ):
+        assert said in text, said
+
+
+def test_failure_is_loud_and_says_why() -> None:
+    base = outcome()
+    failed = replace(
+        base,
+        verdict=replace(base.verdict, verified=False, reasons=("image: 41.3 dB, wanted 50 dB",)),
+        engine=replace(base.engine, problems=("node 'a' is pinned to fp32 and has layers in fp16",)),
+    )
+    text = Skeleton(render(failed)).text
+    assert "✗ Not verified" in text
+    assert "✓" not in text
+    assert "image: 41.3 dB, wanted 50 dB" in text
+    assert "node 'a' is pinned to fp32" in text
+    assert "every pin held" not in text
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"), [({"made_up": True}, "(made up)"), ({"shared": True}, "the one sample that also served calibration")]
+)
+def test_weak_evidence_is_said_beside_the_verdict(facts: dict[str, bool], said: str) -> None:
+    base = outcome()
+    assert said not in render(base)
+    assert said in render(replace(base, samples=replace(base.samples, **facts)))
+
+
+def empty() -> Outcome:
+    base = outcome()
+    recipe = type(base.recipe)()
+    nothing = replace(base, hazards=(), recipe=recipe, refusals=(), along=(), ranges=(), repaired_ranges=(), warnings=())
+    return replace(nothing, engine=EngineFacts("not built"), stages={}, files={}, command=(), before=(), equivalence=())
+
+
+def test_an_outcome_with_nothing_in_it_is_a_page_too() -> None:
+    page = Skeleton(render(empty()))
+    assert page.open == []
+    assert "not built" in page.text
+    assert "Not measured." in page.text
+
+
+def test_five_thousand_tensors_make_a_page_one_can_open() -> None:
+    page = render(outcome(5000))
+    assert len(page) < 1_500_000
+    assert f"The first {CAP} of 1,499 hazards" in page
+    assert page.count('<g class="column">') <= 500
+
+
+def test_the_report_is_written_whole(tmp_path: Path) -> None:
+    write_report(outcome(), tmp_path / "deep" / "x.html")
+    assert (tmp_path / "deep" / "x.html").read_text(encoding="utf-8") == render(outcome())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError):
+        write_report(outcome(), tmp_path / "folder")
+    assert [each.name for each in (tmp_path / "deep").iterdir()] == ["x.html"]
+
+
+ROWS = (
+    Row("bert", "verified", "31.2 dB", "71.4 dB", "0 of 412", 34.2, "", "bert/bert report#1.html"),
+    Row("vae", "not verified", "NaN/inf", "41.3 dB", "3 of 212", 120.0, "image: 41.3 dB, wanted 50 dB", "javascript:alert(1)/vae.html"),
+    Row(HOSTILE[0], "crashed", "", "", "", 9.3, f"ended by SIGSEGV {HOSTILE[1]}", ""),
+)
+
+
+def test_the_index_lists_every_model_with_its_error_and_its_report(tmp_path: Path) -> None:
+    write_index(ROWS, tmp_path / "index.html", "3 models")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    found = Skeleton(page)
+    assert found.open == []
+    assert "1 of 3 verified" in found.text
+    for row in ROWS:
+        for said in (row.name, row.status, row.before, row.after, row.fp32_nodes, row.error):
+            assert said in found.text
+    assert re.findall(r'href="([^"]+)"', page) == ["bert/bert%20report%231.html", "javascript%3Aalert%281%29/vae.html"]
+    assert not any(name.startswith("on") for _, *names in found.shape for name in names)
+    assert sum(tag == "script" for tag, *_ in found.shape) == 1
+
+
+def test_an_empty_batch_is_a_page_too(tmp_path: Path) -> None:
+    write_index((), tmp_path / "index.html", "0 models")
+    assert "0 of 0 verified" in (tmp_path / "index.html").read_text(encoding="utf-8")
