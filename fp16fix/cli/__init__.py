@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from fp16fix.errors import Fp16fixError
+
+
+UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
+"""typer brings its own copy of click from 0.20 on; this is the class either way."""
 
 
 def run() -> None:
@@ -14,15 +19,18 @@ def run() -> None:
     from fp16fix.cli.commands import app
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except Fp16fixError as error:
-        typer.echo(f"fp16fix: {error}", err=True)
-        sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        stop(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("fp16fix: interrupted; nothing was left at the output path", err=True)
-        sys.exit(130)
-    except typer.BadParameter as error:
-        typer.echo(f"fp16fix: {error.format_message()}", err=True)
-        sys.exit(2)
+        stop("interrupted; nothing was left at the output path", 130)
+    except UsageError as error:
+        format_message = getattr(error, "format_message", error.__str__)
+        stop(f"{format_message()}\n  → fp16fix --help", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def stop(text: str, code: int) -> NoReturn:
+    """Say why, and exit."""
+    typer.echo(f"fp16fix: {text}", err=True)
+    sys.exit(code)

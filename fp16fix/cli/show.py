@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fp16fix.report.outcome import Outcome, portable, to_json
-from fp16fix.verify.verdict import Figures, Verdict
-
 if TYPE_CHECKING:
     from fp16fix.build import Built
     from fp16fix.build.doctor import Doctor
+    from fp16fix.report.outcome import Outcome
     from fp16fix.study import Study
+    from fp16fix.verify.verdict import Figures, Verdict
     from fp16fix.zoo.run import Summary
 
 SHOWN = 12
@@ -23,12 +22,16 @@ SHOWN = 12
 
 def emit(value: Any) -> None:
     """One JSON document on standard output."""
+    from fp16fix.report.outcome import portable
+
     typer.echo(json.dumps(portable(value), indent=1, ensure_ascii=False))
 
 
 def outcome(found: Outcome, *, as_json: bool) -> None:
     """The result of a repair."""
     if as_json:
+        from fp16fix.report.outcome import to_json
+
         typer.echo(to_json(found))
         return
     word = "VERIFIED" if found.verified else "NOT VERIFIED"

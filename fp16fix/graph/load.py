@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.names import make_names_unique
+from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.session import infer_types
 from fp16fix.graph.simplify import simplify
 from fp16fix.graph.widen import widen
@@ -69,6 +69,7 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
     notes: list[str] = []
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
+    notes += name_nodes(proto)
     if simplified:
         proto, said = simplify(proto)
         notes += said

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import Model
 
 
+def name_nodes(proto: onnx.ModelProto) -> list[str]:
+    """Name the main graph's unnamed nodes after their operator and first output, before a simplifier numbers them; a note if any."""
+    unnamed = [node for node in proto.graph.node if not node.name]
+    for node in unnamed:
+        node.name = f"{node.op_type}_{node.output[0]}" if node.output else node.op_type
+    return [f"{len(unnamed)} unnamed nodes were named after their operator and first output"] if unnamed else []
+
+
 def make_names_unique(model: Model) -> list[str]:
-    """Name unnamed nodes after their first output, number duplicates; returns notes for the report."""
-    unnamed = renamed = 0
+    """Name nodes of bodies that have no name, number duplicates; returns notes for the report."""
+    renamed = 0
     seen: set[str] = set()
     for node in model.nodes():
         if not node.name:
-            unnamed += 1
-            node.name = f"{node.op}_{node.outputs[0].name}" if node.outputs else f"{node.op}_{unnamed}"
+            node.name = f"{node.op}_{node.outputs[0].name}" if node.outputs else node.op
         if node.name in seen:
             renamed += 1
             node.name = numbered(node.name, seen)
         seen.add(node.name)
     clashes = separate_tensors(model)
     notes = []
-    if unnamed:
-        notes.append(f"{unnamed} unnamed nodes were named after their operator and first output")
     if renamed:
         notes.append(f"{renamed} nodes shared a name and were numbered")
     if clashes:

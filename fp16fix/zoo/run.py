@@ -123,4 +123,8 @@ def worst(figures: Sequence[Figures]) -> str:
     """The worst output's error in a few words."""
     if any(each.new_nonfinite for each in figures):
         return "NaN/inf"
+    if any(each.mismatches for each in figures):
+        return "integers differ"
+    if all(each.max_abs == 0.0 for each in figures):
+        return "equal"
     return f"{min((each.sqnr_db for each in figures), default=float('inf')):.1f} dB"

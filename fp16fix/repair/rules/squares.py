@@ -15,6 +15,7 @@ from fp16fix.graph.model import Model, scalar
 from fp16fix.half import LARGEST, SMALLEST
 from fp16fix.repair.recipe import Promise, Refusal, Repair
 from fp16fix.repair.rule import Evidence
+from fp16fix.repair.rules._interior import norm_interiors
 from fp16fix.repair.rules._walk import View, eager, is_op, node_named, producer, range_of, unmatched
 from fp16fix.repair.rules.attention import scale_read
 from fp16fix.repair.rules.sums import scale_back
@@ -69,10 +70,10 @@ class MeanOfSquares:
     @eager
     def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
         """A repair where the squares or their sum leave too little head-room."""
-        view = View(evidence.model)
+        view, norms = View(evidence.model), norm_interiors(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
-            if found is None:
+            if found is None or not norms.isdisjoint(found.nodes):
                 continue
             tensors = (found.square.inputs[0], found.square.outputs[0], found.total.outputs[0], found.last.outputs[0])
             x, square, total, answer = (range_of(evidence, each) for each in tensors)
