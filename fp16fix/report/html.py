@@ -89,7 +89,7 @@ def write_report(outcome: Outcome, path: Path) -> None:
     Raises:
         InputError: the folder is not writable or full.
     """
-    write_atomically(path, encoded(render(outcome)))
+    write_atomically(path, render(outcome).encode())
 
 
 def write_index(rows: Sequence[Row], path: Path, title: str) -> None:
@@ -99,14 +99,9 @@ def write_index(rows: Sequence[Row], path: Path, title: str) -> None:
         InputError: the folder is not writable or full.
     """
     verified = sum(row.status == "verified" for row in rows)
-    write_atomically(path, encoded(page("index.html", rows=rows, title=title, verified=verified, seconds=sum(row.seconds for row in rows))))
+    write_atomically(path, page("index.html", rows=rows, title=title, verified=verified, seconds=sum(row.seconds for row in rows)).encode())
 
 
 def page(template: str, **values: Any) -> str:
     """A template with its values."""
     return templates().get_template(template).render(**values)
-
-
-def encoded(text: str) -> bytes:
-    """UTF-8; a file name that is not Unicode keeps its odd bytes readable."""
-    return text.encode("utf-8", "backslashreplace")

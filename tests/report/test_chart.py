@@ -72,7 +72,7 @@ def test_a_graph_without_a_measured_error_has_no_lowest_node(before: list[float 
     assert curve(steps(before)).before == ""
 
 
-@given(st.integers(0, 4999))
+@pytest.mark.parametrize("at", [0, 1, 3217, 4999])
 def test_one_overflow_among_thousands_is_seen(at: int) -> None:
     ranges = {f"t{i}": span(f"t{i}", 2.0) for i in range(5000)}
     ranges[f"t{at}"] = span(f"t{at}", 1e6)

@@ -171,7 +171,7 @@ def test_failure_is_loud_and_says_why() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"), [({"made_up": True}, "(made up)"), ({"shared": True}, "the one sample that also served calibration")]
 )
-def test_weak_evidence_is_said_beside_the_verdict(facts: dict[str, bool], said: str) -> None:
+def test_weak_evidence_is_said_beside_the_verdict(facts: dict[str, Any], said: str) -> None:
     base = outcome()
     assert said not in render(base)
     assert said in render(replace(base, samples=replace(base.samples, **facts)))

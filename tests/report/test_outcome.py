@@ -51,6 +51,13 @@ def test_names_that_only_unicode_could_love_come_back() -> None:
     assert from_json(to_json(made)).ranges[0].tensor == name
 
 
+def test_a_path_that_is_not_unicode_comes_back(tmp_path: Path) -> None:
+    made = outcome()
+    made = replace(made, model=replace(made.model, path="caf\udce9.onnx"))
+    save(made, tmp_path / "x.outcome.json")
+    assert load(tmp_path / "x.outcome.json") == made
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
