@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +14,7 @@ from fp16fix.analyse.measure import measure
 from fp16fix.diagnose import diagnose
 from fp16fix.diagnose.hazard import Hazard, Kind
 from fp16fix.graph.model import Model, bodies, graphs_under
+from fp16fix.graph.ops import float_inputs
 from fp16fix.repair.lower import lower
 from fp16fix.search.births import Birth, Source, births
 from fp16fix.search.blame import blame
@@ -87,16 +88,13 @@ class Location:
     """Every float node of the main graph, in graph order."""
     explained: float
     """Damage of all culprits together against that of all-FP16, 1 at most: how complete the list is."""
+    ranking: tuple[str, ...]
+    """Nodes in the order in which a search should pin them: each culprit's, worst first, then what lies before culprits that magnify."""
 
     @property
     def carried(self) -> tuple[str, ...]:
         """Nodes with damaged results that only pass on what was born before them, in graph order."""
         return tuple(step.node for step in self.along if step.sqnr_db < WRONG_DB and not step.born)
-
-    @property
-    def ranking(self) -> tuple[str, ...]:
-        """Nodes in the order in which a search should pin them."""
-        return tuple(dict.fromkeys(name for culprit in self.culprits for name in (culprit.node, *culprit.pins)))
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` prints; numbers may be infinite (``report.outcome.portable`` writes those as words)."""
@@ -166,7 +164,22 @@ def locate(
     kinds: dict[Kind, float] = defaultdict(float)
     for culprit in culprits:
         kinds[Kind(culprit.kind)] += culprit.share
-    return Location(triage(evidence, kinds), culprits, along, explained(damage.together, damage.everything))
+    first = dict.fromkeys(name for culprit in culprits for name in culprit.pins)
+    ranking = (*first, *(name for name in upstream(model, [b.node for b in found if b.operands]) if name not in first))
+    return Location(triage(evidence, kinds), culprits, along, explained(damage.together, damage.everything), ranking)
+
+
+def upstream(model: Model, names: Sequence[str]) -> list[str]:
+    """Float nodes of the main graph before the named ones, the nearest first."""
+    nodes = {node.name: node for node in model.graph.nodes}
+    found: dict[str, None] = {}
+    pending = deque(names)
+    while pending:
+        for tensor in float_inputs(nodes[pending.popleft()]):
+            fresh = [node.name for node in tensor.inputs if node.name in nodes and node.name not in found]
+            found |= dict.fromkeys(fresh)
+            pending += fresh
+    return list(found)
 
 
 def explained(together: float, everything: float) -> float:
@@ -227,7 +240,7 @@ class Clerk:
         if self.draft is None:
             return "pin fp32"
         names, recipe = {node.name, *inner}, self.draft.recipe
-        rules = [repair.rule for repair in recipe.repairs if names & {repair.node, *repair.covers}]
+        rules = [repair.rule for repair in (*recipe.repairs, *recipe.finish) if names & {repair.node, *repair.covers}]
         if rules:
             return ", ".join(dict.fromkeys(rules))
         exponents = dict(recipe.exponents)

@@ -1,7 +1,7 @@
 """A long graph + samples → stretches of it that run one after another; what crosses a border waits on disk, not in memory.
 
 A graph of thousands of probed nodes takes the runtime long to compile and keeps every weight's working copy alive at once; a stretch
-of a thousand does not. The stretches see every sample before the next one starts, so each is compiled once.
+of a few hundred does not. The stretches see every sample before the next one starts, so each is compiled once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fp16fix.graph.model import Model, bodies, element_type, graphs_under
 from fp16fix.graph.session import Session
 from fp16fix.half import BF16
 
-LONG = 1600
-"""Nodes of a stretch, strict twins and casts included: about 250 of the user's."""
-WINDOW = 400
+LONG = 400
+"""Nodes of a stretch, strict twins and casts included: some 80 of the user's."""
+WINDOW = 100
 """A border is moved back by up to this many nodes to where the fewest tensors cross it."""
 
 Sample = Mapping[str, np.ndarray]
