@@ -114,8 +114,8 @@ def ddmin(elements: Sequence[str], passes: Callable[[Names], bool]) -> tuple[Nam
     while len(kept) >= 2:
         size = -(-len(kept) // parts)
         chunks = [kept[start : start + size] for start in range(0, len(kept), size)]
-        rests = [[name for name in kept if name not in set(chunk)] for chunk in chunks]
         chunk = next((chunk for chunk in chunks if test(chunk)), None)
+        rests = (kept[:start] + kept[start + size :] for start in range(0, len(kept), size))
         rest = next((rest for rest in rests if test(rest)), None) if chunk is None else None
         if chunk is not None:
             kept, parts = chunk, 2
