@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import onnx
-
 from fp16fix.errors import BackendError, ConfigError
-from fp16fix.graph.load import PROTOBUF_LIMIT
-from fp16fix.graph.model import Model, constant
-from fp16fix.graph.session import proto_of
+from fp16fix.graph.model import Model
+from fp16fix.graph.save import save_model
 from fp16fix.search.judge import Candidate, Score
 
 SKIP = 125
@@ -49,7 +46,7 @@ class Check:
         """
         with tempfile.TemporaryDirectory(prefix="fp16fix-check-") as folder:
             path = Path(folder) / "model.onnx"
-            write(self.build(candidate), path)
+            save_model(self.build(candidate), path)
             with tempfile.TemporaryFile() as output:
                 code = self.run([argument.replace("{model}", str(path)) for argument in self.arguments], output)
                 return self.score(code, tail(output))
@@ -107,12 +104,6 @@ def check(command: str, build: Build, *, timeout_s: float | None = None) -> Chec
     if not any("{model}" in argument for argument in arguments):
         raise ConfigError("does not say where the model's path goes", where=f"--check {command!r}", hint=f"--check '{command} {{model}}'")
     return Check(arguments, build, timeout_s)
-
-
-def write(model: Model, path: Path) -> None:
-    """The model as an ONNX file; weights go beside it where one protobuf message cannot hold them."""
-    size = sum(values.nbytes for tensor in model.tensors().values() if (values := constant(tensor)) is not None)
-    onnx.save(proto_of(model), path, save_as_external_data=size > PROTOBUF_LIMIT // 2, location=f"{path.name}.data")
 
 
 def tail(output: IO[bytes]) -> str:
