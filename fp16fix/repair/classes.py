@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_graphsurgeon as gs
 
@@ -19,6 +19,8 @@ from fp16fix.repair.windows import EMPTY, WIDEST, Window, window_of_range, windo
 
 GROUND = ""
 """The class of everything that has exponent 0 whatever happens."""
+SATURATING = frozenset({"Sigmoid", "Tanh", "Erf", "HardSigmoid"})
+"""Operators that make of an infinite operand what they make of any large one: a shifted copy of theirs may overflow."""
 COPY_BYTES = 1 << 16
 """An initializer up to this size may have another exponent for each use (a copy); a larger one has a single exponent."""
 
@@ -210,6 +212,7 @@ class Builder:
                 if port[0] == "x" and tensor.name not in self.grounded:
                     seen = self.window(tensor.name, self.ranges[tensor.name])
                     use = address(tensor.name, node.name, int(port[1:]))
+                    seen = replace(seen, hard=-WIDEST) if node.op in SATURATING else seen
                     self.put(classes, tensor.name).contacts[use] = Contact(tensor.name, seen, size)
                 elif port[0] == "y" and f"{tensor.name}→" in self.parent:
                     self.put(classes, f"{tensor.name}→").contacts[f"{tensor.name}→"] = Contact(tensor.name, EMPTY, size)

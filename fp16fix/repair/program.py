@@ -1,9 +1,12 @@
-"""Classes and equations → one integer exponent a class, by integer programming (HiGHS through ``scipy.optimize.milp``)."""
+"""Some classes and their equations → the cheapest exponents, by integer programming (HiGHS through ``scipy.optimize.milp``)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+import ctypes
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,10 +33,28 @@ MOVED = 0.01
 """Cost of an octave away from 0: among equals the smaller change wins."""
 STRAY = 1e-3
 """The same for initializers, which are folded for nothing."""
+REACH = 64.0
+"""What a binary must be worth to release a bound, a power of two above ``WIDEST`` so that HiGHS divides by it without rounding."""
+GAP = 1e-3
+"""Relative gap at which an answer counts as proven."""
+STDOUT, STDERR = 1, 2
 INFEASIBLE = 2
 """``scipy.optimize.milp``'s status."""
-NEAR = 3
-"""Equations between a class in trouble and the farthest class that may move when the whole program takes too long."""
+
+
+@contextmanager
+def printf_to_stderr() -> Iterator[None]:
+    """HiGHS announces some of its retries by C's printf, whatever its options say; standard output belongs to the caller."""
+    sys.stdout.flush()
+    saved = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    try:
+        yield
+    finally:
+        flush = ctypes.cdll.msvcrt.fflush if os.name == "nt" else ctypes.CDLL(None).fflush
+        flush(None)
+        os.dup2(saved, STDOUT)
+        os.close(saved)
 
 
 @dataclass(slots=True)
@@ -61,103 +82,53 @@ class Program:
         self.least.append(least)
         self.most.append(most)
 
-    def solve(self, limit_s: float) -> tuple[np.ndarray | None, float, bool]:
-        """(values or None, cost, proven optimal).
+    def solve(self, limit_s: float) -> tuple[np.ndarray | None, bool]:
+        """(values or None, proven optimal).
 
         Raises:
             ReplayError: no values satisfy all rows.
         """
         rows, columns, factors = zip(*self.entries, strict=True)
         matrix = coo_array((factors, (rows, columns)), shape=(len(self.least), len(self.costs))).tocsr()
-        found = milp(
-            np.asarray(self.costs),
-            integrality=np.ones(len(self.costs)),
-            bounds=Bounds(np.asarray(self.lower), np.asarray(self.upper)),
-            constraints=LinearConstraint(matrix, np.asarray(self.least), np.asarray(self.most)),
-            options={"time_limit": max(0.1, limit_s), "mip_rel_gap": 1e-3},
-        )
+        with printf_to_stderr():
+            found = milp(
+                np.asarray(self.costs),
+                integrality=np.ones(len(self.costs)),
+                bounds=Bounds(np.asarray(self.lower), np.asarray(self.upper)),
+                constraints=LinearConstraint(matrix, np.asarray(self.least), np.asarray(self.most)),
+                options={"time_limit": max(0.1, limit_s), "mip_rel_gap": GAP},
+            )
         if found.status == INFEASIBLE:
             raise ReplayError("the exponents that were fixed contradict the laws of the operators", hint="fix fewer of them")
-        return (None if found.x is None else np.asarray(found.x)), float(found.fun or 0.0), found.status == 0
+        return (None if found.x is None else np.asarray(found.x)), found.status == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """Exponents by root (those not named are 0), their cost under the stated model, and how they were found."""
+def solve_part(classes: Classes, part: list[str], held: Mapping[str, int], limit_s: float) -> tuple[dict[str, int] | None, bool]:
+    """Exponents of the roots in ``part`` while every other root stays as in ``held`` (0 if absent), and whether they are the best.
 
-    exponents: Mapping[str, int]
-    cost: float
-    status: str
-
-
-def solve(classes: Classes, time_limit_s: float) -> Solution:
-    """Solve each connected part in which something is wrong; parts in which nothing is wrong stay at 0.
-
-    A part that yields nothing in its time is solved again with only the neighbourhood of the trouble free, and left at 0 if that
-    fails too. Cost: see the constants of this module.
+    Raises:
+        ReplayError: there are none.
     """
-    deadline = time.monotonic() + time_limit_s
-    exponents: dict[str, int] = {}
-    cost, status = 0.0, "nothing to do"
-    parts = [part for part in components(classes) if any(troubled(classes.by_root[root]) for root in part)]
-    for index, part in enumerate(sorted(parts, key=len)):
-        share = max(0.1, (deadline - time.monotonic()) / (len(parts) - index))
-        found, spent, proven = solve_part(classes, part, share * 0.7)
-        if found is None:
-            near = neighbourhood(classes, part)
-            found, spent, _ = solve_part(classes, near, share * 0.3)
-        exponents |= found or {}
-        cost += spent
-        status = "time limit" if not proven or status == "time limit" else "optimal"
-    return Solution({root: e for root, e in exponents.items() if e}, cost, status)
-
-
-def troubled(each: Class) -> bool:
-    """Whether exponent 0 does harm, or is ruled out."""
-    return bool(each.fixed) or any(window.troubled for window, _ in each.windows.values())
-
-
-def components(classes: Classes) -> list[list[str]]:
-    """Roots connected by equations, in a fixed order."""
-    parent = {root: root for root in classes.by_root}
-
-    def find(root: str) -> str:
-        while parent[root] != root:
-            parent[root] = parent[parent[root]]
-            root = parent[root]
-        return root
-
-    for row in classes.rows:
-        first, *rest = (find(root) for root in row)
-        for other in rest:
-            parent[find(other)] = find(first)
-    found: dict[str, list[str]] = {}
-    for root in classes.by_root:
-        found.setdefault(find(root), []).append(root)
-    return list(found.values())
-
-
-def neighbourhood(classes: Classes, part: list[str]) -> list[str]:
-    """Roots of ``part`` within ``NEAR`` equations of trouble."""
-    inside = set(part)
-    near = {root for root in part if troubled(classes.by_root[root])}
-    for _ in range(NEAR):
-        near |= {root for row in classes.rows if not near.isdisjoint(row) for root in row if root in inside}
-    return [root for root in part if root in near]
-
-
-def solve_part(classes: Classes, part: list[str], limit_s: float) -> tuple[dict[str, int] | None, float, bool]:
-    """Exponents of the roots in ``part`` while every other root stays at 0."""
     program = Program()
     columns = {root: add_class(program, classes.by_root[root]) for root in part}
     for row in classes.rows:
         terms = [(columns[root], float(factor)) for root, factor in row.items() if root in columns]
         if terms:
-            program.row(terms, 0.0, 0.0)
-    values, cost, proven = program.solve(limit_s)
-    if values is None:
-        return None, 0.0, False
-    return {root: round(values[column]) for root, column in columns.items()}, cost, proven
+            rest = -sum(factor * held.get(root, 0) for root, factor in row.items() if root not in columns)
+            program.row(terms, rest, rest)
+    values, proven = program.solve(limit_s)
+    return (None if values is None else {root: round(values[column]) for root, column in columns.items()}), proven
+
+
+def cost(each: Class, e: int) -> float:
+    """What ``add_class`` makes the program pay for exponent ``e``."""
+    total = (MOVED if each.runtime else STRAY) * abs(e)
+    for window, size in each.windows.values():
+        total += unfit_cost(size) if window.hard > max(0, e) else 0.0
+        total += MARGIN * max(0, window.soft - e) if window.soft > window.hard else 0.0
+        total += BIT * max(0, e - window.keep) + 3.0 * BIT * max(0, e - window.keep - 4) if window.keep < WIDEST else 0.0
+        total += RUIN * max(0, e - window.gone) if window.gone < WIDEST else 0.0
+    return total + (BORDER * len(each.borders) + dearest(each) if e else 0.0)
 
 
 def add_class(program: Program, each: Class) -> int:
@@ -169,11 +140,17 @@ def add_class(program: Program, each: Class) -> int:
     program.row([(size, 1.0), (e, 1.0)], 0.0)
     program.row([(size, 1.0), (e, -1.0)], 0.0)
     add_windows(program, each, e)
-    if each.borders:
-        add_switch(program, e, BORDER * len(each.borders))
-    if each.contacts:
-        add_switch(program, e, sum(contact_cost(c) for c in {c.tensor: c for c in each.contacts.values()}.values()))
+    if each.borders or each.contacts:
+        add_switch(program, e, BORDER * len(each.borders) + dearest(each))
     return e
+
+
+def dearest(each: Class) -> float:
+    """The Muls at all contacts of a class; uses of one tensor share one."""
+    found: dict[str, float] = {}
+    for contact in each.contacts.values():
+        found[contact.tensor] = max(contact_cost(contact), found.get(contact.tensor, 0.0))
+    return sum(found.values())
 
 
 def contact_cost(contact: Contact) -> float:
@@ -190,8 +167,8 @@ def unfit_cost(size: float) -> float:
 def add_switch(program: Program, e: int, cost: float) -> None:
     """``cost`` as soon as ``e`` is not 0."""
     switch = program.variable(cost, 0.0, 1.0)
-    program.row([(e, 1.0), (switch, float(WIDEST))], 0.0)
-    program.row([(e, -1.0), (switch, float(WIDEST))], 0.0)
+    program.row([(e, 1.0), (switch, REACH)], 0.0)
+    program.row([(e, -1.0), (switch, REACH)], 0.0)
 
 
 def add_windows(program: Program, each: Class, e: int) -> None:
@@ -211,7 +188,7 @@ def add_windows(program: Program, each: Class, e: int) -> None:
             lost[window.gone] = lost.get(window.gone, 0.0) + RUIN
     for level in sorted(over):
         unfit = program.variable(over[level], 0.0, 1.0)
-        program.row([(e, 1.0), (unfit, float(level + WIDEST))], float(level))
+        program.row([(e, 1.0), (unfit, REACH if level + WIDEST <= REACH else 4 * REACH)], float(level))
     for level in sorted(short):
         slack = program.variable(short[level], 0.0, np.inf)
         program.row([(e, 1.0), (slack, 1.0)], float(level))

@@ -11,7 +11,7 @@ from fp16fix.analyse.ranges import Range
 from fp16fix.graph.model import Model
 from fp16fix.repair.classes import Builder, Classes
 from fp16fix.repair.equations import address, is_wall, operands
-from fp16fix.repair.program import solve
+from fp16fix.repair.solver import solve
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def window_of_range(seen: Range, headroom: float, *, delicate: bool = False) -> 
         headroom: octaves wanted above the largest value seen.
         delicate: small values matter by themselves, because a reciprocal, root or logarithm follows.
     """
-    if seen.absmax == 0.0 or seen.rms == 0.0:
+    if not (seen.absmax > 0.0 and seen.rms > 0.0):
         return EMPTY
     octaves = dict(seen.octaves)
     rms = math.log2(min(seen.rms, half.FP32.largest))
