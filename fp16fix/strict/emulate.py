@@ -12,6 +12,7 @@ from fp16fix.graph.ops import CONTROL, MOVEMENT, SELECTION
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.repair.lower import retype_attribute
 from fp16fix.strict.pessimistic import PRODUCTS, SUMS, guards, written_out
+from fp16fix.strict.steps import spread
 
 LOW = (FP16.onnx, BF16.onnx)
 IN_GRAPH = 1 << 16
@@ -23,14 +24,15 @@ def emulate(model: Model, profile: str = "engine") -> Model:
 
     Args:
         model: a typed graph; not changed.
-        profile: ``engine`` (insides of operators are FP32: products accumulate, norms, reductions and softmax compute in FP32)
-            or ``pessimistic`` (see ``strict.pessimistic``).
+        profile: ``engine`` (insides of operators are what TensorRT's parser makes of them, see ``strict.insides``: mostly one layer
+            that computes and accumulates in FP32, for some a sequence of FP16 layers) or ``pessimistic`` (see ``strict.pessimistic``).
 
     Returns:
         Inputs keep their names and take FP32 arrays, rounded on entry where the typed graph's input is low; outputs are FP32.
     """
     pessimistic = profile == "pessimistic"
     copy = (written_out(model) if pessimistic else model).copy()
+    spread(copy)
     Emulation(copy, pessimistic=pessimistic).run()
     return copy
 
