@@ -50,7 +50,8 @@ SCHEMA = "ONNX has no FP16 form: the repaired graph casts around it"
 STATES = "a loop of FP16 layers: states are rounded at every time step, gates on the way; written out it would be a Scan of fifteen nodes"
 
 INSIDES: dict[str, Inside] = {
-    **rows(How.MOVES, "", "Reshape Flatten Transpose Squeeze DepthToSpace SpaceToDepth Dropout Identity"),
+    **rows(How.MOVES, "", "Reshape Flatten Transpose DepthToSpace SpaceToDepth Dropout Identity"),
+    **rows(How.MOVES, "SQUEEZE", "Squeeze"),
     **rows(How.MOVES, "UNSQUEEZE", "Unsqueeze"),
     **rows(How.MOVES, "SLICE", "Slice Split Expand Tile Pad"),
     **rows(How.MOVES, "CONCATENATION", "Concat"),
