@@ -50,11 +50,7 @@ def cards(outcome: Outcome) -> tuple[Card, ...]:
     if counts.bf16_nodes:
         nodes.append(f"and {counted(counts.bf16_nodes, 'node')} in BF16")
     built = f"{engine.backend} {engine.version}".strip()
-    plan = (
-        (f"{size(engine.plan_bytes)}, parsed in {duration(engine.parse_s)}, built in {duration(engine.build_s)}",)
-        if engine.plan_bytes
-        else ()
-    )
+    plan = (size(engine.plan_bytes), f"parsed in {duration(engine.parse_s)}", f"built in {duration(engine.build_s)}")
     tally = Counter(each.end for each in outcome.hazards)
     ends = ", ".join(f"{tally[end]:,} {end}" for end in ENDS if tally[end])
     return (
@@ -74,7 +70,7 @@ def cards(outcome: Outcome) -> tuple[Card, ...]:
             (ends or "none found",),
             "bad" if tally["refused"] and not verdict.verified else "calm",
         ),
-        Card("Engine", engine.status, "", tuple(each for each in (built, *plan) if each), "bad" if engine.problems else "calm"),
+        Card("Engine", engine.status, "", (built, *plan) if engine.plan_bytes else (), "bad" if engine.problems else "calm"),
     )
 
 

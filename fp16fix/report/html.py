@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fp16fix.graph.save import write_atomically
 from fp16fix.report import words
@@ -52,7 +52,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for word in (words.counted, words.decibels, words.duration, words.number, words.octaves, words.power, words.size, cosine, link):
+    for word in (words.counted, words.decibels, words.duration, words.number, words.octaves, words.power, words.size, cosine, link, scoped):
         environment.filters[word.__name__] = word
     # The one script of a page is named by its hash, so that a browser runs nothing else, whatever a model's names hold.
     script = environment.get_template("script.html").render()
@@ -69,6 +69,11 @@ def shown(value: Any) -> Any:
 def cosine(value: float) -> str:
     """Enough digits to see what is missing to 1."""
     return f"{value:.8f}".rstrip("0").rstrip(".")
+
+
+def scoped(name: str) -> Markup:
+    """A name that may be broken behind its slashes, rather than within a word."""
+    return Markup(escape(words.visible(name)).replace("/", Markup("/<wbr>")))  # noqa: S704 - escaped here
 
 
 def link(path: str) -> str:

@@ -202,7 +202,7 @@ def save(outcome: Outcome, path: Path) -> None:
     Raises:
         InputError: the folder is not writable or full.
     """
-    # A file name that is not Unicode reaches Python as lone surrogates; spelt "\\udce9" in a JSON string they read back as they were.
+    # A file name that is not Unicode reaches Python as lone surrogates; spelt "\udce9" in a JSON string they read back as they were.
     write_atomically(path, to_json(outcome).encode("utf-8", "backslashreplace"))
 
 

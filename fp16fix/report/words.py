@@ -58,7 +58,7 @@ def number(value: float) -> str:
 
 def octaves(value: float) -> str:
     """``−3.9``, ``+2.1``; ∞ for a tensor of zeros."""
-    return "∞" if math.isinf(value) else f"{value:+.1f}".replace("-", "−")
+    return number(value) if math.isinf(value) else f"{value:+.1f}".replace("-", "−")
 
 
 def power(exponent: int) -> str:

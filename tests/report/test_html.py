@@ -43,6 +43,8 @@ class Skeleton(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "wbr":
+            return
         self.shape.append((tag, *(name for name, _ in attrs)))
         self.values += [value or "" for _, value in attrs]
         if tag not in VOID:
@@ -89,7 +91,7 @@ def test_a_hostile_name_is_shown_as_what_it_is() -> None:
     assert "<script>alert" not in page
     assert HOSTILE[0] in Skeleton(page).text
     # In the hazard's row, the tooltips of a bar and of the error along the graph, a description and a sentence.
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") >= 5
+    assert page.replace("<wbr>", "").count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") >= 5
 
 
 def test_invisible_characters_are_spelt_out() -> None:

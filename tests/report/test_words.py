@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fp16fix.report import words
+from fp16fix.verify.verdict import Figures
+
+FINE = Figures("y", 60.0, 0.125, 0.01, 0.9999, 0)
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "said"),
+    [
+        (words.decibels, 56.64, "56.6 dB"),
+        (words.decibels, -3.0, "−3.0 dB"),
+        (words.decibels, math.inf, "exact"),
+        (words.decibels, -math.inf, "lost"),
+        (words.decibels, None, "–"),
+        (words.decibels, NAN, "–"),
+        (words.number, 9.6e5, "9.6e+05"),
+        (words.number, -0.5, "−0.5"),
+        (words.number, -math.inf, "−∞"),
+        (words.octaves, -3.94, "−3.9"),
+        (words.octaves, 2.0, "+2.0"),
+        (words.octaves, math.inf, "∞"),
+        (words.octaves, -math.inf, "−∞"),
+        (words.power, -14, "2⁻¹⁴"),
+        (words.duration, 0.041, "41 ms"),
+        (words.duration, 8.731, "8.73 s"),
+        (words.duration, 200.0, "3 min 20 s"),
+        (words.size, 1000, "1000 bytes"),
+        (words.size, 6_047_932, "5.8 MiB"),
+        (words.size, 2**41, "2048.0 GiB"),
+        (words.visible, "a\u202eb\u2028c\x00d\te", "a\\u202eb\\u2028c\\u0000d\te"),
+    ],
+)
+def test_a_figure_in_words(word: Callable[[Any], str], value: Any, said: str) -> None:
+    assert word(value) == said
+
+
+@given(st.floats())
+def test_every_float_has_a_word(value: float) -> None:
+    for word in (words.decibels, words.number):
+        assert word(value)
+        assert "nan" not in word(value)
+        assert "inf" not in word(value)
+
+
+@pytest.mark.parametrize(("part", "whole", "said"), [(0, 0, "0 %"), (0, 5, "0 %"), (1, 2, "50 %"), (4.1, 520.0, "0.79 %")])
+def test_a_share_of_nothing_is_nothing(part: float, whole: float, said: str) -> None:
+    assert words.share(part, whole) == said
+
+
+@pytest.mark.parametrize(
+    ("figures", "error", "detail"),
+    [
+        (FINE, "60.0 dB", "off by at most 0.125"),
+        (replace(FINE, new_nonfinite=1), "NaN/inf", "1 new non-finite value"),
+        (replace(FINE, mismatches=1200), "1,200 differ", "1,200 elements changed"),
+    ],
+)
+def test_an_error_is_told_by_what_is_worst_about_it(figures: Figures, error: str, detail: str) -> None:
+    assert words.error(figures) == error
+    assert words.detail(figures) == detail
+
+
+def test_the_worst_output() -> None:
+    noisy = replace(FINE, output="noisy", sqnr_db=-10.0)
+    wrong = replace(FINE, output="wrong", mismatches=1)
+    lost = replace(FINE, output="lost", new_nonfinite=1)
+    assert words.worst([FINE, noisy, wrong, lost]) == lost
+    assert words.worst([FINE, noisy, wrong]) == wrong
+    assert words.worst([FINE, noisy]) == noisy
+    assert words.worst([]) is None
