@@ -103,6 +103,33 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Corner:
+    """The smallest, likeliest or largest shapes of one optimisation profile, and how the samples of just these shapes did."""
+
+    profile: int
+    """From 1, as in the config."""
+    at: str
+    """``min``, ``opt``, ``max``, or several of them where they coincide."""
+    shapes: dict[str, tuple[int, ...]]
+    """By input; values instead of dimensions for an input whose values decide shapes."""
+    samples: int
+    """Held-out samples of these shapes; 0: nothing is known of this corner."""
+    verdict: Verdict | None = None
+    """Over those samples; None without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Time of one inference on the GPU, copies excluded; milliseconds."""
+
+    engine: str
+    """``repaired``, ``all-FP16`` or ``FP32``."""
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What was built."""
 
@@ -118,8 +145,15 @@ class EngineFacts:
     fp16_layers: int = 0
     fp32_layers: int = 0
     problems: tuple[str, ...] = ()
-    """Pins that did not hold, or an FP16 engine without an FP16 layer."""
+    """Pins that did not hold, an FP16 engine without an FP16 layer, a corner of a profile that fails, an engine that does not run."""
     warnings: tuple[str, ...] = ()
+    """The builder's, and what was done to get an engine at all."""
+    verdict: Verdict | None = None
+    """Of the engine itself on the held-out samples, where it was executed; then this decides, not the emulator's."""
+    corners: tuple[Corner, ...] = ()
+    """Of every optimisation profile."""
+    latency: tuple[Timing, ...] = ()
+    """Measured in one run on the GPU of this machine; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +200,8 @@ class Outcome:
 
     @property
     def verified(self) -> bool:
-        """The verdict passes and the engine, if any, is what was asked for."""
-        return self.verdict.verified and not self.engine.problems
+        """The verdict passes (the engine's own, if it was executed) and the engine, if any, is what was asked for."""
+        return (self.engine.verdict or self.verdict).verified and not self.engine.problems
 
 
 @cache
