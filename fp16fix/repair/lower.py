@@ -5,7 +5,6 @@ In a strongly typed network (TensorRT ≥ 10) precision lives in the graph, so t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -13,9 +12,10 @@ import onnx_graphsurgeon as gs
 
 from fp16fix import half
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type, scalar
+from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
 from fp16fix.graph.ops import CONTROL, TYPED_BY_ATTRIBUTE, input_accepts, is_float_node, output_follows_inputs, runs_in
 from fp16fix.half import FORMATS, FP16, FP32
+from fp16fix.repair.fold import BORDER
 
 Fits = Callable[[str], bool]
 """Whether a tensor is proven to fit FP16, margin included."""
@@ -40,7 +40,9 @@ def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, fits:
 
 
 def format_of(node: gs.Node, wide: Mapping[str, str], opset: int) -> half.Format:
-    """The format a node computes in: its pin, else FP16, else FP32 where the operator's schema has no FP16."""
+    """The format a node computes in: its pin, else FP16, else FP32 where the operator's schema has no FP16, or at the interface."""
+    if node.name.endswith(BORDER):
+        return FP32
     wanted = FORMATS[wide.get(node.name, "fp16")]
     return wanted if runs_in(node, wanted.onnx, opset) else FP32
 
@@ -222,13 +224,11 @@ def count_types(model: Model) -> dict[str, int]:
     A Mul by a power of two between an FP32 graph input or output and its Cast is no FP32 node: it is counted as ``border_muls``.
     """
     counts = {"float_nodes": 0, "fp32_nodes": 0, "bf16_nodes": 0, "casts": 0, "border_muls": 0}
-    outputs = {id(t) for t in model.graph.outputs}
-    inputs = {id(t) for t in model.graph.inputs}
     for node in model.nodes():
         floats = [element_type(t) for t in (*node.inputs, *node.outputs) if t.name and element_type(t) in FLOATS]
         if node.op == "Cast" and len(floats) == 2:
             counts["casts"] += 1
-        elif is_border_mul(node, inputs, outputs):
+        elif is_border_mul(node):
             counts["border_muls"] += 1
         elif is_float_node(node):
             counts["float_nodes"] += 1
@@ -238,14 +238,6 @@ def count_types(model: Model) -> dict[str, int]:
     return counts
 
 
-def is_border_mul(node: gs.Node, inputs: set[int], outputs: set[int]) -> bool:
-    """A power-of-two Mul in FP32 right behind a graph input, or right before a graph output and behind a Cast."""
-    if node.op != "Mul" or element_type(node.outputs[0]) != FP32.onnx:
-        return False
-    factors = [scalar(t) for t in node.inputs]
-    known = next((f for f in factors if f), None)
-    if known is None or math.frexp(abs(known))[0] != 0.5:
-        return False
-    behind_input = any(id(t) in inputs for t in node.inputs) and all(c.op == "Cast" for c in node.outputs[0].outputs)
-    before_output = id(node.outputs[0]) in outputs and any(p.op == "Cast" for t in node.inputs for p in t.inputs)
-    return behind_input or before_output
+def is_border_mul(node: gs.Node) -> bool:
+    """A power-of-two Mul that ``fold`` put between the FP32 interface and a stored tensor."""
+    return node.op == "Mul" and node.name.endswith(BORDER)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.analyse.probe import FLOAT, PROBING, Probes, Reduce
@@ -19,6 +20,7 @@ from fp16fix.strict.emulate import emulate
 
 PREFIX = "strict/"
 BIG = 3.0e38
+BOOL = onnx.TensorProto.BOOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Error:
     """10·log₁₀(Σ ref² / Σ (ref − x)²) over elements finite in both; inf if equal, −inf if only noise is left."""
     nonfinite: int
     """Elements finite in FP32 and not in the strict run."""
+    off: float = 0.0
+    """Share of elements off by more than ``OFF`` of their own size; measured only where asked for."""
 
     @property
     def damage_db(self) -> float:
@@ -80,13 +84,18 @@ class Pair:
     """The twin holds reference × 2^−exponent."""
 
 
-def compare_in_graph(host: Model, pairs: Iterable[Pair], samples: Iterable[Sample], *, threads: int = 0) -> dict[str, Error]:
+def compare_in_graph(
+    host: Model, pairs: Iterable[Pair], samples: Iterable[Sample], *, threads: int = 0, elementwise: bool = False
+) -> dict[str, Error]:
     """Errors by label; the host is consumed. Long graphs run in stretches.
+
+    ``elementwise`` also counts elements that are off by much of their own size: a massive channel hides all others from an SQNR.
 
     A first pass sums squares; only tensors whose sums are not finite get the masks that tell lost values from the rest.
     """
     meet(host, pairs)
     totals: dict[str, np.ndarray] = {}
+    off: dict[str, float] = {}
     for segment in segments(host, samples):
         quick = Rows(quick_summary, lambda tensor: tensor.name.startswith(MEET))
         sums = quick.sum_over(segment, threads)
@@ -94,7 +103,11 @@ def compare_in_graph(host: Model, pairs: Iterable[Pair], samples: Iterable[Sampl
         if odd:
             sums |= Rows(pair_summary, lambda tensor: tensor.name in odd).sum_over(segment, threads)  # noqa: B023 - used at once
         totals |= sums
-    return {label: error_of(label, row) for label, row in ((name.removeprefix(MEET), row) for name, row in totals.items())}
+        if elementwise:
+            counts = Rows(off_summary, lambda tensor: tensor.name.startswith(MEET)).sum_over(segment, threads)
+            off |= {name: float(row[0] / max(1.0, row[1])) for name, row in counts.items()}
+    labels = {name: name.removeprefix(MEET) for name in totals}
+    return {labels[name]: replace(error_of(labels[name], row), off=off.get(name, 0.0)) for name, row in totals.items()}
 
 
 @dataclass(slots=True)
@@ -121,6 +134,8 @@ class Rows:
 
 
 MEET = "meet/"
+OFF = 2.0**-5
+"""An element this far off, relative to itself and to what is typical beside it, is wrong; FP16 rounding is 2⁻¹¹ a step."""
 
 
 def meet(host: Model, pairs: Iterable[Pair]) -> None:
@@ -170,23 +185,18 @@ def quick_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
 def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     """Row: Σ ref² and Σ (ref − x)² where both are finite, count of new non-finite values."""
     reference = difference.inputs[0].inputs[0]
-    lost = unusual(probes, difference)
-    odd = unusual(probes, reference)
-    new = probes.emit("And", [lost, probes.emit("Not", [odd], 9)], 9)
-    both = probes.emit("Or", [lost, odd], 9)
     zero = probes.literal(0.0)
-    return probes.row(
-        [
-            probes.scalars("ReduceSumSquare", probes.emit("Where", [both, zero, reference])),
-            probes.scalars("ReduceSumSquare", probes.emit("Where", [both, zero, difference])),
-            probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT)),
-        ]
-    )
+    kept = finite(probes, difference)
+    signal = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, reference, zero]))
+    noise = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, difference, zero]))
+    new = probes.emit("And", [finite(probes, reference), probes.emit("Not", [kept], BOOL)], BOOL)
+    return probes.row([signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT))])
 
 
-def unusual(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
-    """Mask of NaN and infinite elements: those not less than a very large number in magnitude."""
-    return probes.emit("Not", [probes.emit("Less", [probes.emit("Abs", [tensor]), probes.literal(BIG)], 9)], 9)
+def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
+    """Mask of elements that are neither NaN nor infinite (nor within a hair of FP32's end); masks are a quarter of the tensor's size."""
+    below = probes.emit("Less", [tensor, probes.literal(BIG)], BOOL)
+    return probes.emit("And", [below, probes.emit("Greater", [tensor, probes.literal(-BIG)], BOOL)], BOOL)
 
 
 def error_of(name: str, row: np.ndarray) -> Error:

@@ -23,6 +23,8 @@ HELD = 16 * SMALLEST
 """From here on an FP16 subnormal has 5 significant bits, enough for an eps; below, it is as good as lost."""
 GAP = 8
 """Octaves without a value that must lie between the eps and the smallest x."""
+NOTHING = 2.0**-17
+"""An eps this small beside x moves 1/√x by less than 4e-6: only where x is zero does it do anything."""
 UNMOVED = 2.0**-17
 """7.6e-6: what an added eps may move the smallest value it is added to (FP32 equivalence is 1e-5)."""
 
@@ -60,6 +62,9 @@ class RaiseEps:
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float[4,1] m = {1, 0, 1, 0}, int64[1] a =
             {-1}, float eps = {1e-8}>
         { s = Mul (x, m) p = Mul (s, s) t = ReduceSum (p, a) d = Clip (t, eps) r = Sqrt (d) y = Div (s, r) }""",
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float[4,1] m = {1, 0, 1, 0}, int64[1] a =
+            {-1}, float eps = {5e-9}, float k = {0.015}>
+        { b = Mul (x, m) s = Mul (b, k) p = Mul (s, s) t = ReduceSum (p, a) d = Add (t, eps) r = Sqrt (d) y = Div (s, r) }""",
     )
     declines: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float eps = {1e-10}>
@@ -83,27 +88,39 @@ class RaiseEps:
                 continue
             smallest = smallest_nonzero(evidence, found, seen)
             raised = raised_eps(found, smallest)
+            floor = floor_for(found, smallest) if raised < SMALLEST or raised <= found.eps else 0.0
             if seen.low < 0.0:
                 why = f"{found.x.name!r} goes down to {seen.low:.3g}: it is no magnitude that an eps keeps off zero"
-            elif raised < SMALLEST or raised <= found.eps:
+            elif not floor and (raised < SMALLEST or raised <= found.eps):
                 why = f"{found.x.name!r} gets as small as {smallest:.3g}, where an eps above {found.eps:.3g} would change the answer"
             elif seen.low == 0.0 and not zero_over_zero(evidence, found):
                 why = f"{found.x.name!r} is zero in places, where the answer is made by the eps {found.eps:.3g} itself"
+            elif floor:
+                why = f"FP16 rounds the eps {found.eps:.3g} to zero; beside values ≥ {smallest:.3g} it only guards zeros, and so does max(x, {floor:.3g})"
+                yield self.repair(node, found, "floor", floor, why)
+                continue
             else:
                 why = f"FP16 rounds the eps {found.eps:.3g} to zero; {raised:.3g} does the same for what was seen (0 or ≥ {smallest:.3g})"
-                covers = tuple(sorted({node.name, found.reader.name, *([found.root.name] if found.root is not None else [])}))
-                tensor = node.inputs[found.port].name if isinstance(found.port, int) else ""
-                yield Repair(self.name, node.name, self.promise, covers=covers, tensor=tensor, values=(("eps", raised),), because=why)
+                yield self.repair(node, found, "eps", raised, why)
                 continue
             yield Refusal(node.name, self.name, f"{why}; left to exponents or an island")
 
+    def repair(self, node: gs.Node, found: Match, key: str, value: float, why: str) -> Repair:
+        """A repair of one guard."""
+        covers = tuple(sorted({node.name, found.reader.name, *([found.root.name] if found.root is not None else [])}))
+        tensor = node.inputs[found.port].name if isinstance(found.port, int) else ""
+        return Repair(self.name, node.name, self.promise, covers=covers, tensor=tensor, values=((key, value),), because=why)
+
     def apply(self, model: Model, repair: Repair) -> None:
-        """Give the guard its new eps; other users of the literal keep theirs."""
+        """Give the guard its new eps, or make an Add a Max; other users of the literal keep theirs."""
         node = node_named(model, repair.node, "Add", "Max", "Clip")
         found = match(View(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
-        raised = dict(repair.values)["eps"]
+        values = dict(repair.values)
+        if "floor" in values:
+            node.op = "Max"
+        raised = values.get("floor", values.get("eps", found.eps))
         if isinstance(found.port, str):
             node.attrs[found.port] = raised
             return
@@ -132,6 +149,13 @@ def raised_eps(found: Match, smallest: float) -> float:
     """The largest power of two up to 2⁻¹⁴ that leaves every nonzero value seen unmoved; 0 if none is known to."""
     bound = min(smallest * (UNMOVED if found.guard.op == "Add" else 0.5), SMALLEST_NORMAL)
     return float(2.0 ** math.floor(math.log2(bound))) if bound > 0.0 else 0.0
+
+
+def floor_for(found: Match, smallest: float) -> float:
+    """For an Add whose eps is nothing beside any nonzero x seen: the power of two up to 2⁻¹⁴ that max(x, ·) may use instead; else 0."""
+    if found.guard.op != "Add" or not math.isfinite(smallest) or found.eps > smallest * NOTHING or smallest < 4 * SMALLEST:
+        return 0.0
+    return float(2.0 ** math.floor(math.log2(min(smallest / 2, SMALLEST_NORMAL))))
 
 
 def zero_over_zero(evidence: Evidence, found: Match) -> bool:
