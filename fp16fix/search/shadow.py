@@ -193,6 +193,20 @@ def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     return probes.row([signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT))])
 
 
+def off_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
+    """Row: elements off by more than ``OFF`` of (their size + the tensor's typical size), all elements, 0.
+
+    The typical size is the power mean of exponent ½, which a few massive channels do not move.
+    """
+    size = probes.emit("Abs", [difference.inputs[0].inputs[0]])
+    root = probes.emit("ReduceMean", [probes.emit("Sqrt", [size])], keepdims=0)
+    bound = probes.emit("Mul", [probes.emit("Add", [size, probes.emit("Mul", [root, root])]), probes.literal(OFF)])
+    off = probes.emit("Not", [probes.emit("LessOrEqual", [probes.emit("Abs", [difference]), bound], 9)], 9)
+    count = probes.emit("Reshape", [probes.emit("Size", [difference], 7), probes.literal([1], np.int64)], 7)
+    total = probes.scalars("ReduceSum", probes.emit("Cast", [off], to=FLOAT))
+    return probes.row([total, probes.emit("Cast", [count], to=FLOAT), probes.literal([0.0])])
+
+
 def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     """Mask of elements that are neither NaN nor infinite (nor within a hair of FP32's end); masks are a quarter of the tensor's size."""
     below = probes.emit("Less", [tensor, probes.literal(BIG)], BOOL)
