@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fp16fix.build import Built, check_pins
 from fp16fix.config import Config
 from fp16fix.errors import ConfigError
 from fp16fix.graph.save import replacing
 from fp16fix.report.html import write_report
-from fp16fix.report.outcome import EngineFacts, Outcome, save
+from fp16fix.report.outcome import Outcome, save
+
+PLANS = (".plan", ".engine")
+"""Endings of engine files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def products_for(config: Config) -> Products:
     if config.model is None:
         raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
     output = config.output or config.model.with_suffix(".fp16.onnx")
-    if output.suffix not in {".plan", ".engine", ".onnx"}:
+    if output.suffix not in {*PLANS, ".onnx"}:
         raise ConfigError(
             f"cannot tell from {output.name!r} what to make",
             where="output",
@@ -53,25 +54,6 @@ def products_for(config: Config) -> Products:
     if onnx.resolve() == config.model.resolve():
         raise ConfigError("the output would overwrite the model", where=str(onnx), hint="choose another name with -o")
     return Products(plan, onnx, Path(f"{stem}.outcome.json"), Path(f"{stem}.report.html"), config.keep_unverified)
-
-
-def engine_facts(built: Built, pins: Mapping[str, str]) -> EngineFacts:
-    """What was built, in the outcome's words."""
-    proof = built.proof
-    floats = [each.node for each in proof.nodes]
-    return EngineFacts(
-        status="built, not executed",
-        backend=built.backend,
-        version=built.backend_version,
-        targets=built.targets,
-        parse_s=round(built.parse_s, 3),
-        build_s=round(built.build_s, 3),
-        plan_bytes=built.plan_bytes,
-        fp16_layers=proof.fp16_layers,
-        fp32_layers=proof.fp32_layers,
-        problems=check_pins(proof, dict(pins), floats),
-        warnings=built.warnings,
-    )
 
 
 def deliver(outcome: Outcome, products: Products, onnx_path: Path) -> Outcome:

@@ -6,22 +6,22 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from fp16fix import engine
 from fp16fix.build import Built
-from fp16fix.build import build as build_engine
-from fp16fix.build.options import BuildOptions
 from fp16fix.config import Config
-from fp16fix.deliver import Products, deliver, engine_facts, products_for
+from fp16fix.deliver import PLANS, deliver, products_for
 from fp16fix.diagnose.hazard import Hazard
 from fp16fix.graph.load import load, read
 from fp16fix.graph.model import Model
-from fp16fix.graph.save import save_model
+from fp16fix.profiles import declared, in_files, refuse_uncovered, refuse_unfit
 from fp16fix.progress import Silent, Stages, Watcher
-from fp16fix.prove import Proven, prove
+from fp16fix.prove import prove
 from fp16fix.repair.design import Design, Draft, Options
-from fp16fix.report.outcome import EngineFacts, Outcome
+from fp16fix.report.outcome import Outcome
 from fp16fix.strict.oracle import StrictOracle
-from fp16fix.study import Study, acquitted, samples_for, study
+from fp16fix.study import Arrays, Study, acquitted, samples_for, study
 from fp16fix.summary import summarise
+from fp16fix.trial import refuse_unrunnable, verdict_of
 from fp16fix.verify.verdict import Verdict
 
 
@@ -46,14 +46,17 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     """
     stages = Stages(watcher or Silent())
     products = products_for(config)
+    if products.plan is not None:
+        config = engine.ready(config)
     found = study(config, stages)
+    if products.plan is not None and not in_files(config):
+        refuse_uncovered(config, Arrays(found.samples))
     draft = design(found, stages)
     proven = prove(found, draft, stages)
     with tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
         onnx_path = Path(scratch) / products.onnx.name
-        save_model(proven.typed, onnx_path)
-        engine = engine_for(config, products, proven, onnx_path, stages)
-        outcome = summarise(found, draft, proven, engine, stages, command)
+        made = engine.make(found, draft, proven, onnx_path, stages, plan=products.plan is not None)
+        outcome = summarise(found, made.draft, made.proven, made.facts, stages, command)
         return deliver(outcome, products, onnx_path)
 
 
@@ -77,38 +80,6 @@ def design(found: Study, stages: Stages) -> Draft:
         return Design(found.model, found.ranges, found.calibration, options, acquit).draft(found.hazards, found.proofs)
 
 
-def engine_for(config: Config, products: Products, proven: Proven, onnx_path: Path, stages: Stages) -> EngineFacts:
-    """Build the plan beside the scratch ONNX if one was asked for; an unverified graph is built only to be kept on request."""
-    if products.plan is None or not (proven.verdict.verified or config.keep_unverified):
-        return EngineFacts("not built")
-    with stages.stage("build engine"):
-        built = build_engine(onnx_path, onnx_path.with_suffix(".plan"), build_options(config))
-    return engine_facts(built, proven.pins)
-
-
-def build_options(config: Config) -> BuildOptions:
-    """The ``build`` section as the backends take it."""
-    section = config.build
-    profiles = tuple({name: (r.min, r.opt, r.max) for name, r in profile.items()} for profile in section.profiles)
-    return BuildOptions(
-        backend=section.backend,
-        targets=section.targets,
-        profiles=profiles,
-        workspace_mib=section.workspace_mib or 0,
-        optimization_level=section.optimization_level,
-        timing_cache=str(section.timing_cache or ""),
-        version_compatible=section.version_compatible,
-        hardware_compatible="ampere_plus" if section.hardware_compatible else "",
-        refit=section.refit,
-        strip_plan=section.strip_plan,
-        tf32=section.tf32,
-        plugins=tuple(str(path) for path in section.plugins),
-        capability=section.capability,
-        timeout_s=section.timeout_s,
-        memory_mib=section.memory_mib or 0,
-    )
-
-
 def build_plan(model: Path, output: Path, config: Config, watcher: Watcher | None = None) -> Built:
     """A plan from a graph that carries its types, as it is.
 
@@ -117,19 +88,22 @@ def build_plan(model: Path, output: Path, config: Config, watcher: Watcher | Non
         BackendError: TensorRT is missing or failed.
     """
     stages = Stages(watcher or Silent())
+    refuse_unfit(config, declared(model))
     with stages.stage("check"):
         read(model)
-    with stages.stage("build engine"):
-        return build_engine(model, output, build_options(config))
+    return engine.watched(model, output, engine.build_options(config), stages)
 
 
 def verify(config: Config, candidate: Path, watcher: Watcher | None = None) -> Verdict:
-    """A mixed-precision ONNX file against the FP32 model, strictly, over all samples.
+    """A mixed-precision ONNX file against the FP32 model, strictly; or a plan, by running it on the GPU; over all samples.
 
     Raises:
         InputError: either model or the samples.
+        BackendError: a plan, and no engine can run here, or this one does not.
     """
     stages = Stages(watcher or Silent())
+    if candidate.suffix in PLANS:
+        return verify_plan(config, candidate, stages)
     with stages.stage("load"):
         reference = load(config.model or Path(), simplified=False)
         typed = load(candidate, simplified=False, widened=False)
@@ -139,3 +113,13 @@ def verify(config: Config, candidate: Path, watcher: Watcher | None = None) -> V
         stages.stage("strict run", len(samples)) as tick,
     ):
         return oracle.verdict(typed, profile=config.profile, tick=tick)
+
+
+def verify_plan(config: Config, plan: Path, stages: Stages) -> Verdict:
+    """An engine against the FP32 model on the GPU of this machine. Raises as ``verify``."""
+    refuse_unrunnable(plan)
+    with stages.stage("load"):
+        reference = load(config.model or Path(), simplified=False)
+        samples = Arrays(samples_for(config, reference))
+    with stages.stage("run engine", len(samples)):
+        return verdict_of(config, plan, reference, samples, config.build.backend)
