@@ -9,14 +9,13 @@ import typer
 
 from fp16fix.errors import Fp16fixError
 
-
 UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
 """typer brings its own copy of click from 0.20 on; this is the class either way."""
 
 
 def run() -> None:
     """Run the command line; every ``Fp16fixError`` becomes its exit code and three plain lines, never a traceback."""
-    from fp16fix.cli.commands import app
+    from fp16fix.cli.export import app
 
     try:
         code = app(standalone_mode=False)

@@ -1,0 +1,52 @@
+"""``fp16fix export``: an outcome's recipe for other tools."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fp16fix.cli.commands import app
+from fp16fix.errors import ConfigError
+
+
+class Format(str, Enum):
+    """What to write."""
+
+    TRTEXEC = "trtexec"
+    POLYGRAPHY = "polygraphy"
+    ONNX = "onnx"
+
+
+@app.command()
+def export(
+    outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
+    to: Annotated[
+        Format, typer.Option("--format", help="trtexec flags, a Polygraphy script, or the repaired graph in FP32 that both speak of")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="file to write; standard output without it", show_default=False)
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="the model that was repaired, if it has moved", show_default=False)] = None,
+) -> None:
+    """Write a recipe's pins for a weakly typed TensorRT (8.6 to 10), or the FP32 graph they belong to."""
+    from fp16fix.graph.save import save_model, write_atomically
+    from fp16fix.replay import changed, pins_for, wide_graph
+    from fp16fix.report.outcome import load
+
+    found = load(outcome)
+    if to is Format.ONNX:
+        if output is None:
+            raise ConfigError("a graph needs a file to go to", where="export", hint="add -o repaired.fp32.onnx")
+        save_model(wide_graph(found, model), output)
+        return
+    text = pins_for(found, to.value)
+    if output is not None:
+        write_atomically(output, text.encode())
+    else:
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    if changed(found):
+        typer.echo(f"these pins are for the rewritten graph: fp16fix export {outcome} --format onnx -o repaired.fp32.onnx", err=True)
