@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fp16fix.config import Config
-    from fp16fix.pipeline import analyse, locate, repair, verify
+    from fp16fix.hunt import locate
+    from fp16fix.pipeline import analyse, repair, verify
     from fp16fix.report.outcome import Outcome
 
 __all__ = ["Config", "Outcome", "__version__", "analyse", "locate", "repair", "verify"]
@@ -21,7 +22,7 @@ __all__ = ["Config", "Outcome", "__version__", "analyse", "locate", "repair", "v
 _HOMES = {
     "repair": "fp16fix.pipeline",
     "analyse": "fp16fix.pipeline",
-    "locate": "fp16fix.pipeline",
+    "locate": "fp16fix.hunt",
     "verify": "fp16fix.pipeline",
     "Config": "fp16fix.config",
     "Outcome": "fp16fix.report.outcome",

@@ -132,6 +132,63 @@ def diagnose(
 
 
 @app.command()
+def locate(
+    model: flags.Model = None,
+    inputs: flags.Inputs = None,
+    config: flags.YamlConfig = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="where to write the list [<model>.locate.json]", show_default=False)
+    ] = None,
+    shape: flags.Shape = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="folder of .npz: the framework's outputs of each sample", show_default=False)
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option("--check", help="oracle by exit code, as in git bisect run: 'cmd {model} …'", show_default=False)
+    ] = None,
+    minimise: Annotated[bool, typer.Option("--minimise", help="also find the smallest set of nodes that must be FP32")] = False,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="remember oracle calls here; a rerun goes on", show_default=False)
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="runs of each candidate, to notice a flaky oracle")] = 1,
+    budget: Annotated[float | None, typer.Option("--budget", help="seconds the oracle may take in all", show_default=False)] = None,
+    sqnr: flags.Tolerance = None,
+    simplify: flags.Simplify = None,
+    threads: flags.Threads = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Name what breaks FP16 and where, worst first, and which repair would answer it."""
+    settled = flags.settle(
+        config,
+        model=model,
+        inputs=inputs,
+        shapes=flags.shapes(shape),
+        reference=reference,
+        search__check=check,
+        search__budget_s=budget,
+        tolerance__sqnr_db=sqnr,
+        simplify=simplify,
+        threads=threads,
+    )
+    from fp16fix.hunt import locate as run
+
+    with watching(as_json) as eyes:
+        found = run(settled, eyes, minimise=minimise, journal=journal, repeats=repeats)
+    show.hunt(found, output, as_json=as_json)
+
+
+@app.command()
+def weights(
+    file: Annotated[Path, typer.Argument(help=".pth, .safetensors or .onnx")],
+    as_json: flags.Json = False,
+) -> None:
+    """What FP16 does to every weight of a file; checkpoints are read without running any code in them."""
+    from fp16fix.weights import scan
+
+    show.weights(scan(file), as_json=as_json)
+
+
+@app.command()
 def verify(
     model: Annotated[Path, typer.Argument(help="the FP32 model")],
     candidate: Annotated[Path, typer.Argument(help="the mixed-precision ONNX to hold against it")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,9 +12,11 @@ import typer
 if TYPE_CHECKING:
     from fp16fix.build import Built
     from fp16fix.build.doctor import Doctor
-    from fp16fix.report.outcome import Outcome
+    from fp16fix.hunt import Hunt
+    from fp16fix.report.outcome import EngineFacts, Outcome
     from fp16fix.study import Study
     from fp16fix.verify.verdict import Figures, Verdict
+    from fp16fix.weights import WeightReport
     from fp16fix.zoo.run import Summary
 
 SHOWN = 12
@@ -35,30 +38,40 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
         typer.echo(to_json(found))
         return
     word = "VERIFIED" if found.verified else "NOT VERIFIED"
-    typer.echo(
-        f"\n{word} on {found.verdict.samples} held-out samples by {found.verdict.oracle} FP16 emulation; engine: {found.engine.status}"
-    )
+    decisive = found.engine.verdict or found.verdict
+    by = "by running the engine" if found.engine.verdict else f"by {decisive.oracle} FP16 emulation"
+    typer.echo(f"\n{word} on {decisive.samples} held-out samples {by}; engine: {found.engine.status}")
     before = {figures.output: figures for figures in found.before}
-    for figures in found.verdict.outputs:
+    for figures in decisive.outputs:
         typer.echo(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
-    counts = found.counts
+    counts, recipe = found.counts, found.recipe
     typer.echo(
         f"  FP32 nodes {counts.fp32_nodes} of {counts.float_nodes}, casts {counts.casts}, "
-        f"rewrites {len(found.recipe.repairs) + len(found.recipe.finish)}, rescaled tensors {len(found.recipe.exponents)}, Muls added {counts.muls_added}"
+        f"rewrites {len(recipe.repairs) + len(recipe.finish)}, rescaled tensors {len(recipe.exponents)}, Muls added {counts.muls_added}"
     )
     hazards(found)
-    if found.engine.path:
-        engine = found.engine
-        typer.echo(
-            f"  {engine.backend} {engine.version}: {engine.plan_bytes:,} bytes for {', '.join(engine.targets) or 'this GPU'}, "
-            f"parse {engine.parse_s:.1f} s, build {engine.build_s:.1f} s, {engine.fp16_layers} FP16 and {engine.fp32_layers} FP32 layers"
-        )
-    for line in (*found.verdict.reasons, *found.engine.problems):
+    engine(found.engine)
+    for line in (*decisive.reasons, *found.engine.problems):
         typer.echo(f"  ✗ {line}")
-    for line in found.warnings:
+    for line in (*found.warnings, *found.engine.warnings[:SHOWN]):
         typer.echo(f"  ! {line}")
     for kind, path in sorted(found.files.items()):
         typer.echo(f"  {kind}: {path}")
+
+
+def engine(found: EngineFacts) -> None:
+    """What was built, which corners of its profiles the samples showed, how fast it is."""
+    if found.path:
+        typer.echo(
+            f"  {found.backend} {found.version}: {found.plan_bytes:,} bytes for {', '.join(found.targets) or 'this GPU'}, "
+            f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s, {found.fp16_layers} FP16 and {found.fp32_layers} FP32 layers"
+        )
+    for corner in found.corners:
+        state = "no held-out sample" if corner.verdict is None else "verified" if corner.verdict.verified else "NOT VERIFIED"
+        shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in corner.shapes.items())
+        typer.echo(f"  profile {corner.profile} {corner.at} ({shapes}): {state}")
+    if found.latency:
+        typer.echo("  latency: " + ", ".join(f"{each.engine} {each.median_ms:.3f} ms" for each in found.latency))
 
 
 def hazards(found: Outcome) -> None:
@@ -101,6 +114,66 @@ def study(found: Study, *, as_json: bool) -> None:
         )
 
 
+def hunt(found: Hunt, output: Path | None, *, as_json: bool) -> None:
+    """Culprits, worst first; the JSON is also written to a file."""
+    from fp16fix.graph.save import write_atomically
+    from fp16fix.report.outcome import portable
+
+    bisected = found.bisected
+    document = {
+        "model": str(found.study.config.model),
+        **found.location.to_json(),
+        "minimal": None if bisected is None else asdict(bisected),
+    }
+    text = json.dumps(portable(document), indent=1, ensure_ascii=False)
+    model = found.study.config.model
+    target = output or (model.with_suffix(".locate.json") if model is not None else None)
+    if target is not None:
+        write_atomically(target, text.encode())
+    if as_json:
+        typer.echo(text)
+        return
+    if found.study.samples.made_up:
+        typer.echo("! no real inputs were given: made-up ones show made-up faults")
+    typer.echo(found.location.triage.verdict)
+    for line in found.location.triage.evidence:
+        typer.echo(f"  {line}")
+    for number, culprit in enumerate(found.location.culprits, 1):
+        typer.echo(
+            f"{number:3d}. {culprit.node} ({culprit.op})  {culprit.kind}, {culprit.share:.0%} of the damage, "
+            f"{culprit.sqnr_in_db:.0f} dB in, {culprit.sqnr_out_db:.0f} dB out\n     {culprit.why}\n     answered by: {culprit.repair}"
+        )
+    if found.location.carried:
+        typer.echo(f"{len(found.location.carried)} more nodes only carry the error on")
+    if bisected is not None:
+        typer.echo(
+            f"least that must be FP32 ({bisected.oracle}; {bisected.calls} calls{'' if bisected.complete else '; ' + bisected.stopped}):"
+        )
+        for name in bisected.pins:
+            typer.echo(f"  {name}")
+        if bisected.flaky:
+            typer.echo(f"! the oracle is flaky: runs of {bisected.flaky} candidates disagreed; use --repeats")
+    if target is not None:
+        typer.echo(f"written: {target}")
+
+
+def weights(found: WeightReport, *, as_json: bool) -> None:
+    """What FP16 does to weights."""
+    if as_json:
+        emit({**asdict(found), "verdict": found.verdict})
+        return
+    typer.echo(found.verdict)
+    for tensor in found.worst[:SHOWN]:
+        typer.echo(
+            f"  {tensor.name} {list(tensor.shape)}: {tensor.past} past FP16, {tensor.flushed} flushed to zero, "
+            f"{tensor.subnormal} subnormal, {tensor.nonfinite} not finite; largest {tensor.absmax:.4g}, worst cast error {tensor.max_abs:.3g} ({tensor.max_rel:.2%})"
+        )
+    if len(found.worst) > SHOWN:
+        typer.echo(f"  … and {len(found.worst) - SHOWN} more (--json)")
+    for note in found.notes:
+        typer.echo(f"  ! {note}")
+
+
 def verdict(found: Verdict, *, as_json: bool) -> None:
     """A comparison."""
     if as_json:
@@ -119,8 +192,8 @@ def built(found: Built, *, as_json: bool) -> None:
         emit({**asdict(found), "plan": str(found.plan)})
         return
     typer.echo(
-        f"{found.plan}: {found.plan_bytes:,} bytes by {found.backend} {found.backend_version} for {', '.join(found.targets) or 'this GPU'}, "
-        f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s; built, not executed"
+        f"{found.plan}: {found.plan_bytes:,} bytes by {found.backend} {found.backend_version} "
+        f"for {', '.join(found.targets) or 'this GPU'}, parse {found.parse_s:.1f} s, build {found.build_s:.1f} s; built, not executed"
     )
     for line in found.warnings[:SHOWN]:
         typer.echo(f"  ! {line}")

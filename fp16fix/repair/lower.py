@@ -240,4 +240,4 @@ def count_types(model: Model) -> dict[str, int]:
 
 def is_border_mul(node: gs.Node) -> bool:
     """A power-of-two Mul that ``fold`` put between the FP32 interface and a stored tensor."""
-    return node.op == "Mul" and node.name.endswith(BORDER)
+    return bool(node.op == "Mul" and node.name.endswith(BORDER))

@@ -45,6 +45,10 @@ class StrictOracle:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the reference outputs."""
         self._folder.cleanup()
 
     def references(self) -> Iterator[dict[str, Any]]:

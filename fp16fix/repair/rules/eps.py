@@ -96,7 +96,7 @@ class RaiseEps:
             elif seen.low == 0.0 and not zero_over_zero(evidence, found):
                 why = f"{found.x.name!r} is zero in places, where the answer is made by the eps {found.eps:.3g} itself"
             elif floor:
-                why = f"FP16 rounds the eps {found.eps:.3g} to zero; beside values ≥ {smallest:.3g} it guards zeros, as max(x, {floor:.3g}) does"
+                why = f"FP16 rounds the eps {found.eps:.3g} to zero; beside x ≥ {smallest:.3g} it guards zeros, as max(x, {floor:.3g}) does"
                 yield self.repair(node, found, "floor", floor, why)
                 continue
             else:
