@@ -14,7 +14,7 @@ from fp16fix.analyse.ranges import Range
 from fp16fix.diagnose.hazard import Hazard
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
-from fp16fix.half import FP32
+from fp16fix.half import BF16, FP32
 from fp16fix.progress import Stages
 from fp16fix.prove import Proven
 from fp16fix.repair.design import Draft, matches
@@ -58,6 +58,7 @@ def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, s
         stages={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
         refinements=dict(proven.refinements),
         warnings=warnings(found, proven),
+        wide_tensors=wide_tensors(proven.typed),
     )
 
 
@@ -140,6 +141,13 @@ def counts(draft: Draft, proven: Proven) -> Counts:
         bytes_total=total["bytes"],
         bytes_fp32=wide["bytes"],
         island_cost_bytes=draft.islands.cost_bytes,
+    )
+
+
+def wide_tensors(typed: Model) -> tuple[str, ...]:
+    """Activations that the typed graph holds in FP32 or BF16, borders aside."""
+    return tuple(
+        t.name for node in typed.graph.nodes if node.op != "Cast" for t in float_outputs(node) if element_type(t) in (FP32.onnx, BF16.onnx)
     )
 
 

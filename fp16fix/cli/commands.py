@@ -64,6 +64,10 @@ def repair(
     held_out: flags.HeldOut = None,
     simplify: flags.Simplify = None,
     keep_unverified: flags.Keep = None,
+    minimise: Annotated[bool | None, typer.Option("--minimise", help="drop every pin that the verdict can do without")] = None,
+    check: Annotated[
+        str | None, typer.Option("--check", help="your own oracle besides the strict one: 'cmd {model} …', 0 is good", show_default=False)
+    ] = None,
     target: flags.Target = None,
     backend: flags.Backend = None,
     profile: flags.ShapeProfile = None,
@@ -93,6 +97,8 @@ def repair(
         held_out=held_out,
         simplify=simplify,
         keep_unverified=keep_unverified,
+        search__minimise=minimise,
+        search__check=check,
         build__targets=flags.targets(target),
         build__backend=backend,
         build__profiles=flags.profiles(profile),

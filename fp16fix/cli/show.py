@@ -166,7 +166,8 @@ def weights(found: WeightReport, *, as_json: bool) -> None:
     for tensor in found.worst[:SHOWN]:
         typer.echo(
             f"  {tensor.name} {list(tensor.shape)}: {tensor.past} past FP16, {tensor.flushed} flushed to zero, "
-            f"{tensor.subnormal} subnormal, {tensor.nonfinite} not finite; largest {tensor.absmax:.4g}, worst cast error {tensor.max_abs:.3g} ({tensor.max_rel:.2%})"
+            f"{tensor.subnormal} subnormal, {tensor.nonfinite} not finite; "
+            f"largest {tensor.absmax:.4g}, worst cast error {tensor.max_abs:.3g} ({tensor.max_rel:.2%})"
         )
     if len(found.worst) > SHOWN:
         typer.echo(f"  … and {len(found.worst) - SHOWN} more (--json)")
