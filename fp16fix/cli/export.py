@@ -12,6 +12,8 @@ import typer
 from fp16fix.cli.commands import app
 from fp16fix.errors import ConfigError
 
+__all__ = ["app", "export"]
+
 
 class Format(str, Enum):
     """What to write."""
@@ -24,12 +26,8 @@ class Format(str, Enum):
 @app.command()
 def export(
     outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
-    to: Annotated[
-        Format, typer.Option("--format", help="trtexec flags, a Polygraphy script, or the repaired graph in FP32 that both speak of")
-    ],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="file to write; standard output without it", show_default=False)
-    ] = None,
+    to: Annotated[Format, typer.Option("--format", help="trtexec flags, a Polygraphy script, or the FP32 graph that both speak of")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write [standard output]", show_default=False)] = None,
     model: Annotated[Path | None, typer.Option("--model", help="the model that was repaired, if it has moved", show_default=False)] = None,
 ) -> None:
     """Write a recipe's pins for a weakly typed TensorRT (8.6 to 10), or the FP32 graph they belong to."""
