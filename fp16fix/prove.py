@@ -1,4 +1,4 @@
-"""Draft → ``Proven``: the typed graph, judged strictly on held-out samples; refined by blame if it fails, thinned where pins are needless."""
+"""Draft → ``Proven``: the typed graph, judged strictly on held-out samples, refined by blame if it fails, thinned if it passes."""
 
 from __future__ import annotations
 

@@ -223,9 +223,7 @@ NO_OCTAVE = -1000.0
 
 
 def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
-    """Row: high and low of finite values, Σ of finite squares, non-finite count, largest distance from an integer, smallest nonzero, Σ of squared
-    rounding errors.
-    """
+    """Row: high, low and Σx² of finite values, non-finite count, largest distance from an integer, smallest nonzero, Σ of squared noise."""
     odd = probes.emit("Or", [nan(probes, tensor), probes.emit("IsInf", [tensor], 9)], 9)
     finite = probes.emit("Where", [odd, probes.literal(0.0), tensor])
     fraction = probes.emit("Abs", [probes.emit("Sub", [finite, probes.emit("Floor", [finite])])])

@@ -29,10 +29,5 @@ def find(context: Context) -> Iterator[Hazard]:
         kept = 20.0 * math.log10(result.rms / (largest * RELATIVE_NOISE)) if largest > 0.0 and math.isfinite(largest) else math.inf
         if kept < KEPT_DB and largest < half.FP16.overflow:
             bits = math.log2(largest / result.rms)
-            yield hazard(
-                node,
-                Kind.CANCEL,
-                result,
-                bits,
-                f"{node.op} of values of RMS {largest:.3g} leaves {result.rms:.3g}: {bits:.1f} bits cancel, {kept:.0f} dB survive FP16 operands",
-            )
+            why = f"{node.op} of values of RMS {largest:.3g} leaves {result.rms:.3g}: {bits:.1f} bits cancel, {kept:.0f} dB survive FP16"
+            yield hazard(node, Kind.CANCEL, result, bits, why)

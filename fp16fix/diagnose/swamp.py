@@ -44,7 +44,7 @@ def integers(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Ite
             continue
         bits = math.log2(max(1.0, seen.absmax / half.INTEGERS))
         if tensor.name in derived:
-            why = f"{node.op} computes a position from {derived[tensor.name]}: it reaches {seen.absmax:.4g} here and grows with length; FP16 counts exactly only to 2048"
+            why = f"{node.op} computes a position from {derived[tensor.name]}: it reaches {seen.absmax:.4g} here and grows with length"
             yield hazard(node, Kind.SWAMP, seen, bits, why)
         elif seen.integral and seen.absmax > half.INTEGERS and len(seen.octaves) >= COUNTING:
             yield hazard(
