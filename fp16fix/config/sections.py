@@ -159,6 +159,8 @@ class Search(Section):
     minimise: StrictBool = False
     """Shrink the islands even when the verdict passes."""
     budget_s: Seconds | None = None
+    builds: Count = 3
+    """Engine builds a repair may take."""
     check: Annotated[Text, AfterValidator(_command)] | None = None
     """Oracle by exit code, as in ``git bisect run``: a command that holds ``{model}``."""
 
