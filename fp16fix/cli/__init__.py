@@ -13,6 +13,10 @@ UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ i
 """typer brings its own copy of click from 0.20 on; this is the class either way."""
 
 
+INTERRUPTED = 130
+"""What shells report of a process ended by Ctrl-C."""
+
+
 def run() -> None:
     """Run the command line; every ``Fp16fixError`` becomes its exit code and three plain lines, never a traceback."""
     from fp16fix.cli.export import app
@@ -22,10 +26,12 @@ def run() -> None:
     except Fp16fixError as error:
         stop(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        stop("interrupted; nothing was left at the output path", 130)
+        code = INTERRUPTED
     except UsageError as error:
         format_message = getattr(error, "format_message", error.__str__)
         stop(f"{format_message()}\n  → fp16fix --help", 2)
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this result by itself
+        stop("interrupted; nothing was left at the output path", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
