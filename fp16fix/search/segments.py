@@ -53,6 +53,7 @@ class Segment:
         carried = () if self.done else self.carried
         tensors = model.graph.tensors()
         model.graph.outputs = [*model.graph.outputs, *(tensors[name] for name in carried)]
+        drop_dead(model)
         session = Session(model, threads=threads) if model.graph.outputs else None
         for index, sample in enumerate(self.samples):
             fed = {name: np.load(self.path(name, index)) for name in self.fed}
@@ -90,6 +91,11 @@ def segments(host: Model, samples: Iterable[Sample]) -> Iterator[Segment]:
             carried = tuple(name for name in crossing if place[name] == index)
             model = Model(stretch(host.graph, part, outside), host.name)
             yield Segment(model, carried, tuple(fed), samples, Path(folder), numbers)
+
+
+def drop_dead(model: Model) -> None:
+    """Take out nodes that no output needs: the runtime would run them."""
+    model.graph.cleanup(remove_unused_node_outputs=False, recurse_subgraphs=False, remove_unused_graph_inputs=False)
 
 
 def stretch(graph: gs.Graph, nodes: list[gs.Node], outside: list[gs.Tensor]) -> gs.Graph:

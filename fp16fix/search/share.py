@@ -15,7 +15,7 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_outputs
 from fp16fix.graph.session import Session
 from fp16fix.search.births import exact_inputs
-from fp16fix.search.segments import Sample
+from fp16fix.search.segments import Sample, drop_dead
 from fp16fix.strict.emulate import emulate
 
 ALL, WHOLE = "\0all", "\0whole"
@@ -58,20 +58,24 @@ def shares(
         unstorable: see ``births``.
         threads: ONNX Runtime threads.
     """
-    session = Session(switchboard(model, typed, nodes, unstorable), threads=threads)
-    strict = Session(emulate(typed), threads=threads)
+    board = Session(switchboard(model, typed, nodes, unstorable), threads=threads)
     totals: dict[str, list[np.ndarray]] = {}
+    kept: list[tuple[Sample, list[np.ndarray]]] = []
     for sample in samples:
-        exact = outputs(session, sample, nodes, ())
+        exact = outputs(board, sample, nodes, ())
+        kept.append((sample, exact))
         for on, key in (*(((name,), name) for name in nodes), (nodes, ALL)):
-            figures = [sums(ref, x) for ref, x in zip(exact, outputs(session, sample, nodes, on), strict=True)]
-            add(totals, key, figures)
-        add(totals, WHOLE, [sums(ref, np.asarray(x)) for ref, x in zip(exact, strict.run(sample).values(), strict=True)])
+            add(totals, key, exact, outputs(board, sample, nodes, on))
+    del board  # its working memory, before the next session takes its own
+    strict = Session(emulate(typed), threads=threads)
+    for sample, exact in kept:
+        add(totals, WHOLE, exact, [np.asarray(value) for value in strict.run(sample).values()])
     return Shares({name: damage(totals.get(name, [])) for name in nodes}, damage(totals.get(ALL, [])), damage(totals.get(WHOLE, [])))
 
 
-def add(totals: dict[str, list[np.ndarray]], key: str, figures: list[np.ndarray]) -> None:
-    """Over samples."""
+def add(totals: dict[str, list[np.ndarray]], key: str, exact: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
+    """One sample's sums an output."""
+    figures = [sums(reference, value) for reference, value in zip(exact, values, strict=True)]
     totals[key] = [old + new for old, new in zip(totals[key], figures, strict=True)] if key in totals else figures
 
 
@@ -80,7 +84,7 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: fr
     host, twins = exact_inputs(model, typed, unstorable)
     edit = Editor(host)
     by_name = {node.name: node for node in host.graph.nodes}
-    strict_readers = {id(node) for tensor in twins.strict.values() for node in tensor.inputs}
+    by_strict = {id(node) for tensor in twins.strict.values() for node in tensor.inputs}
     after: dict[int, list[gs.Node]] = {}
     for number, name in enumerate(nodes):
         switch = gs.Variable(f"switch/{number}", dtype=np.dtype(bool), shape=[])
@@ -90,13 +94,22 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: fr
             if twin is None:
                 continue
             out = edit.variable(f"{tensor.name}/switched", onnx.TensorProto.FLOAT, tensor.shape)
-            readers = [node for node in tensor.outputs if node.name in by_name and id(node) not in strict_readers]
-            redirect_in(readers, tensor, out)
+            redirect_in([node for node in tensor.outputs if id(node) not in by_strict], tensor, out)
             host.graph.outputs = [out if each is tensor else each for each in host.graph.outputs]
             where = gs.Node("Where", edit.fresh(f"{tensor.name}/switch"), inputs=[switch, twin, tensor], outputs=[out])
-            after.setdefault(id(twin.inputs[0]), []).append(where)
-    host.graph.nodes[:] = [each for node in host.graph.nodes for each in (node, *after.get(id(node), ()))]
+            # What strict readers read is rounded from the switched tensor, so that casts come behind the switch.
+            late = casts_of(twins.stored[tensor.name]) if tensor.name in twins.stored else []
+            after.setdefault(id(twin.inputs[0]), []).extend((where, *late))
+    moved = {id(node) for nodes_ in after.values() for node in nodes_}
+    host.graph.nodes[:] = [each for node in host.graph.nodes if id(node) not in moved for each in (node, *after.get(id(node), ()))]
+    drop_dead(host)
     return host
+
+
+def casts_of(rounded: gs.Tensor) -> list[gs.Node]:
+    """The pair of Casts that rounds a tensor."""
+    up = rounded.inputs[0]
+    return [up.inputs[0].inputs[0], up]
 
 
 def redirect_in(readers: Iterable[gs.Node], old: gs.Tensor, new: gs.Tensor) -> None:
@@ -114,18 +127,29 @@ def outputs(session: Session, sample: Sample, nodes: Sequence[str], on: Iterable
     return [np.asarray(value) for value in session.run({**sample, **switches}).values()]
 
 
+PIECE = 1 << 20
+"""Elements compared at once, so that large outputs need no float64 copies of themselves."""
+
+
 def sums(reference: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """[Σ ref², Σ (ref − x)²]; a lost value counts as one that misses all of its signal, an integer that differs likewise."""
-    ref, x = reference.astype(np.float64).reshape(-1), value.astype(np.float64).reshape(-1)
+    """[Σ ref², Σ (ref − x)²]; a lost value counts as one that misses its signal, at least the average; integers that differ count 1."""
+    ref, x = reference.reshape(-1), value.reshape(-1)
     if reference.dtype.kind != "f":
         return np.asarray([float(ref.size), float((ref != x).sum())])
+    total = np.zeros(4)
+    for start in range(0, ref.size, PIECE):
+        total += piece_sums(ref[start : start + PIECE].astype(np.float64), x[start : start + PIECE].astype(np.float64))
+    signal, noise, missed, lost = total
+    return np.asarray([signal, noise + max(missed, signal * lost / max(1, ref.size))])
+
+
+def piece_sums(ref: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """[Σ ref², Σ (ref − x)² where both are finite, Σ ref² of lost values, how many those are]; what FP32 lost itself is left out."""
     known = np.isfinite(ref)
     ref, x = ref[known], x[known]
     lost = ~np.isfinite(x)
-    signal = float(ref @ ref)
-    error = np.where(lost, 0.0, ref - np.where(lost, 0.0, x))
-    missed = max(float((ref[lost] ** 2).sum()), signal * float(lost.sum()) / max(1, ref.size))
-    return np.asarray([signal, float(error @ error) + missed])
+    error = ref[~lost] - x[~lost]
+    return np.asarray([ref @ ref, error @ error, ref[lost] @ ref[lost], lost.sum()], np.float64)
 
 
 def damage(totals: Sequence[np.ndarray]) -> float:
