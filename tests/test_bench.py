@@ -149,7 +149,7 @@ def test_totals_compare_only_where_autocast_gives_a_model() -> None:
     good, other = small(), replace(small(), subject=replace(small().subject, name="other"), fp32_nodes=1)
     peers = {"l2norm-overflow": AutoCast(fp32_nodes=4, float_nodes=9, db=60.0, right=True), "other": AutoCast(error="KeyError: 7")}
     text = page([good, other], peers)
-    assert "1 of 18; where AutoCast gives a model (1): 0 against its 4, 0%" in text
+    assert f"1 of {2 * good.float_nodes}; where AutoCast gives a model (1): 0 against its 4, 0%" in text
     assert "AutoCast 1" in text
     assert "- other: `KeyError: 7`" in text
 

@@ -33,7 +33,8 @@ LAUNCHER = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(time.perf_counter() - began, spent.ru_utime + spent.ru_stime, spent.ru_maxrss)
 sys.exit(code)
 """
 """A small process between: Linux counts what a process held before exec, so a child of this one would start from our own peak."""
@@ -44,6 +45,8 @@ class Cost:
     """What one process took."""
 
     seconds: float
+    cpu_seconds: float
+    """Over all cores; what else the machine does hardly touches it."""
     peak_mib: float
     """Largest resident set of the process or of a child it waited for."""
 
@@ -87,8 +90,8 @@ def measured(command: Sequence[str | Path], folder: Path) -> Cost:
         subprocess.CalledProcessError: it fails; its words are on stderr.
     """
     ran = subprocess.run([sys.executable, "-c", LAUNCHER, *map(str, command)], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
-    seconds, peak_kib = ran.stdout.split()
-    return Cost(float(seconds), int(peak_kib) / 1024)
+    seconds, cpu_seconds, peak_kib = ran.stdout.split()
+    return Cost(float(seconds), float(cpu_seconds), int(peak_kib) / 1024)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,11 +130,12 @@ with random weights ({model_mib:.0f} MiB of ONNX, sequence {LENGTH}), {SAMPLES} 
 other in one run. `fp16fix repair` loads, simplifies, measures, repairs, verifies on {outcome.verdict.samples} held-out samples and
 writes the report; AutoCast 0.47 converts.
 
-| | fp16fix | AutoCast | ratio |
+| | fp16fix | AutoCast | AutoCast / fp16fix |
 |---|---|---|---|
-| wall time | {ours.seconds:.1f} s | {theirs.seconds:.1f} s | {theirs.seconds / ours.seconds:.1f}× faster |
-| peak memory | {ours.peak_mib:.0f} MiB | {theirs.peak_mib:.0f} MiB | {theirs.peak_mib / ours.peak_mib:.1f}× less |
-| peak memory / model file | {ours.peak_mib / model_mib:.1f}× | {theirs.peak_mib / model_mib:.1f}× | |
+| wall time | {ours.seconds:.1f} s | {theirs.seconds:.1f} s | {theirs.seconds / ours.seconds:.1f} |
+| CPU time | {ours.cpu_seconds:.1f} s | {theirs.cpu_seconds:.1f} s | {theirs.cpu_seconds / ours.cpu_seconds:.1f} |
+| peak memory | {ours.peak_mib:.0f} MiB | {theirs.peak_mib:.0f} MiB | {theirs.peak_mib / ours.peak_mib:.1f} |
+| peak memory / model file | {ours.peak_mib / model_mib:.1f} | {theirs.peak_mib / model_mib:.1f} | |
 | FP32 nodes / float nodes | {outcome.counts.fp32_nodes} / {outcome.counts.float_nodes} | {peer.fp32_nodes} / {peer.float_nodes} | |
 | casts | {outcome.counts.casts} | {peer.casts} | |
 | strict, worst output, dB | {score(worst.db, worst.nonfinite, worst.right)} | {score(peer.db, peer.nonfinite, peer.right)} | |

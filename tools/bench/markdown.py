@@ -26,6 +26,9 @@ way; its process runs in an environment of its own.
 - *head-room*: least octaves to 65504 over all FP16 tensors, before → after; tensors whose overflow is proven harmless are left out.
 - *FP32 moved*: largest |repaired − original| of the two FP32 graphs over the range of its output, on the samples; `=` is bit for bit.
 """
+WALLS = """Softmax and its like read values at their true scale, so no exponent makes room there: what a product of Q and K may still
+grow by is up to the model. A mask's literal does not grow with the input."""
+"""Why some rows cannot have what was asked for."""
 COLUMNS = (
     "model",
     "classes",
@@ -91,7 +94,8 @@ def totals(rows: Sequence[Row], peers: Mapping[str, AutoCast]) -> list[str]:
     """What the promises are about."""
     free = [each for each in rows if each.subject.free]
     harmless = [each for each in rows if each.subject.harmless]
-    rest = [each for each in rows if not each.subject.free and not each.subject.harmless]
+    mixed = [each for each in rows if each.subject.mixed]
+    rest = [each for each in rows if not (each.subject.free or each.subject.harmless or each.subject.mixed)]
     moved = max((each.equivalence for each in rows), default=0.0)
     same = sum(each.equivalence == 0.0 for each in rows)
     return [
@@ -102,7 +106,8 @@ def totals(rows: Sequence[Row], peers: Mapping[str, AutoCast]) -> list[str]:
         f"- FP32 nodes on the {len(free)} rows of classes 3, 4, 5, 7, 10, 11 and 16: {ours(free)} of {nodes(free)}" + against(free, peers),
         f"- FP32 nodes on the {len(rest)} other ill rows: {ours(rest)} of {nodes(rest)}" + against(rest, peers),
         f"- pinned on the {len(harmless)} harmless rows: {ours(harmless)} of {nodes(harmless)} nodes" + against(harmless, peers),
-        f"- FP32 nodes that authors of mixed models placed themselves, and that stay: {sum(each.placed for each in rows)}",
+        f"- on the {len(mixed)} rows that arrive mixed: {ours(mixed)} FP32 nodes beside the {placed(mixed)} that their authors placed"
+        + against(mixed, peers),
         f"- FP32 function moved by at most {moved:.0e} of an output's range; bit for bit the same on {same} rows",
         f"- right under the pessimistic profile too: {sum(each.pessimistic.right for each in rows)} rows",
         "",
@@ -112,6 +117,11 @@ def totals(rows: Sequence[Row], peers: Mapping[str, AutoCast]) -> list[str]:
 def ours(rows: Sequence[Row]) -> int:
     """FP32 nodes that we decided on."""
     return sum(each.fp32_nodes - each.placed for each in rows)
+
+
+def placed(rows: Sequence[Row]) -> int:
+    """FP32 nodes that authors decided on, and that stay."""
+    return sum(each.placed for each in rows)
 
 
 def nodes(rows: Sequence[Row]) -> int:
@@ -135,6 +145,7 @@ def complaints(rows: Sequence[Row], peers: Mapping[str, AutoCast]) -> list[str]:
     found = ["## Rows that do not keep a promise", "", *(lines or ["None."]), ""]
     wanted = [each for each in rows if each.headroom[1] < each.outcome.headroom]
     found += ["## Less head-room than asked for", ""]
+    found += [f"{WALLS}\n"] if wanted else []
     found += [f"- {each.subject.name}: {octaves(each.headroom[1])} of {each.outcome.headroom:g} octaves" for each in wanted] or ["None."]
     crashed = [f"- {name}: `{peer.error}`" for name, peer in sorted(peers.items()) if peer.error]
     if crashed:
