@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import onnx_graphsurgeon as gs
-
 from fp16fix.analyse.measure import measure
 from fp16fix.diagnose import diagnose
 from fp16fix.diagnose.hazard import Hazard, Kind
-from fp16fix.graph.model import Model, bodies, graphs_under
+from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_inputs
 from fp16fix.repair.lower import lower
-from fp16fix.search.births import Birth, Source, births
-from fp16fix.search.blame import blame
+from fp16fix.search.births import Birth, births
+from fp16fix.search.blame import Blame, blame
+from fp16fix.search.culprit import Clerk, Culprit
 from fp16fix.search.segments import Sample
 from fp16fix.search.shadow import shadow
 from fp16fix.search.share import shares
@@ -39,30 +38,6 @@ FAINT_DB = 0.5
 """If all-FP16 is wrong and no birth stands out, the worst of the nodes that lose this much are named."""
 
 Tick = Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Culprit:
-    """One node that gives birth to error."""
-
-    node: str
-    op: str
-    kind: str
-    """Of ``diagnose.hazard.Kind``."""
-    share: float
-    """Of the damage that the culprits do to the outputs one at a time, everything else in FP32; see ``share.Shares``."""
-    sqnr_in_db: float
-    """Of its worst input as FP16 stores it, exact before that; 70 at most."""
-    sqnr_out_db: float
-    """Of its worst output, computed from that; −inf with values lost."""
-    repair: str
-    """The rule, exponent or pin that answers it; ``none: harmless`` where nothing need."""
-    tensor: str
-    pins: tuple[str, ...]
-    """The nodes that would have to be FP32 if nothing cheaper answered it."""
-    inside: tuple[str, ...] = ()
-    """For If, Loop and Scan: the nodes of its bodies that have hazards."""
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,29 +119,46 @@ def locate(
     typed = lower(model, model.placed)
     evidence = gather(model, typed, samples, tolerance, references, autocast, threads)
     tick()
-    errors = shadow(model, typed, samples, threads=threads)
+    blames = blame(model, shadow(model, typed, samples, threads=threads))
     tick()
     unstorable = frozenset(hazard.tensor for hazard in hazards if hazard.kind is Kind.OVERFLOW and not hazard.internal)
-    faint = births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads)
-    found = [birth for birth in faint if birth.is_real][:MOST]
-    if not found and not evidence.strict.verified:
-        found = faint[: MOST // 4]
+    found = suspects(births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads), evidence)
     tick()
-    some = list(islice(samples, FEW))
-    damage = shares(model, typed, [birth.node for birth in found], some, unstorable=unstorable, threads=threads)
+    names = [birth.node for birth in found]
+    damage = shares(model, typed, names, list(islice(samples, FEW)), unstorable=unstorable, threads=threads)
     found.sort(key=lambda birth: (-damage.alone[birth.node], -birth.drop_db, birth.node))
     clerk = Clerk(model, hazards, draft)
     culprits = tuple(clerk.culprit(birth, damage.share(birth.node)) for birth in found)
-    named = {culprit.node for culprit in culprits}
-    order = {node.name: index for index, node in enumerate(model.graph.nodes)}
-    steps = (Step(b.node, b.op, b.tensor, b.sqnr_out_db, b.node in named) for b in blame(model, errors))
-    along = tuple(sorted(steps, key=lambda step: order[step.node]))
+    return Location(
+        triage(evidence, by_kind(culprits)), culprits, steps(model, blames, set(names)), damage.explained, ranking(model, culprits, found)
+    )
+
+
+def suspects(found: Sequence[Birth], evidence: Evidence) -> list[Birth]:
+    """Real births; the worst of the faint ones if there are none and all-FP16 is wrong all the same."""
+    real = [birth for birth in found if birth.is_real][:MOST]
+    return real if real or evidence.strict.verified else list(found[: MOST // 4])
+
+
+def by_kind(culprits: Iterable[Culprit]) -> dict[Kind, float]:
+    """Shares added up."""
     kinds: dict[Kind, float] = defaultdict(float)
     for culprit in culprits:
         kinds[Kind(culprit.kind)] += culprit.share
+    return kinds
+
+
+def steps(model: Model, blames: Iterable[Blame], names: Collection[str]) -> tuple[Step, ...]:
+    """The all-FP16 run in graph order."""
+    order = {node.name: index for index, node in enumerate(model.graph.nodes)}
+    found = (Step(each.node, each.op, each.tensor, each.sqnr_out_db, each.node in names) for each in blames)
+    return tuple(sorted(found, key=lambda step: order[step.node]))
+
+
+def ranking(model: Model, culprits: Iterable[Culprit], found: Iterable[Birth]) -> tuple[str, ...]:
+    """Pins of the culprits, then what lies upstream of those that magnify."""
     first = dict.fromkeys(name for culprit in culprits for name in culprit.pins)
-    ranking = (*first, *(name for name in upstream(model, [b.node for b in found if b.operands]) if name not in first))
-    return Location(triage(evidence, kinds), culprits, along, explained(damage.together, damage.everything), ranking)
+    return (*first, *(name for name in upstream(model, [birth.node for birth in found if birth.operands]) if name not in first))
 
 
 def upstream(model: Model, names: Sequence[str]) -> list[str]:
@@ -202,67 +194,3 @@ def gather(
         strict = oracle.verdict(typed)
         pessimistic = oracle.verdict(typed, profile="pessimistic") if strict.verified else None
     return Evidence(strict, pessimistic, reference, autocast)
-
-
-class Clerk:
-    """Knows for each node its hazards and what was decided about them."""
-
-    def __init__(self, model: Model, hazards: Sequence[Hazard], draft: Draft | None) -> None:
-        self.nodes = {node.name: node for node in model.graph.nodes}
-        self.hazards: dict[str, list[Hazard]] = defaultdict(list)
-        for hazard in hazards:
-            self.hazards[hazard.node].append(hazard)
-        self.draft = draft
-
-    def culprit(self, birth: Birth, share: float) -> Culprit:
-        """A birth with its kind, share and answer."""
-        node = self.nodes[birth.node]
-        inner = inner_nodes(node)
-        own = [hazard for name in (birth.node, *inner) for hazard in self.hazards.get(name, ())]
-        worst = max(own, key=lambda hazard: (not hazard.internal, hazard.bits, hazard.kind.value), default=None)
-        constant = worst is not None and worst.kind is Kind.CONSTANT
-        return Culprit(
-            node=birth.node,
-            op=birth.op,
-            kind=(worst.kind if worst is not None else guessed(birth)).value,
-            share=share,
-            sqnr_in_db=birth.sqnr_in_db,
-            sqnr_out_db=birth.sqnr_out_db,
-            repair=self.answer(node, inner),
-            tensor=birth.tensor,
-            pins=tuple(dict.fromkeys((birth.node, *inner, *birth.pins, *(() if constant else birth.operands)))),
-            inside=tuple(name for name in inner if self.hazards.get(name)),
-            why=worst.why if worst is not None else "",
-        )
-
-    def answer(self, node: gs.Node, inner: Sequence[str]) -> str:
-        """What the draft does about a node: the first of rule, exponent, pin, harmless."""
-        if self.draft is None:
-            return "pin fp32"
-        names, recipe = {node.name, *inner}, self.draft.recipe
-        rules = [repair.rule for repair in (*recipe.repairs, *recipe.finish) if names & {repair.node, *repair.covers}]
-        if rules:
-            return ", ".join(dict.fromkeys(rules))
-        exponents = dict(recipe.exponents)
-        moved = [exponents[t.name] for t in (*node.outputs, *node.inputs) if exponents.get(t.name)]
-        if moved:
-            return f"exponent {max(moved, key=abs):+d}"
-        wide = sorted({fmt for name, fmt in recipe.wide if name in names})
-        if wide:
-            return f"pin {wide[0]}"
-        refusals = [refusal for refusal in self.draft.refusals if refusal.node in names]
-        if any(refusal.harmless for refusal in refusals):
-            return "none: harmless"
-        return f"none: {refusals[0].why}" if refusals else "none needed"
-
-
-def inner_nodes(node: gs.Node) -> tuple[str, ...]:
-    """Names of the nodes in a node's bodies."""
-    return tuple(inner.name for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes)
-
-
-def guessed(birth: Birth) -> Kind:
-    """A kind for a birth that diagnosis has no hazard for."""
-    if birth.source is Source.OPERANDS:
-        return Kind.CANCEL
-    return Kind.OVERFLOW if birth.is_lost else Kind.VANISH

@@ -33,6 +33,11 @@ class Shares:
     everything: float
     """Damage when the whole graph does."""
 
+    @property
+    def explained(self) -> float:
+        """``together`` against ``everything``, 1 at most and where there is nothing to explain."""
+        return min(1.0, self.together / self.everything) if self.everything > 0.0 else 1.0
+
     def share(self, node: str) -> float:
         """A node's part in the damage that the nodes do one at a time; all shares add up to 1, or are 0 if there is no damage."""
         total = sum(self.alone.values())
