@@ -51,7 +51,9 @@ def written(folder: Path, text: str, scale: float) -> Path:
     return folder / "ill.onnx"
 
 
-def test_repair_writes_the_graph_the_outcome_and_the_report(ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_writes_the_graph_the_outcome_and_the_report(
+    ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fp16fix("repair", ill, "-i", tmp_path / "samples", "-o", tmp_path / "fixed.onnx") == 0
     printed = capsys.readouterr().out
     assert "VERIFIED on 2 held-out samples" in printed
@@ -61,7 +63,9 @@ def test_repair_writes_the_graph_the_outcome_and_the_report(ill: Path, tmp_path:
     assert outcome["before"][0]["sqnr_db"] < 20
     assert outcome["verdict"]["outputs"][0]["sqnr_db"] > 50
     assert {row["hazard"]["node"] for row in outcome["hazards"]} >= {"Pow_p"}
-    assert (tmp_path / "fixed.report.html").read_text().startswith("<!doctype html>") or "<html" in (tmp_path / "fixed.report.html").read_text()
+    assert (tmp_path / "fixed.report.html").read_text().startswith("<!doctype html>") or "<html" in (
+        tmp_path / "fixed.report.html"
+    ).read_text()
     onnx.checker.check_model(onnx.load(tmp_path / "fixed.onnx"), full_check=True)
 
 
@@ -136,7 +140,9 @@ def test_a_users_mistake_is_exit_two_and_three_plain_lines(
     assert sorted(path.name for path in ill.parent.iterdir()) == before
 
 
-def test_a_sample_that_does_not_fit_names_file_input_expected_and_found(ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_that_does_not_fit_names_file_input_expected_and_found(
+    ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.savez(tmp_path / "samples" / "0.npz", x=normal(4, 63))
     assert fp16fix("repair", ill, "-i", tmp_path / "samples", "-o", tmp_path / "fixed.onnx") == 2
     said = capsys.readouterr().err
@@ -159,7 +165,9 @@ def test_import_and_help_are_light() -> None:
     code = "import sys; sys.argv = ['fp16fix', '--help']\ntry:\n import fp16fix.cli as c; c.run()\nfinally:\n print(sorted({'onnx', 'onnxruntime', 'scipy', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
     assert done.stdout.strip().endswith("[]")
-    assert all(command in done.stdout for command in ("repair", "diagnose", "locate", "verify", "build", "weights", "batch", "doctor", "report"))
+    assert all(
+        command in done.stdout for command in ("repair", "diagnose", "locate", "verify", "build", "weights", "batch", "doctor", "report")
+    )
 
 
 def test_replay_gives_the_same_recipe(ill: Path, tmp_path: Path, fp16fix: Fp16fix) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
@@ -51,6 +54,12 @@ CLOSE = {
 }
 
 
+def by_reference(proto_: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """The one output of a graph as ``onnx.reference`` computes it, in the types the graph has."""
+    outputs: Any = ReferenceEvaluator(proto_).run(None, inputs)
+    return np.asarray(outputs[0])
+
+
 def graph(body: str) -> str:
     return f"g (float[4,8] x, float[4,8] w) => (float[4,8] y) {{ {body} }}"
 
@@ -61,10 +70,10 @@ def both(body: str, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndar
     fp32 = model(graph(body))
     typed = lower(fp32, {}, io="fp16")
     halves = {name: array.astype(np.float16) for name, array in inputs.items()}
-    expected = ReferenceEvaluator(proto_of(typed)).run(None, halves)[0]
+    expected = by_reference(proto_of(typed), halves)
     assert expected.dtype == np.float16
     found = Session(emulate(typed)).run(inputs)["y"]
-    return ReferenceEvaluator(proto(graph(body))).run(None, inputs)[0], expected.astype(np.float32), found
+    return by_reference(proto(graph(body)), inputs), expected.astype(np.float32), found
 
 
 @pytest.mark.parametrize("op", sorted(ELEMENTWISE))
@@ -93,7 +102,7 @@ def test_overflow_is_seen_where_onnx_runtime_is_blind() -> None:
     session = ort.InferenceSession(proto_of(typed).SerializeToString(), providers=["CPUExecutionProvider"])
     half = three_hundred.astype(np.float16)
     np.testing.assert_allclose(session.run(None, {"x": half, "w": half})[0].astype(np.float32), 90.0, rtol=1e-2)
-    reference = ReferenceEvaluator(proto_of(typed)).run(None, {"x": half, "w": half})[0]
+    reference = by_reference(proto_of(typed), {"x": half, "w": half})
     assert np.isinf(reference).all()
 
 
