@@ -16,14 +16,18 @@ class Editor:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._names = set(model.tensors()) | {node.name for node in model.nodes()}
+        self._counts: dict[str, int] = {}
+        """Highest number given to each base name, so that a base used often costs no search."""
         self._owner = {id(node): graph for graph in model.graphs() for node in graph.nodes}
 
     def fresh(self, base: str) -> str:
         """``base``, or ``base_2``, ``base_3``… if taken."""
-        name, count = base, 1
+        count = self._counts.get(base, 1)
+        name = base if count == 1 else f"{base}_{count}"
         while name in self._names:
             count += 1
             name = f"{base}_{count}"
+        self._counts[base] = count
         self._names.add(name)
         return name
 

@@ -54,7 +54,7 @@ class Segment:
         tensors = model.graph.tensors()
         model.graph.outputs = [*model.graph.outputs, *(tensors[name] for name in carried)]
         drop_dead(model)
-        session = Session(model, threads=threads) if model.graph.outputs else None
+        session = Session(model, threads=threads, arena=False) if model.graph.outputs else None
         for index, sample in enumerate(self.samples):
             fed = {name: np.load(self.path(name, index)) for name in self.fed}
             found = session.run({**sample, **fed}) if session is not None else {}

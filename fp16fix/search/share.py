@@ -63,7 +63,7 @@ def shares(
         unstorable: see ``births``.
         threads: ONNX Runtime threads.
     """
-    board = Session(switchboard(model, typed, nodes, unstorable), threads=threads)
+    board = Session(switchboard(model, typed, nodes, unstorable), threads=threads, arena=False)
     totals: dict[str, list[np.ndarray]] = {}
     kept: list[tuple[Sample, list[np.ndarray]]] = []
     for sample in samples:
@@ -72,7 +72,7 @@ def shares(
         for on, key in (*(((name,), name) for name in nodes), (nodes, ALL)):
             add(totals, key, exact, outputs(board, sample, nodes, on))
     del board  # its working memory, before the next session takes its own
-    strict = Session(emulate(typed), threads=threads)
+    strict = Session(emulate(typed), threads=threads, arena=False)
     for sample, exact in kept:
         add(totals, WHOLE, exact, [np.asarray(value) for value in strict.run(sample).values()])
     return Shares({name: damage(totals.get(name, [])) for name in nodes}, damage(totals.get(ALL, [])), damage(totals.get(WHOLE, [])))
