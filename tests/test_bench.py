@@ -18,7 +18,7 @@ from fp16fix.repair.lower import lower
 from tools.bench import autocast, bert_base
 from tools.bench.autocast import AutoCast, Conversion, Job, convert, environment, judged
 from tools.bench.ill_table import autocasts, calibration, main
-from tools.bench.markdown import page, score
+from tools.bench.markdown import page, score, wide
 from tools.bench.row import Row, row
 from tools.bench.subjects import Subject, demo, subjects
 
@@ -127,8 +127,8 @@ def test_a_good_row_has_no_faults() -> None:
 BROKEN: dict[str, Callable[[Row], Row]] = {
     "wrong": lambda good: replace(good, strict=replace(good.strict, right=False)),
     "shows nothing": lambda good: replace(good, plain=replace(good.plain, right=True)),
-    "2 FP32 nodes on a row that must have none": lambda good: replace(good, fp32_nodes=2),
-    "1 FP32 nodes on a harmless row": lambda good: replace(good, fp32_nodes=1, subject=replace(good.subject, harmless=True)),
+    "2 wide nodes on a row that must have none": lambda good: replace(good, fp32_nodes=2),
+    "1 wide nodes on a harmless row": lambda good: replace(good, bf16_nodes=1, subject=replace(good.subject, harmless=True)),
     "moved by 2.0e-05": lambda good: replace(good, equivalence=2e-5),
     "exact repairs, but": lambda good: replace(good, equivalence=1e-7, exact=True),
 }
@@ -152,6 +152,11 @@ def test_totals_compare_only_where_autocast_gives_a_model() -> None:
     assert f"1 of {2 * good.float_nodes}; where AutoCast gives a model (1): 0 against its 4, 0%" in text
     assert "AutoCast 1" in text
     assert "- other: `KeyError: 7`" in text
+
+
+def test_wide_nodes_are_told_apart() -> None:
+    mixed, ours = replace(small(), fp32_nodes=3, placed=3), replace(small(), fp32_nodes=4, bf16_nodes=2, placed=3)
+    assert [wide(small()), wide(mixed), wide(ours)] == ["0", "3 (own)", "4 + 2 BF16 (3 own)"]
 
 
 def test_scores_are_bold_where_wrong() -> None:

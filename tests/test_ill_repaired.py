@@ -49,9 +49,9 @@ def test_wrong_in_fp16_right_after_repair(subject: Subject, tmp_path: Path) -> N
 
 def assert_no_needless_fp32(repaired: Row) -> None:
     if repaired.subject.free or repaired.subject.harmless:
-        assert repaired.fp32_nodes == 0, dict(repaired.outcome.recipe.wide)
+        assert repaired.ours == 0, dict(repaired.outcome.recipe.wide)
     if repaired.subject.mixed:
-        assert 0 < repaired.placed == repaired.fp32_nodes, "the author's own placement, no more and no less"
+        assert repaired.placed > 0 == repaired.ours, "the author's own placement, no more and no less"
 
 
 def profiles(path: Path, sample: Feeds) -> tuple[Profile, ...]:

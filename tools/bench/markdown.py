@@ -21,7 +21,8 @@ way; its process runs in an environment of its own.
 
 - *plain FP16*, *strict*, *pessimistic*: SQNR of the worst output in dB; **bold** is wrong. The pessimistic profile holds sums inside
   operators in FP16, which no engine does by default: information, not a gate.
-- *FP32*: FP32 nodes / float nodes, Casts not counted; *+n own* are those that the model's author placed.
+- *FP32*: FP32 nodes (+ BF16 nodes, which the totals count alike) / float nodes, Casts not counted; *own* are those that the
+  model's author placed.
 - *Muls*: by powers of two that exponents added, inside the graph + at FP32 inputs and outputs.
 - *head-room*: least octaves to 65504 over all FP16 tensors, before → after; tensors whose overflow is proven harmless are left out.
 - *FP32 moved*: largest |repaired − original| of the two FP32 graphs over the range of its output, on the samples; `=` is bit for bit.
@@ -61,14 +62,13 @@ def versions() -> str:
 def cells(each: Row, peer: AutoCast | None) -> tuple[str, ...]:
     """One line of the table."""
     subject = each.subject
-    own = f" (+{each.placed} own)" if each.placed else ""
     return (
         subject.name,
         ", ".join(map(str, subject.classes)),
         score(each.plain.db, each.plain.nonfinite, each.plain.right),
         score(each.strict.db, each.strict.nonfinite, each.strict.right),
         score(each.pessimistic.db, each.pessimistic.nonfinite, each.pessimistic.right),
-        f"{each.fp32_nodes - each.placed}{own} / {each.float_nodes}",
+        f"{wide(each)} / {each.float_nodes}",
         str(each.casts),
         f"{each.run_muls} + {each.border_muls}",
         f"{octaves(each.headroom[0])} → {octaves(each.headroom[1])}",
@@ -77,6 +77,13 @@ def cells(each: Row, peer: AutoCast | None) -> tuple[str, ...]:
         "" if peer is None else "crash" if peer.error else f"{peer.fp32_nodes} / {peer.float_nodes}",
         "" if peer is None else "–" if peer.error else score(peer.db, peer.nonfinite, peer.right),
     )
+
+
+def wide(each: Row) -> str:
+    """``3``, ``0 + 2 BF16``, ``16 (own)``."""
+    bf16 = f" + {each.bf16_nodes} BF16" if each.bf16_nodes else ""
+    own = f" ({'' if each.ours == 0 else f'{each.placed} '}own)" if each.placed else ""
+    return f"{each.fp32_nodes}{bf16}{own}"
 
 
 def score(db: float, nonfinite: int, right: bool) -> str:
@@ -103,10 +110,10 @@ def totals(rows: Sequence[Row], peers: Mapping[str, AutoCast]) -> list[str]:
         "",
         f"- right: {sum(each.strict.right for each in rows)} of {len(rows)} rows; plain FP16 {sum(each.plain.right for each in rows)}"
         + (f"; AutoCast {sum(peer.right for peer in peers.values())}" if peers else ""),
-        f"- FP32 nodes on the {len(free)} rows of classes 3, 4, 5, 7, 10, 11 and 16: {ours(free)} of {nodes(free)}" + against(free, peers),
-        f"- FP32 nodes on the {len(rest)} other ill rows: {ours(rest)} of {nodes(rest)}" + against(rest, peers),
+        f"- wide nodes on the {len(free)} rows of classes 3, 4, 5, 7, 10, 11 and 16: {ours(free)} of {nodes(free)}" + against(free, peers),
+        f"- wide nodes on the {len(rest)} other ill rows: {ours(rest)} of {nodes(rest)}" + against(rest, peers),
         f"- pinned on the {len(harmless)} harmless rows: {ours(harmless)} of {nodes(harmless)} nodes" + against(harmless, peers),
-        f"- on the {len(mixed)} rows that arrive mixed: {ours(mixed)} FP32 nodes beside the {placed(mixed)} that their authors placed"
+        f"- on the {len(mixed)} rows that arrive mixed: {ours(mixed)} wide nodes beside the {placed(mixed)} that their authors placed"
         + against(mixed, peers),
         f"- FP32 function moved by at most {moved:.0e} of an output's range; bit for bit the same on {same} rows",
         f"- right under the pessimistic profile too: {sum(each.pessimistic.right for each in rows)} rows",
@@ -115,12 +122,12 @@ def totals(rows: Sequence[Row], peers: Mapping[str, AutoCast]) -> list[str]:
 
 
 def ours(rows: Sequence[Row]) -> int:
-    """FP32 nodes that we decided on."""
-    return sum(each.fp32_nodes - each.placed for each in rows)
+    """Wide nodes that we decided on."""
+    return sum(each.ours for each in rows)
 
 
 def placed(rows: Sequence[Row]) -> int:
-    """FP32 nodes that authors decided on, and that stay."""
+    """Wide nodes that authors decided on, and that stay."""
     return sum(each.placed for each in rows)
 
 

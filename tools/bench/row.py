@@ -54,8 +54,10 @@ class Row:
     strict: Score
     pessimistic: Score
     fp32_nodes: int
+    bf16_nodes: int
+    """Not FP16 either, and held to the same promises."""
     placed: int
-    """FP32 nodes that the model's author asked for; part of ``fp32_nodes``."""
+    """FP32 and BF16 nodes that the model's author asked for, part of the counts above."""
     float_nodes: int
     casts: int
     run_muls: int
@@ -72,14 +74,18 @@ class Row:
     outcome: Outcome
 
     @property
+    def ours(self) -> int:
+        """Nodes that are not FP16 by our decision."""
+        return self.fp32_nodes + self.bf16_nodes - self.placed
+
+    @property
     def faults(self) -> tuple[str, ...]:
         """What the row does not keep of the promises, in words; empty for a good row."""
-        ours = self.fp32_nodes - self.placed
         checks = (
             (not self.strict.right, "wrong"),
             (not self.subject.harmless and self.plain.right, "plain FP16 is right: the case shows nothing"),
-            (self.subject.free and ours > 0, f"{ours} FP32 nodes on a row that must have none"),
-            (self.subject.harmless and ours > 0, f"{ours} FP32 nodes on a harmless row"),
+            (self.subject.free and self.ours > 0, f"{self.ours} wide nodes on a row that must have none"),
+            (self.subject.harmless and self.ours > 0, f"{self.ours} wide nodes on a harmless row"),
             (self.equivalence > 1e-5, f"FP32 function moved by {self.equivalence:.1e}"),
             (self.exact and self.equivalence > 0.0, f"exact repairs, but FP32 moved by {self.equivalence:.1e}"),
         )
@@ -107,7 +113,8 @@ def row(subject: Subject, folder: Path) -> Row:
         strict=strict,
         pessimistic=pessimistic,
         fp32_nodes=counts["fp32_nodes"],
-        placed=sum(fmt == "fp32" for name, fmt in outcome.recipe.wide if name in original.placed),
+        bf16_nodes=counts["bf16_nodes"],
+        placed=sum(name in original.placed for name, _ in outcome.recipe.wide),
         float_nodes=counts["float_nodes"],
         casts=counts["casts"],
         run_muls=max(outcome.counts.muls_added - counts["border_muls"], 0),
