@@ -197,18 +197,26 @@ def weights(
 @app.command()
 def verify(
     model: Annotated[Path, typer.Argument(help="the FP32 model")],
-    candidate: Annotated[Path, typer.Argument(help="the mixed-precision ONNX to hold against it")],
+    candidate: Annotated[Path, typer.Argument(help="a mixed-precision ONNX graph, or a .plan, which is run on the GPU of this machine")],
     inputs: flags.Inputs = None,
     config: flags.YamlConfig = None,
     shape: flags.Shape = None,
     sqnr: flags.Tolerance = None,
     numerics: flags.Profile = None,
+    backend: flags.Backend = None,
     threads: flags.Threads = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Compare a mixed-precision graph with the FP32 model, strictly; exit by verdict."""
+    """Compare a mixed-precision graph (strictly) or an engine (on the GPU) with the FP32 model; exit by verdict."""
     settled = flags.settle(
-        config, model=model, inputs=inputs, shapes=flags.shapes(shape), tolerance__sqnr_db=sqnr, profile=numerics, threads=threads
+        config,
+        model=model,
+        inputs=inputs,
+        shapes=flags.shapes(shape),
+        tolerance__sqnr_db=sqnr,
+        profile=numerics,
+        build__backend=backend,
+        threads=threads,
     )
     from fp16fix.pipeline import verify as run
 
