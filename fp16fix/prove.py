@@ -82,7 +82,7 @@ def prove(found: Study, draft: Draft, stages: Stages) -> Proven:
             typed, verdict, refinements, wide = refined.typed, refined.verdict, refined.because, refined.wide
         if verdict.verified and wide:
             with stages.stage("thin"):
-                thinner = thinned(draft.model, wide, config, lambda pins: judge(typed_by(pins)))
+                thinner = thinned(draft.model, wide, draft.remaining, config, lambda pins: judge(typed_by(pins)))
             if thinner != wide:
                 wide, typed = thinner, typed_by(thinner)
                 verdict = judge(typed)

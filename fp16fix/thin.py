@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fp16fix.config import Config
+from fp16fix.diagnose.hazard import Hazard, Kind
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import runs_in
 from fp16fix.half import BF16, Wide
@@ -19,45 +20,69 @@ Try = Callable[[Mapping[str, str]], Verdict]
 """Node → format of every pin, to a verdict."""
 
 
-def thinned(model: Model, wide: Mapping[str, str], config: Config, try_: Try) -> dict[str, str]:
+def thinned(model: Model, wide: Mapping[str, str], remaining: Sequence[Hazard], config: Config, try_: Try) -> dict[str, str]:
     """The pins to use; those given if nothing less passes.
+
+    Islands around positions, angles and literals are left as they are: samples of one length cannot acquit them.
 
     Args:
         model: FP32, after rewrites and exponents.
         wide: pins that pass.
+        remaining: the hazards that the pins answer.
         config: ``search.minimise`` and its budget; ``wide: auto`` allows BF16 on targets that have it.
         try_: judges other pins.
     """
     pins = dict(wide)
+    asked = {name for name in pins if name in model.placed or matches(name, config.pin)}
+    kept = asked | around(model, pins, {h.node for h in remaining if h.kind in BEYOND_SAMPLES})
     if config.search.minimise:
-        pins = fewer(model, pins, config, try_)
+        pins = fewer(model, pins, kept, config, try_)
     if config.wide is Wide.AUTO and has_bf16(config):
-        pins = narrower(model, pins, config, try_)
+        precise = {h.node for h in remaining if h.kind is not Kind.OVERFLOW}
+        ranged = around(model, pins, {h.node for h in remaining if h.kind is Kind.OVERFLOW}) - around(model, pins, precise) - kept
+        pins = narrower(model, pins, ranged, try_)
     return pins
 
 
-def fewer(model: Model, pins: Mapping[str, str], config: Config, try_: Try) -> dict[str, str]:
-    """The smallest set that passes, costliest pins dropped first; the user's own pins and the author's placement stay."""
-    fixed = {name for name in pins if name in model.placed or matches(name, config.pin)}
-    loose = [name for name in pins if name not in fixed]
+BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT})
+"""Kinds that guard inputs which calibration may not hold."""
+
+
+def around(model: Model, pins: Mapping[str, str], nodes: set[str]) -> set[str]:
+    """The islands (connected pinned nodes) that hold any of ``nodes``."""
+    by_name = model.node_map()
+    pending, found = [name for name in sorted(nodes) if name in pins], set[str]()
+    while pending:
+        name = pending.pop()
+        if name in found:
+            continue
+        found.add(name)
+        node = by_name[name]
+        neighbours = [*(p for t in node.inputs for p in t.inputs), *(c for t in node.outputs for c in t.outputs)]
+        pending += [other.name for other in neighbours if other.name in pins]
+    return found
+
+
+def fewer(model: Model, pins: Mapping[str, str], kept: set[str], config: Config, try_: Try) -> dict[str, str]:
+    """The smallest set that passes, costliest pins dropped first."""
+    loose = [name for name in pins if name not in kept]
     if not loose:
         return dict(pins)
 
     def score(candidate: Candidate) -> Score:
-        verdict = try_({name: fmt for name, fmt in pins.items() if name in fixed or name in candidate.pins})
+        verdict = try_({name: fmt for name, fmt in pins.items() if name in kept or name in candidate.pins})
         return Score(verdict.verified, min((each.sqnr_db for each in verdict.outputs), default=math.nan))
 
     judge = Judge(score, budget_s=config.search.budget_s or math.inf)
     cost = {node.name: 1.0 + flops(node, {}) for node in model.nodes()}
-    kept = best(shrink(loose, by_pins(judge), cost=cost)).best
-    return dict(pins) if kept is None else {name: fmt for name, fmt in pins.items() if name in fixed or name in kept}
+    smallest = best(shrink(loose, by_pins(judge), cost=cost)).best
+    return dict(pins) if smallest is None else {name: fmt for name, fmt in pins.items() if name in kept or name in smallest}
 
 
-def narrower(model: Model, pins: Mapping[str, str], config: Config, try_: Try) -> dict[str, str]:
-    """FP32 pins that may as well be BF16 (half the traffic): all of them if that passes, else none."""
+def narrower(model: Model, pins: Mapping[str, str], ranged: set[str], try_: Try) -> dict[str, str]:
+    """Islands that need range and not precision in BF16 (half the traffic): all of them if that passes, else none."""
     nodes = model.node_map()
-    fixed = {name for name in pins if name in model.placed or matches(name, config.pin)}
-    willing = [name for name, fmt in pins.items() if fmt == "fp32" and name not in fixed and runs_in(nodes[name], BF16.onnx, model.opset)]
+    willing = [name for name in sorted(ranged) if pins[name] == "fp32" and runs_in(nodes[name], BF16.onnx, model.opset)]
     if not willing:
         return dict(pins)
     candidate = {**pins, **dict.fromkeys(willing, "bf16")}
