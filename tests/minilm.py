@@ -28,7 +28,7 @@ def export(path: Path) -> list[dict[str, np.ndarray]]:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     encoder = AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager").eval()
 
-    class Embed(torch.nn.Module):
+    class Embed(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder

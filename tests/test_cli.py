@@ -176,3 +176,11 @@ def test_replay_gives_the_same_recipe(ill: Path, tmp_path: Path, fp16fix: Fp16fi
     one, two = (json.loads((tmp_path / f"{name}.outcome.json").read_text())["recipe"] for name in ("a", "b"))
     assert one == two
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_any_key_can_be_set(ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("repair", ill, "-i", tmp_path / "samples", "-o", tmp_path / "fixed.onnx")
+    assert fp16fix(*arguments, "--set", "tolerance.sqnr_db=140", "--set", "io=fp16") == 1
+    assert fp16fix(*arguments, "--set", "build.refti=true") == 2
+    assert "refit" in capsys.readouterr().err
+    assert fp16fix(*arguments, "--set", "headroom") == 2

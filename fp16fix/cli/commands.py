@@ -77,11 +77,13 @@ def repair(
     plugin: flags.Plugin = None,
     timeout: flags.Timeout = None,
     threads: flags.Threads = None,
+    settings: flags.Set = None,
     as_json: flags.Json = False,
 ) -> None:
     """Find what FP16 breaks, repair it, build the engine, verify it on held-out inputs, report."""
     settled = flags.settle(
         config,
+        settings,
         model=model,
         output=output,
         inputs=inputs,
@@ -202,7 +204,9 @@ def verify(
     config: flags.YamlConfig = None,
     shape: flags.Shape = None,
     sqnr: flags.Tolerance = None,
-    numerics: flags.Profile = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", "--numerics", help="insides of operators: engine or pessimistic", show_default=False)
+    ] = None,
     backend: flags.Backend = None,
     threads: flags.Threads = None,
     as_json: flags.Json = False,
@@ -214,7 +218,7 @@ def verify(
         inputs=inputs,
         shapes=flags.shapes(shape),
         tolerance__sqnr_db=sqnr,
-        profile=numerics,
+        profile=profile,
         build__backend=backend,
         threads=threads,
     )
@@ -239,11 +243,13 @@ def build(
     no_tf32: flags.NoTf32 = None,
     plugin: flags.Plugin = None,
     timeout: flags.Timeout = None,
+    settings: flags.Set = None,
     as_json: flags.Json = False,
 ) -> None:
     """Build an engine from a graph that carries its types, as it is."""
     settled = flags.settle(
         config,
+        settings,
         build__targets=flags.targets(target),
         build__backend=backend,
         build__profiles=flags.profiles(profile),

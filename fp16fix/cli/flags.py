@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from yaml import YAMLError
+from yaml import safe_load as yaml_value
 
 from fp16fix.config import Config, load_config, merged
+from fp16fix.errors import ConfigError
 from fp16fix.inputs.shapes import gather_profiles, parse_shape
 
 Model = Annotated[Path | None, typer.Argument(help="ONNX model; may also stand in the YAML as `model:`", show_default=False)]
@@ -34,9 +37,7 @@ Allow = Annotated[
     list[str] | None, typer.Option("--allow", help="node pattern that is FP16 whatever is found (repeatable)", show_default=False)
 ]
 Tolerance = Annotated[float | None, typer.Option("--sqnr", help="least SQNR of every output against FP32, dB [50]", show_default=False)]
-Profile = Annotated[
-    str | None, typer.Option("--profile-inside", "--numerics", help="insides of operators: engine or pessimistic", show_default=False)
-]
+Profile = Annotated[str | None, typer.Option("--numerics", help="insides of operators: engine or pessimistic", show_default=False)]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads, 0 for all [0]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else")]
 Target = Annotated[
@@ -61,15 +62,34 @@ Keep = Annotated[bool | None, typer.Option("--keep-unverified", help="write x.un
 HeldOut = Annotated[float | None, typer.Option("--held-out", help="share of the samples kept for the verdict [0.5]", show_default=False)]
 
 
-def settle(yaml: Path | None, **flags: Any) -> Config:
-    """The config of a command: YAML, then the flags that were given.
+Set = Annotated[list[str] | None, typer.Option("--set", help="any YAML key: --set build.strip_plan=true (repeatable)", show_default=False)]
+
+
+def settle(yaml: Path | None, settings: Sequence[str] | None = None, **flags: Any) -> Config:
+    """The config of a command: YAML, then ``--set``, then the flags that were given.
 
     Raises:
         ConfigError: a key, flag or value that means nothing.
     """
     base = load_config(yaml) if yaml is not None else Config()
-    given = {dotted(key): value for key, value in flags.items() if value is not None and value != []}
+    given = dict(setting(text) for text in settings or ())
+    given |= {dotted(key): value for key, value in flags.items() if value is not None and value != []}
     return merged(base, given) if given else base
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """``build.refit=true`` → key and value, the value read as YAML.
+
+    Raises:
+        ConfigError: no ``=``, or a value that is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"expected key=value, found {text!r}", where="--set", hint="--set build.optimization_level=5")
+    try:
+        return key.strip(), yaml_value(value)
+    except YAMLError as error:
+        raise ConfigError(f"{value!r} is no YAML value", where=f"--set {key}") from error
 
 
 def dotted(key: str) -> str:
