@@ -18,6 +18,8 @@ from fp16fix.repair.found import Found, Misses
 from fp16fix.repair.rules._walk import axes_of, is_op, producer
 
 COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
+
+
 class Pattern(Protocol):
     """Anything that can say in which ways a tensor matches."""
 

@@ -53,5 +53,3 @@ class Rule(Protocol):
             ReplayError: the model does not hold what the repair names.
         """
         ...
-
-

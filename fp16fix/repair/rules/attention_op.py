@@ -75,9 +75,7 @@ class DecomposeAttention:
             if isinstance(found, str):
                 yield Refusal(node.name, self.name, found)
             else:
-                why = (
-                    "no engine comes of Attention in FP16 (TensorRT-RTX crashes); written out, the root of the scale on Q and K"
-                )
+                why = "no engine comes of Attention in FP16 (TensorRT-RTX crashes); written out, the root of the scale on Q and K"
                 yield Repair(self.name, node.name, self.promise, covers=(node.name,), because=why)
 
     def apply(self, model: Model, repair: Repair) -> None:
