@@ -91,7 +91,7 @@ def prove(found: Study, draft: Draft, stages: Stages) -> Proven:
             second = oracle.verdict(typed, profile=other, tick=tick)
             equivalence = oracle.figures(draft.model, strict=False, tick=tick)
     with stages.stage("error along the graph"):
-        some = found.calibration.few(2)
+        some = found.calibration.few(1)
         along_before = shadow(found.model, plain, some, threads=config.threads)
         along_after = shadow(found.model, typed, some, known_exponents(found.model, draft), threads=config.threads)
     recipe = replace(draft.recipe, wide=tuple(sorted(wide.items())))

@@ -23,6 +23,9 @@ from fp16fix.inputs.split import split
 from fp16fix.progress import Stages
 from fp16fix.search.harmless import harmless
 
+WITNESSES = 2
+"""Samples that proofs of harmlessness are run on: each costs a pass of the whole model, and the verdict has the last word anyway."""
+
 
 class Arrays(Sequence[Mapping[str, np.ndarray]]):
     """Samples as what a session takes; each is read when it is asked for and kept by nobody."""
@@ -97,7 +100,7 @@ def samples_for(config: Config, model: Model) -> Samples:
 
 def acquitted(model: Model, hazards: Sequence[Hazard], samples: Arrays, threads: int) -> dict[Hazard, str]:
     """Harmless hazards with their proofs in words."""
-    return {hazard: proof.why for hazard, proof in harmless(model, hazards, samples, threads=threads).items()}
+    return {hazard: proof.why for hazard, proof in harmless(model, hazards, samples.few(WITNESSES), threads=threads).items()}
 
 
 def refuse_nonfinite_outputs(model: Model, ranges: Ranges) -> None:

@@ -120,7 +120,14 @@ def test_ctrl_c_while_building_leaves_nothing(tmp_path: Path) -> None:
 def test_sigint_ends_the_command_with_130_and_nothing_left(tmp_path: Path) -> None:
     model = tiny.convolutions(tmp_path, layers=60)
     command = [sys.executable, "-m", "fp16fix", "build", str(model), "-o", str(tmp_path / "x.plan")]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    # A shell's background job ignores SIGINT and hands that on.
+    running = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    )
     for _ in range(400):
         if any(path.name.endswith(".tmp") for path in tmp_path.iterdir()) or running.poll() is not None or children(running.pid):
             break

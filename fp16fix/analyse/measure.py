@@ -32,7 +32,15 @@ Sample = Mapping[str, np.ndarray]
 Tick = Callable[[], None]
 
 
-def measure(model: Model, samples: Iterable[Sample], *, threads: int = 0, tick: Tick = lambda: None, details: bool = True) -> Ranges:
+def measure(
+    model: Model,
+    samples: Iterable[Sample],
+    *,
+    threads: int = 0,
+    tick: Tick = lambda: None,
+    details: bool = True,
+    known: Mapping[str, Range] | None = None,
+) -> Ranges:
     """Ranges of every FP32 tensor that a node produces or the graph takes in, bodies of If/Loop/Scan included.
 
     Args:
@@ -42,6 +50,7 @@ def measure(model: Model, samples: Iterable[Sample], *, threads: int = 0, tick: 
         threads: ONNX Runtime threads, 0 for all.
         tick: called after every sample of the first pass.
         details: run the second pass.
+        known: tensors that need not be measured again, of an earlier version of the model.
 
     Raises:
         ModelError: the model fails on a sample.
@@ -49,17 +58,18 @@ def measure(model: Model, samples: Iterable[Sample], *, threads: int = 0, tick: 
     model = raise_opset(model, PROBING)
     probed = model.copy()
     probes = Probes(probed, COLUMNS, summary)
-    shapes = add_shapes(probes)
-    sources = same_values(model)
-    probes.install(lambda tensor: is_fp32(tensor) and tensor.name not in sources)
+    known = known or {}
+    shapes = add_shapes(probes, known)
+    sources = {name: source for name, source in same_values(model).items() if name not in known}
+    probes.install(lambda tensor: is_fp32(tensor) and tensor.name not in sources and tensor.name not in known)
     probed.graph.outputs += [tensor for _, tensor in shapes]
-    session = Session(probed, threads=threads)
+    session = Session(probed, threads=threads) if probed.graph.outputs else None
     rows: dict[str, np.ndarray] = {}
     seen_shapes: dict[str, tuple[int, ...]] = {}
     count = 0
     for sample in samples:
         count += 1
-        found = session.run(sample)
+        found = session.run(sample) if session is not None else {}
         for name, matrix in tensor_rows(probes, found):
             merge(rows, name, matrix)
         for name, tensor in shapes:
@@ -71,6 +81,7 @@ def measure(model: Model, samples: Iterable[Sample], *, threads: int = 0, tick: 
     ranges = {name: range_of(name, row, seen_shapes.get(name) or static_shape(static[name])) for name, row in rows.items()}
     if details:
         refine(model, samples, ranges, threads)
+    ranges |= {name: seen for name, seen in known.items() if name in static}
     for name, source in sources.items():
         if source in ranges:
             ranges[name] = replace(ranges[source], tensor=name, shape=seen_shapes.get(name) or static_shape(static[name]))
@@ -114,8 +125,8 @@ def rounded(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     return probes.emit("Cast", [probes.emit("Cast", [tensor], half.FP16.onnx, to=half.FP16.onnx)], to=FLOAT)
 
 
-def add_shapes(probes: Probes) -> list[tuple[str, gs.Tensor]]:
-    """A Shape output for every FP32 tensor of the main graph whose shape is not static."""
+def add_shapes(probes: Probes, known: Mapping[str, Range]) -> list[tuple[str, gs.Tensor]]:
+    """A Shape output for every FP32 tensor of the main graph whose shape is neither static nor known."""
     graph = probes.model.graph
     found: list[tuple[str, gs.Tensor]] = []
     ordered: list[gs.Node] = []
@@ -124,7 +135,7 @@ def add_shapes(probes: Probes) -> list[tuple[str, gs.Tensor]]:
         if node is not None:
             ordered.append(node)
         for tensor in tensors:
-            if tensor.name and is_fp32(tensor) and not static_shape(tensor):
+            if tensor.name and is_fp32(tensor) and not static_shape(tensor) and tensor.name not in known:
                 probes.nodes = []
                 found.append((tensor.name, probes.emit("Shape", [tensor], onnx.TensorProto.INT64)))
                 ordered += probes.nodes

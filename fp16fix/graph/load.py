@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.checker
+import onnx.external_data_helper
 import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
@@ -18,10 +19,8 @@ from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.session import infer_types
 from fp16fix.graph.simplify import simplify
+from fp16fix.graph.thin import BIG_MODEL, restore, strip
 from fp16fix.graph.widen import widen
-
-PROTOBUF_LIMIT = 2**31 - 2**20
-"""Serialised protobuf messages stop at 2 GiB; larger models are checked by path and never serialised whole."""
 
 gs.logger.G_LOGGER.severity = logging.ERROR
 
@@ -38,34 +37,65 @@ def load(path: Path | str, *, simplified: bool = True, widened: bool = True) -> 
         ModelError: the file does not exist, parse, check, or uses something that cannot be analysed.
     """
     path = Path(path)
-    proto = read(path)
-    model = model_from_proto(proto, path.stem, simplified=simplified, widened=widened)
-    model.digest = digest(path, proto)
+    proto, files = checked(path)
+    hashed = digest(files)
+    proto, weights = strip(proto)
+    model = assembled(proto, weights, path.stem, simplified=simplified, widened=widened)
+    model.digest = hashed
     model.source = path
     return model
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """The checked proto of an ``.onnx`` file, weights in memory."""
+    """The checked proto of an ``.onnx`` file, weights in memory. Raises as ``load``."""
+    return checked(path)[0]
+
+
+def checked(path: Path) -> tuple[onnx.ModelProto, set[Path]]:
+    """The checked proto, weights in memory, and the files it came from."""
     if not path.is_file():
         raise ModelError("no such file", where=str(path), hint="give the path of an .onnx file")
+    big = path.stat().st_size > BIG_MODEL
+    if big:
+        # The checker reads the file by itself: before ours is in memory, not beside it.
+        check(str(path), path)
     try:
-        proto = onnx.load(path)
+        proto = onnx.load(path, load_external_data=False)
+        files = {path} | external_files(proto, path.parent)
+        if len(files) > 1:
+            onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except Exception as error:  # protobuf, OS and external-data errors share no base class
         raise ModelError(f"not a readable ONNX file ({first_line(error)})", where=str(path), hint="export the model again") from error
+    if not big:
+        check(str(path) if len(files) > 1 else proto, path)
+    if not proto.graph.node:
+        raise ModelError("the graph has no nodes", where=str(path))
+    return proto, files
+
+
+def check(subject: onnx.ModelProto | str, path: Path) -> None:
+    """``onnx.checker``, in its own words."""
     try:
-        onnx.checker.check_model(str(path) if proto.ByteSize() > PROTOBUF_LIMIT else proto)
+        onnx.checker.check_model(subject)
     except Exception as error:
         raise ModelError(
             f"onnx.checker refuses it: {first_line(error)}", where=str(path), hint="repair the export; nothing was changed"
         ) from error
-    if not proto.graph.node:
-        raise ModelError("the graph has no nodes", where=str(path))
-    return proto
+
+
+def external_files(proto: onnx.ModelProto, folder: Path) -> set[Path]:
+    """Files beside a model that hold its weights."""
+    entries = (entry for tensor in proto.graph.initializer for entry in tensor.external_data)
+    return {folder / entry.value for entry in entries if entry.key == "location"}
 
 
 def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified: bool = False, widened: bool = True) -> Model:
     """A ``Model`` from a checked proto (which may be consumed); see ``load``."""
+    return assembled(*strip(proto), name, simplified=simplified, widened=widened)
+
+
+def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str, *, simplified: bool, widened: bool) -> Model:
+    """A ``Model`` from a proto without its big weights, and these."""
     notes: list[str] = []
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
@@ -76,6 +106,8 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
     proto = with_shapes(proto, notes)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     graph = gs.import_onnx(proto)
+    restore(graph, weights)
+    del proto
     model = Model(graph, name, notes=notes, metadata=metadata)
     for tensor in model.tensors().values():
         # Lazy values would be loaded once per copy of the graph.
@@ -93,9 +125,6 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
 
 def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
     """Shape and type inference; what it cannot infer is settled later by ONNX Runtime."""
-    if proto.ByteSize() > PROTOBUF_LIMIT:
-        notes.append("larger than 2 GiB: shapes are taken from the runs")
-        return proto
     try:
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # noqa: BLE001 - inference raises whatever it likes, and the runs know the shapes
@@ -154,15 +183,8 @@ def refuse_sequences(model: Model) -> None:
                 raise ModelError(f"{node.name!r} refers to a function attribute that was not inlined", where=model.name)
 
 
-def digest(path: Path, proto: onnx.ModelProto) -> str:
-    """SHA-256 over the file and its external data, in name order."""
-    files = {path}
-    light = onnx.load(path, load_external_data=False)
-    for tensor in light.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                files.add(path.parent / entry.value)
-    del proto
+def digest(files: set[Path]) -> str:
+    """SHA-256 over files, in name order."""
     total = hashlib.sha256()
     for file in sorted(files):
         with file.open("rb") as stream:

@@ -1,13 +1,9 @@
-"""onnxsim with guards: large weights are kept out of its way, its failures become notes, interfaces stay as they were."""
+"""onnxsim with guards: its failures become notes, interfaces, names and operators stay as they were."""
 
 from __future__ import annotations
 
 import onnx
 
-BIG_TENSOR = 1 << 20
-"""Bytes from which a weight is kept out of onnxsim in a big model."""
-BIG_MODEL = 256 << 20
-"""Bytes from which onnxsim sees the graph without its big weights: it copies what it sees several times over."""
 GROWTH_LIMIT = "1MB"
 """Constants larger than this are not materialised by folding (a position grid computed by Range and Expand stays computed)."""
 SKIPPED = (
@@ -46,7 +42,6 @@ def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """
     import onnxsim
 
-    weights = strip(proto) if proto.ByteSize() > BIG_MODEL else {}
     before = len(proto.graph.node)
     try:
         simplified, _ = onnxsim.simplify(proto, check_n=0, tensor_size_threshold=GROWTH_LIMIT, skipped_optimizers=list(SKIPPED))
@@ -55,12 +50,11 @@ def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
             simplified, _ = onnxsim.simplify(proto, check_n=0, tensor_size_threshold=GROWTH_LIMIT, perform_optimization=False)
     except Exception as error:  # noqa: BLE001 - the C++ core raises whatever it likes, and the model is fine without it
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        return restore(proto, weights), [f"onnxsim failed ({reason}); the graph is used as it is"]
+        return proto, [f"onnxsim failed ({reason}); the graph is used as it is"]
     if interface(simplified) != interface(proto):
-        return restore(proto, weights), ["onnxsim changed the model's interface; the graph is used as it is"]
+        return proto, ["onnxsim changed the model's interface; the graph is used as it is"]
     after = len(simplified.graph.node)
-    del proto
-    return restore(simplified, weights), [f"onnxsim: {before} → {after} nodes"] if after != before else []
+    return simplified, [f"onnxsim: {before} → {after} nodes"] if after != before else []
 
 
 def interface(proto: onnx.ModelProto) -> list[tuple[str, str, int]]:
@@ -73,29 +67,3 @@ def interface(proto: onnx.ModelProto) -> list[tuple[str, str, int]]:
 def operators(proto: onnx.ModelProto) -> set[str]:
     """Operators of the main graph, with their domain where it is not ONNX's."""
     return {f"{node.domain}.{node.op_type}" if node.domain not in {"", "ai.onnx"} else node.op_type for node in proto.graph.node}
-
-
-def strip(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """Turn big initializers into graph inputs, in place."""
-    weights = {tensor.name: tensor for tensor in proto.graph.initializer if tensor.ByteSize() > BIG_TENSOR}
-    declared = {value.name for value in proto.graph.input}
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in weights]
-    held = {name: onnx.TensorProto.FromString(tensor.SerializeToString()) for name, tensor in weights.items()}
-    small = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(small)
-    for name, tensor in held.items():
-        if name not in declared:
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
-    return held
-
-
-def restore(proto: onnx.ModelProto, weights: dict[str, onnx.TensorProto]) -> onnx.ModelProto:
-    """Undo ``strip``."""
-    if weights:
-        inputs = [value for value in proto.graph.input if value.name not in weights]
-        del proto.graph.input[:]
-        proto.graph.input.extend(inputs)
-        while weights:
-            proto.graph.initializer.append(weights.popitem()[1])
-    return proto

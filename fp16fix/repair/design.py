@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from fp16fix import half
-from fp16fix.analyse.measure import measure
+from fp16fix.analyse.measure import measure, needs_detail
 from fp16fix.analyse.ranges import Range, Ranges
 from fp16fix.diagnose import diagnose
 from fp16fix.diagnose.hazard import Hazard, Kind
@@ -91,23 +91,23 @@ class Design:
         """From the hazards of the model as it came (and the proofs already made) to a draft."""
         live = self.live(hazards, proofs)
         if self.rewrite(live):
-            self.ranges = measure(self.model, self.samples, threads=self.options.threads)
+            self.ranges = measure(self.model, self.samples, threads=self.options.threads, known=unmoved(self.ranges, frozenset()))
             live, proofs = self.again()
         spared = spared_tensors(self.model, self.ranges, proofs)
         exponents, muls = self.rescale(spared)
         recipe = Recipe(tuple(self.repairs), exponents)
         if exponents:
-            live, spared = self.settle(scaled(self.model, dict(exponents)))
+            live, spared = self.settle(scaled(self.model, dict(exponents)), frozenset(name for name, _ in exponents))
             recipe = replace(recipe, finish=self.finish(live))
             if recipe.finish:
-                live, spared = self.settle(rewritten(self.model, recipe.finish))
+                live, spared = self.settle(rewritten(self.model, recipe.finish), frozenset())
         cut, wide = self.pins(live, spared)
         return Draft(replace(recipe, wide=wide), tuple(self.refusals), self.model, self.ranges, tuple(live), cut, muls, spared)
 
-    def settle(self, model: Model) -> tuple[list[Hazard], frozenset[str]]:
-        """Go on with a changed model: measure it and see what is left."""
+    def settle(self, model: Model, moved: frozenset[str]) -> tuple[list[Hazard], frozenset[str]]:
+        """Go on with a changed model, in which ``moved`` tensors hold other values: measure it and see what is left."""
         self.model = model
-        self.ranges = measure(model, self.samples, threads=self.options.threads)
+        self.ranges = measure(model, self.samples, threads=self.options.threads, known=unmoved(self.ranges, moved))
         live, proofs = self.again()
         return live, spared_tensors(model, self.ranges, proofs)
 
@@ -196,6 +196,15 @@ class Design:
             wide |= {n.name: "fp32" for n in self.model.nodes() if n.name in wide and not runs_in(n, half.BF16.onnx, self.model.opset)}
         wide |= {name: fmt for name, fmt in self.model.placed.items() if name in self.model.node_map()}
         return cut, tuple(sorted(wide.items()))
+
+
+def unmoved(ranges: Mapping[str, Range], moved: frozenset[str]) -> dict[str, Range]:
+    """Ranges that still hold after a repair: of healthy tensors that keep their name.
+
+    Repairs keep what a named tensor holds, and what they change on purpose (a mask, a rescaled tensor) was either out of FP16's range
+    or is among ``moved``.
+    """
+    return {name: seen for name, seen in ranges.items() if name not in moved and not needs_detail(seen)}
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

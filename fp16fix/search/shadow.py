@@ -96,6 +96,13 @@ def compare_in_graph(
     meet(host, pairs)
     totals: dict[str, np.ndarray] = {}
     off: dict[str, float] = {}
+    if elementwise:
+        # One pass tells everything; the cheaper first pass would only be repeated.
+        for segment in segments(host, samples):
+            rows = Rows(full_summary, lambda tensor: tensor.name.startswith(MEET), columns=5).sum_over(segment, threads)
+            totals |= {name: row[:3] for name, row in rows.items()}
+            off |= {name: float(row[3] / max(1.0, row[4])) for name, row in rows.items()}
+        return errors_of(totals, off)
     for segment in segments(host, samples):
         quick = Rows(quick_summary, lambda tensor: tensor.name.startswith(MEET))
         sums = quick.sum_over(segment, threads)
@@ -103,9 +110,11 @@ def compare_in_graph(
         if odd:
             sums |= Rows(pair_summary, lambda tensor: tensor.name in odd).sum_over(segment, threads)  # noqa: B023 - used at once
         totals |= sums
-        if elementwise:
-            counts = Rows(off_summary, lambda tensor: tensor.name.startswith(MEET)).sum_over(segment, threads)
-            off |= {name: float(row[0] / max(1.0, row[1])) for name, row in counts.items()}
+    return errors_of(totals, off)
+
+
+def errors_of(totals: Mapping[str, np.ndarray], off: Mapping[str, float]) -> dict[str, Error]:
+    """Errors by label."""
     labels = {name: name.removeprefix(MEET) for name in totals}
     return {labels[name]: replace(error_of(labels[name], row), off=off.get(name, 0.0)) for name, row in totals.items()}
 
@@ -116,19 +125,20 @@ class Rows:
 
     reduce: Reduce
     wanted: Callable[[gs.Tensor], bool]
+    columns: int = 3
     order: list[str] = field(default_factory=list, init=False)
 
     def sum_over(self, segment: Segment, threads: int) -> dict[str, np.ndarray]:
         """Rows added over the samples, by tensor."""
         total: np.ndarray | None = None
         for found in segment.run(self.install, threads):
-            rows = np.asarray(found.get("rows", np.zeros((0, 3))), np.float64)
+            rows = np.asarray(found.get("rows", np.zeros((0, self.columns))), np.float64)
             total = rows if total is None else total + rows
         return {} if total is None else dict(zip(self.order, total, strict=True))
 
     def install(self, model: Model) -> None:
         """Put the probes in."""
-        probes = Probes(model, 3, self.reduce)
+        probes = Probes(model, self.columns, self.reduce)
         probes.install(lambda tensor: isinstance(tensor, gs.Variable) and self.wanted(tensor))
         self.order = probes.order
 
@@ -184,27 +194,32 @@ def quick_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
 
 def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     """Row: Σ ref² and Σ (ref − x)² where both are finite, count of new non-finite values."""
+    return probes.row(pair_cells(probes, difference))
+
+
+def pair_cells(probes: Probes, difference: gs.Tensor) -> list[gs.Tensor]:
+    """The cells of ``pair_summary``."""
     reference = difference.inputs[0].inputs[0]
     zero = probes.literal(0.0)
     kept = finite(probes, difference)
     signal = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, reference, zero]))
     noise = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, difference, zero]))
     new = probes.emit("And", [finite(probes, reference), probes.emit("Not", [kept], BOOL)], BOOL)
-    return probes.row([signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT))])
+    return [signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT))]
 
 
-def off_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
-    """Row: elements off by more than ``OFF`` of (their size + the tensor's typical size), all elements, 0.
+def full_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
+    """Row: as ``pair_summary``, then elements off by more than ``OFF`` of (their size + the tensor's typical size), and all elements.
 
     The typical size is the power mean of exponent ½, which a few massive channels do not move.
     """
     size = probes.emit("Abs", [difference.inputs[0].inputs[0]])
     root = probes.emit("ReduceMean", [probes.emit("Sqrt", [size])], keepdims=0)
     bound = probes.emit("Mul", [probes.emit("Add", [size, probes.emit("Mul", [root, root])]), probes.literal(OFF)])
-    off = probes.emit("Not", [probes.emit("LessOrEqual", [probes.emit("Abs", [difference]), bound], 9)], 9)
+    off = probes.emit("Not", [probes.emit("LessOrEqual", [probes.emit("Abs", [difference]), bound], BOOL)], BOOL)
     count = probes.emit("Reshape", [probes.emit("Size", [difference], 7), probes.literal([1], np.int64)], 7)
     total = probes.scalars("ReduceSum", probes.emit("Cast", [off], to=FLOAT))
-    return probes.row([total, probes.emit("Cast", [count], to=FLOAT), probes.literal([0.0])])
+    return probes.row([*pair_cells(probes, difference), total, probes.emit("Cast", [count], to=FLOAT)])
 
 
 def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
