@@ -17,8 +17,10 @@ from fp16fix.graph.model import Model, element_type, scalar
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 
-COLUMNS = 5
+COLUMNS = ("max", "min", "sum", "sum", "sum")
 """high, low, Σx², Σ(x − half(x))², count."""
+DETAILS = ("max", "min", "sum", "sum", "max", "min", "sum")
+"""high, low, Σx², non-finite count, largest distance from an integer, smallest nonzero, Σ of squared noise."""
 FINITE = 3.4e38
 """Stands for "no nonzero value" inside the second pass."""
 DETAILED = 256
@@ -201,7 +203,7 @@ def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], th
     if not names:
         return
     probed = model.copy()
-    probes = Probes(probed, 7, finite_summary)
+    probes = Probes(probed, DETAILS, finite_summary)
     histograms = add_histograms(probes, names)
     probes.install(lambda tensor: is_fp32(tensor) and tensor.name in names)
     probed.graph.outputs += [tensor for _, pair in histograms for tensor in pair]

@@ -1,6 +1,7 @@
 """Probes: nodes that reduce a tensor to one short row inside the graph, and carry rows out of If, Loop and Scan bodies.
 
-No tensor leaves the runtime: each becomes a ``[rows, columns]`` matrix, one row a visit (a loop body is visited many times).
+No tensor leaves the runtime: each becomes one row. What a loop body or a branch saw over many visits, or none, is folded into one row
+before it leaves the control node, so that rows have the same shape whatever the trip counts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from fp16fix.graph.model import Model, bodies
 PROBING = 13
 """Oldest opset in which every probe is written the same way; a copy of an older model is raised to it for measuring."""
 
+LARGEST = 3.4e38
+"""Stands for infinity in rows."""
+
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
 Reduce = Callable[["Probes", gs.Tensor], gs.Tensor]
@@ -27,16 +31,20 @@ Reduce = Callable[["Probes", gs.Tensor], gs.Tensor]
 class Probes:
     """Adds probes to one model; ``emit`` is what a ``Reduce`` writes nodes with."""
 
-    def __init__(self, model: Model, columns: int, reduce: Reduce) -> None:
+    def __init__(self, model: Model, kinds: Sequence[str], reduce: Reduce) -> None:
+        """Probe ``model`` with rows whose columns fold over visits by ``max``, ``min`` or ``sum``."""
         self.model = model
-        self.columns = columns
+        self.kinds = tuple(kinds)
+        self.columns = len(self.kinds)
         self.reduce = reduce
         self.edit = Editor(model)
         self.nodes: list[gs.Node] = []
+        self.made: set[int] = set()
+        """Nodes put into bodies that are yet to be probed."""
         self.order: list[str] = []
         """Tensors of the main graph, one row each, in the order of the ``rows`` output."""
         self.nested: list[tuple[str, str]] = []
-        """(tensor of a body, name of the output that carries its rows)."""
+        """(tensor of a body, name of the output that carries its row)."""
 
     def emit(self, op: str, inputs: Sequence[Any], element: int = FLOAT, **attrs: Any) -> gs.Tensor:
         """One node with one output."""
@@ -86,6 +94,8 @@ class Probes:
                 rows.append((tensor.name, self.probe(tensor, ordered)))
         for node in graph.nodes:
             ordered.append(node)
+            if id(node) in self.made:
+                continue
             own = list(node.outputs)
             carried += self.carry(node, wanted, ordered)
             for tensor in own:
@@ -115,15 +125,29 @@ class Probes:
                     if other_key != key:
                         other.outputs.append(self.nothing(other))
                 self.nodes = []
-                flat = self.emit("Reshape", [out, self.literal([-1, self.columns], np.int64)])
+                folded = self.folded(out)
                 ordered += self.nodes
-                carried.append((name, flat))
+                carried.append((name, folded))
         return carried
 
+    def folded(self, matrix: gs.Tensor) -> gs.Tensor:
+        """Rows of all visits, however many, as one row."""
+        flat = self.emit("Reshape", [matrix, self.literal([-1, self.columns], np.int64)])
+        rows = self.emit("Concat", [self.literal([self.neutral()]), flat], axis=0)
+        cells = []
+        for index, kind in enumerate(self.kinds):
+            column = self.emit("Gather", [rows, self.literal(index, np.int64)], axis=1)
+            cells.append(self.scalars({"max": "ReduceMax", "min": "ReduceMin", "sum": "ReduceSum"}[kind], column))
+        return self.row(cells)
+
+    def neutral(self) -> list[float]:
+        """The row of no visit: it changes nothing it is folded with."""
+        return [{"max": -LARGEST, "min": LARGEST, "sum": 0.0}[kind] for kind in self.kinds]
+
     def nothing(self, graph: gs.Graph) -> gs.Tensor:
-        """A ``[0, columns]`` matrix made inside ``graph``: the branch not taken has no rows."""
+        """The neutral row, made inside ``graph``: the branch not taken saw nothing."""
         self.nodes = []
-        empty = self.literal(np.zeros((0, self.columns), np.float32))
-        out = self.emit("Identity", [empty])
+        out = self.emit("Identity", [self.literal([self.neutral()])])
+        self.made |= {id(node) for node in self.nodes}
         graph.nodes.extend(self.nodes)
         return out

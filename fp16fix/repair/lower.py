@@ -209,7 +209,9 @@ def retype_attribute(node: gs.Node, element: int) -> None:
     elif node.op == "CastLike":
         node.op = "Cast"
         node.attrs = {"to": element}
-        del node.inputs[1:]
+        source = node.inputs[0]
+        node.inputs.clear()
+        node.inputs.append(source)
     elif node.op == "ConstantOfShape":
         value = node.attrs.get("value")
         fill = np.zeros(1, np.float32) if value is None else value.values

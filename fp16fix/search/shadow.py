@@ -138,7 +138,7 @@ class Rows:
 
     def install(self, model: Model) -> None:
         """Put the probes in."""
-        probes = Probes(model, self.columns, self.reduce)
+        probes = Probes(model, ("sum",) * self.columns, self.reduce)
         probes.install(lambda tensor: isinstance(tensor, gs.Variable) and self.wanted(tensor))
         self.order = probes.order
 

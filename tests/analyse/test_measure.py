@@ -111,3 +111,26 @@ def test_storage_db_of_a_uniform_octave_is_what_theory_says(scale: float) -> Non
     elif scale > 65504:
         assert seen.storage_db == 0.0
     assert seen.headroom == pytest.approx(math.log2(65504 / float(values.max())), abs=1e-9)
+
+
+def test_branches_inside_loops_are_measured_whichever_way_they_go() -> None:
+    """A branch taken in some iterations only: rows must have the same shape in all."""
+    text = """g (float[4] x, int64 n) => (float[4] y) <int64 one = {1}> {
+        go = Constant <value = bool {1}> ()
+        y = Loop (n, go, x) <
+            body = b (int64 i, bool c, float[4] s) => (bool d, float[4] t) {
+                d = Identity (c)
+                late = GreaterOrEqual (i, one)
+                t = If (late) <
+                    then_branch = a () => (float[4] u) { u = Add (s, s) },
+                    else_branch = e () => (float[4] v) { v = Neg (s) }
+                >
+            }
+        >
+    }"""
+    ranges = measure(model(text), [{"x": np.arange(4, dtype=np.float32), "n": np.array(3)}])
+    assert (ranges["v"].low, ranges["v"].high) == (-3.0, 0.0)
+    assert (ranges["u"].low, ranges["u"].high) == (-12.0, 0.0)
+    none = measure(model(text), [{"x": np.arange(4, dtype=np.float32), "n": np.array(0)}])
+    assert "u" not in none
+    assert none["y"].high == 3.0

@@ -124,3 +124,11 @@ def test_the_model_given_is_not_changed() -> None:
     before = proto_of(fp32).SerializeToString()
     lower(fp32, {"Exp_b": "fp32"})
     assert proto_of(fp32).SerializeToString() == before
+
+
+def test_cast_like_of_integers_becomes_a_cast() -> None:
+    text = "g (float[4] x) => (float[4] y) <int64 two = {2}> { t = CastLike (two, x) y = Pow (x, t) }"
+    typed = lower(model(text, 18), {})
+    checked(typed)
+    inputs = {"x": normal(4)}
+    assert sqnr_db(Session(model(text, 18)).run(inputs)["y"], Session(emulate(typed)).run(inputs)["y"]) > 60
