@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +54,7 @@ def products_for(config: Config) -> Products:
     onnx = output if plan is None else Path(f"{stem}.onnx")
     if onnx.resolve() == config.model.resolve():
         raise ConfigError("the output would overwrite the model", where=str(onnx), hint="choose another name with -o")
+    refuse_unwritable(output)
     return Products(plan, onnx, Path(f"{stem}.outcome.json"), Path(f"{stem}.report.html"), config.keep_unverified)
 
 
@@ -76,6 +78,19 @@ def deliver(outcome: Outcome, products: Products, onnx_path: Path) -> Outcome:
     save(outcome, products.outcome)
     write_report(outcome, products.report)
     return outcome
+
+
+def refuse_unwritable(output: Path) -> None:
+    """Find out before the work, not after it.
+
+    Raises:
+        ConfigError: the folder of ``output`` is no folder, or nothing can be written there.
+    """
+    folder = output.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"nothing can be written in {str(folder)!r}", where=str(output), hint="choose another folder with -o")
 
 
 def place(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -80,6 +81,7 @@ def study(config: Config, stages: Stages) -> Study:
         model = load(config.model, simplified=config.simplify)
         samples = samples_for(config, model)
         calibration, held_out = split(samples, config.held_out)
+    refuse_unknown_outputs(config, model)
     seen, tested = Arrays(calibration), Arrays(held_out)
     with stages.stage("measure ranges", len(seen)) as tick:
         ranges = measure(model, seen, threads=config.threads, tick=tick)
@@ -88,6 +90,16 @@ def study(config: Config, stages: Stages) -> Study:
         hazards = diagnose(model, ranges, frozenset(model.placed))
         proofs = acquitted(model, hazards, seen, config.threads)
     return Study(config, model, samples, seen, tested, ranges, hazards, proofs)
+
+
+def refuse_unknown_outputs(config: Config, model: Model) -> None:
+    """A bound for an output that does not exist would be a bound on nothing."""
+    names = [tensor.name for tensor in model.graph.outputs]
+    for name in config.tolerance.outputs:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"outputs are {', '.join(names)}"
+            raise ConfigError(f"the model has no output {name!r}", where="tolerance.outputs", hint=hint)
 
 
 def samples_for(config: Config, model: Model) -> Samples:

@@ -57,7 +57,7 @@ def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, s
         engine=engine,
         stages={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
         refinements=dict(proven.refinements),
-        warnings=warnings(found, proven),
+        warnings=warnings(found, draft, proven),
         wide_tensors=wide_tensors(proven.typed),
     )
 
@@ -172,7 +172,22 @@ def along(model: Model, before: Mapping[str, Error], after: Mapping[str, Error])
     return tuple(steps)
 
 
-def warnings(found: Study, proven: Proven) -> tuple[str, ...]:
+def tight(draft: Draft, proven: Proven, headroom: float) -> list[Range]:
+    """FP16 tensors with less head-room than asked for, the tightest first; mask literals and harmless overflows do not grow."""
+    wide = set(wide_tensors(proven.typed))
+    found = [
+        seen
+        for name, seen in draft.ranges.items()
+        if name not in wide and name not in draft.spared and seen.headroom < headroom and not len(seen.octaves) <= MASK_OCTAVES
+    ]
+    return sorted(found, key=lambda seen: seen.headroom)
+
+
+MASK_OCTAVES = 4
+"""Values in so few octaves are a mask's literals."""
+
+
+def warnings(found: Study, draft: Draft, proven: Proven) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = []
     if found.samples.made_up:
@@ -182,6 +197,16 @@ def warnings(found: Study, proven: Proven) -> tuple[str, ...]:
     odd = [name for name, seen in found.ranges.items() if seen.nonfinite]
     if odd:
         said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")
+    close = tight(draft, proven, found.config.headroom)
+    if close:
+        said.append(
+            f"{len(close)} FP16 tensors have less head-room than the {found.config.headroom:g} octaves asked for, the least is "
+            f"{close[0].headroom:.1f} at {close[0].tensor!r}: driven {2.0 ** close[0].headroom:.1f} times higher, it overflows."
+        )
+    silent = [
+        pattern for pattern in (*found.config.pin, *found.config.allow) if not any(matches(n.name, [pattern]) for n in found.model.nodes())
+    ]
+    said += [f"The pattern {pattern!r} of pin or allow matches no node." for pattern in silent]
     if proven.verdict.verified and not proven.pessimistic.verified and proven.pessimistic.profile == "pessimistic":
         said.append(
             "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails."

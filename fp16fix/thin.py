@@ -90,5 +90,10 @@ def narrower(model: Model, pins: Mapping[str, str], ranged: set[str], try_: Try)
 
 
 def has_bf16(config: Config) -> bool:
-    """Whether every target computes in BF16: compute capability 8.0 and later (CUDA documentation; sm75 does not)."""
+    """Whether every target computes in BF16: compute capability 8.0 and later (CUDA documentation; sm75 does not).
+
+    A graph for no named target may go anywhere, so it gets none.
+    """
+    if not config.build.targets and (config.output is None or config.output.suffix == ".onnx"):
+        return False
     return all(int(target.removeprefix("sm")) >= 80 for target in config.build.targets)

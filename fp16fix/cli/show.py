@@ -45,8 +45,9 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     for figures in decisive.outputs:
         typer.echo(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
     counts, recipe = found.counts, found.recipe
+    bf16 = f", BF16 nodes {counts.bf16_nodes}" if counts.bf16_nodes else ""
     typer.echo(
-        f"  FP32 nodes {counts.fp32_nodes} of {counts.float_nodes}, casts {counts.casts}, "
+        f"  FP32 nodes {counts.fp32_nodes} of {counts.float_nodes}{bf16}, casts {counts.casts}, "
         f"rewrites {len(recipe.repairs) + len(recipe.finish)}, rescaled tensors {len(recipe.exponents)}, Muls added {counts.muls_added}"
     )
     hazards(found)
@@ -149,6 +150,8 @@ def hunt(found: Hunt, output: Path | None, *, as_json: bool) -> None:
         typer.echo(
             f"least that must be FP32 ({bisected.oracle}; {bisected.calls} calls{'' if bisected.complete else '; ' + bisected.stopped}):"
         )
+        if not bisected.pins:
+            typer.echo(f"  {bisected.stopped or 'nothing: the oracle is content with all-FP16'}")
         for name in bisected.pins:
             typer.echo(f"  {name}")
         if bisected.flaky:

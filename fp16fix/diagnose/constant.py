@@ -37,6 +37,9 @@ def judged(node: gs.Node, seen: Range) -> Hazard | None:
     """The hazard of one initializer as ``node`` reads it."""
     size = math.prod(seen.shape)
     what = "literal" if size == 1 else f"weight of {size} values"
+    if seen.nonfinite and seen.absmax < half.FP16.overflow:
+        # An infinity that the model's author wrote is an infinity in FP16 too.
+        return None
     if seen.nonfinite:
         return hazard(node, Kind.CONSTANT, seen, math.inf, f"the {what} {seen.tensor!r} holds {seen.nonfinite} infinite values")
     if seen.absmax >= half.FP16.overflow:

@@ -48,7 +48,7 @@ def eps(context: Context, node: gs.Node) -> Iterator[Hazard]:
                 math.log2(half.SMALLEST / abs(value)),
                 f"eps {value:.3g} is zero in FP16 and guards a division, root or logarithm",
             )
-        elif seen.storage_db < STORAGE_DB:
+        elif seen.storage_db < STORAGE_DB and not is_nothing_beside(context, node, tensor, value):
             yield hazard(
                 node,
                 Kind.VANISH,
@@ -56,6 +56,17 @@ def eps(context: Context, node: gs.Node) -> Iterator[Hazard]:
                 math.log2(half.SMALLEST_NORMAL / abs(value)),
                 f"eps {value:.3g} is subnormal in FP16 and rounds with {seen.storage_db:.0f} dB",
             )
+
+
+UNFELT = 2.0**-10
+"""A rounding error of an eps that is this small beside what the eps is added to is below FP16's own."""
+
+
+def is_nothing_beside(context: Context, node: gs.Node, literal: gs.Tensor, value: float) -> bool:
+    """Whether rounding a subnormal eps moves the sum by less than FP16 rounds it anyway."""
+    others = [seen for tensor in node.inputs if tensor is not literal and (seen := context.range_of(tensor)) is not None]
+    error = half.SMALLEST / 2
+    return node.op == "Add" and bool(others) and all(max(seen.low, 0.0) + value > error / UNFELT for seen in others)
 
 
 def leads_to_blow_up(node: gs.Node) -> bool:

@@ -44,6 +44,8 @@ class Options:
     """Sums inside operators are held in FP16, so what only they see must be repaired too."""
     threads: int = 0
     scale_budget_s: float = 20.0
+    rescale: bool = True
+    """Use exponents; False where they were tried and the verdict failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Design:
 
     def rescale(self, spared: frozenset[str]) -> tuple[tuple[tuple[str, int], ...], int]:
         """Exponents for the whole graph; none if everything fits as it is."""
+        if not self.options.rescale:
+            return (), 0
         wide = frozenset(self.model.placed) | {
             n.name for n in self.model.nodes() if matches(n.name, self.options.pin) or matches(n.name, self.options.allow)
         }
