@@ -27,6 +27,9 @@ from fp16fix.repair.scales import ScaleOptions, assign
 FINISHING = "raise-eps"
 """The rule that gets a second look after the exponents."""
 
+ROUNDING = 0.01
+"""Octaves by which a head-room may miss what was asked for."""
+
 Acquit = Callable[[Model, Sequence[Hazard]], Mapping[Hazard, str]]
 """Which hazards of a model are proven harmless, and the proof in a sentence."""
 
@@ -103,7 +106,7 @@ class Design:
             recipe = replace(recipe, finish=self.finish(live))
             if recipe.finish:
                 live, spared = self.settle(rewritten(self.model, recipe.finish), frozenset())
-        cut, wide = self.pins(live, spared)
+        cut, wide = self.pins(live, spared, self.tight(exponents))
         return Draft(replace(recipe, wide=wide), tuple(self.refusals), self.model, self.ranges, tuple(live), cut, muls, spared)
 
     def settle(self, model: Model, moved: frozenset[str]) -> tuple[list[Hazard], frozenset[str]]:
@@ -188,12 +191,18 @@ class Design:
         )
         return tuple(sorted((name, e) for name, e in found.exponents.items() if e)), found.muls
 
-    def pins(self, live: Sequence[Hazard], spared: frozenset[str]) -> tuple[Islands, tuple[tuple[str, str], ...]]:
+    def tight(self, exponents: Sequence[tuple[str, int]]) -> frozenset[str]:
+        """Rescaled tensors that one exponent could not give the head-room asked for: too wide a stream for FP16 at either end."""
+        limit = self.options.headroom - ROUNDING
+        return frozenset(name for name, _ in exponents if name in self.ranges and self.ranges[name].headroom < limit)
+
+    def pins(self, live: Sequence[Hazard], spared: frozenset[str], tight: frozenset[str]) -> tuple[Islands, tuple[tuple[str, str], ...]]:
         """Islands around what is left, the user's pins, and the author's placement."""
         force = forced(self.model, self.ranges, live, spared)
         asked = frozenset(n.name for n in self.model.nodes() if is_float_node(n) and matches(n.name, self.options.pin))
         allowed = frozenset(n.name for n in self.model.nodes() if matches(n.name, self.options.allow))
-        cut = islands(self.model, self.ranges, replace(force, nodes=force.nodes | asked), allowed)
+        force = replace(force, nodes=force.nodes | asked, tensors=force.tensors | (tight - spared))
+        cut = islands(self.model, self.ranges, force, allowed)
         format_ = "bf16" if self.options.wide is half.Wide.BF16 else "fp32"
         wide = dict.fromkeys(cut.nodes, format_)
         if self.options.wide is half.Wide.BF16:
