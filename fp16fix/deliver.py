@@ -52,6 +52,9 @@ def products_for(config: Config) -> Products:
     stem = output.with_suffix("")
     plan = None if output.suffix == ".onnx" else output
     onnx = output if plan is None else Path(f"{stem}.onnx")
+    if plan is not None and onnx.resolve() == config.model.resolve():
+        # `repair model.onnx -o model.plan`: the graph the plan is built from must not take the model's name.
+        onnx = Path(f"{stem}.fp16.onnx")
     if onnx.resolve() == config.model.resolve():
         raise ConfigError("the output would overwrite the model", where=str(onnx), hint="choose another name with -o")
     refuse_unwritable(output)

@@ -117,6 +117,8 @@ def test_made_up_inputs_are_said_everywhere(ill: Path, tmp_path: Path, fp16fix: 
         (("repair", "ill.onnx", "-o", "fixed.bin"), ".plan for an engine or .onnx"),
         (("repair", "ill.onnx", "-o", "ill.onnx"), "overwrite the model"),
         (("repair", "ill.onnx", "-i", "nowhere"), "nowhere"),
+        (("repair", "ill.onnx", "-i", "samples", "-o", "bad.yaml/x.onnx"), "nothing can be written"),
+        (("repair", "ill.onnx", "-i", "samples", "--set", "tolerance.outputs.z.sqnr_db=40"), "no output 'z'"),
         (("repair", "ill.onnx", "--shape", "x=3"), "shape"),
         (("repair", "ill.onnx", "--io", "fp8"), "io"),
         (("repair", "ill.onnx", "--config", "bad.yaml"), "did you mean 'headroom'"),

@@ -121,3 +121,14 @@ def test_literals_are_never_acquitted_by_a_run() -> None:
     found = diagnose(fp32, measure(fp32, samples))
     assert [h.kind for h in found] == [Kind.CONSTANT]
     assert harmless(fp32, found, samples) == {}
+
+
+def test_an_infinity_the_author_wrote_and_an_eps_beside_large_values_are_no_hazards() -> None:
+    masked = "g (bool[1,8] m, float[1,8] x) => (float[1,8] y) <float low = {-1.0}> { a = Where (m, x, low) y = Softmax <axis = 1> (a) }"
+    fp32 = model(masked)
+    fp32.tensors()["low"].values = np.array(-np.inf, np.float32)
+    sample = {"m": np.array([[True] * 6 + [False] * 2]), "x": normal(1, 8)}
+    assert [h for h in diagnose(fp32, measure(fp32, [sample])) if h.kind is Kind.CONSTANT] == []
+    norm = "g (float[4,16] x) => (float[4,16] y) <float e = {0.000001}> { p = Mul (x, x) m = ReduceMean <axes = [1]> (p) v = Add (m, e) s = Sqrt (v) y = Div (x, s) }"
+    assert hazards(norm, x=normal(4, 16)) == []
+    assert [h.op for h in hazards(norm, x=normal(4, 16, scale=0.003))], "beside small values it is one"
