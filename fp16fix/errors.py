@@ -6,10 +6,9 @@ Fp16fixError
 │   ├── SampleError          inputs that do not fit the model
 │   ├── ConfigError          YAML or flags
 │   └── ReplayError          a recipe or an outcome that does not fit the model
-├── BackendError (exit 3)    TensorRT is missing, or failed
-│   ├── BackendMissingError  not installed, or too old for what was asked
-│   └── BuildError           parser error, builder error, crash, time-out
-└── InterruptedSearchError   (exit 130) stopped by the user
+└── BackendError (exit 3)    TensorRT is missing, or failed
+    ├── BackendMissingError  not installed, or too old for what was asked
+    └── BuildError           parser error, builder error, crash, time-out
 """
 
 from __future__ import annotations
@@ -72,9 +71,3 @@ class BackendMissingError(BackendError):
 
 class BuildError(BackendError):
     """The parser refused, the builder failed, crashed or ran out of time."""
-
-
-class InterruptedSearchError(Fp16fixError):
-    """The user stopped the run; nothing was left at the output path."""
-
-    exit_code = 130

@@ -75,10 +75,3 @@ def position(graph: gs.Graph, node: gs.Node) -> int:
         if other is node:
             return index
     raise ValueError(f"{node.name} is not in graph {graph.name}")
-
-
-def replace_input(node: gs.Node, old: gs.Tensor, new: gs.Tensor) -> None:
-    """Every use of ``old`` by ``node`` becomes ``new``."""
-    for index, tensor in enumerate(node.inputs):
-        if tensor is old:
-            node.inputs[index] = new

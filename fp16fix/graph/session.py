@@ -12,7 +12,7 @@ import onnxruntime as ort
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
-from fp16fix.graph.model import Model, constant, copy_graph, element_type, numpy_type
+from fp16fix.graph.model import Model, copy_graph, element_type, numpy_type
 
 EMBEDDED = 1024
 """Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
@@ -186,12 +186,3 @@ RUNTIME_TYPES = {
     "bool": onnx.TensorProto.BOOL,
     "string": onnx.TensorProto.STRING,
 }
-
-
-def float_constants(model: Model) -> dict[str, np.ndarray]:
-    """Values of every FP32 initializer, by name."""
-    return {
-        name: values
-        for name, tensor in model.tensors().items()
-        if element_type(tensor) == onnx.TensorProto.FLOAT and (values := constant(tensor)) is not None
-    }
