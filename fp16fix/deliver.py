@@ -1,4 +1,7 @@
-"""Outcome and scratch files → the files the user asked for, all whole; the product itself only if it is verified."""
+"""Outcome and scratch files → the files the user asked for, all whole; the product itself only if it is verified.
+
+A location has no product: its JSON and its page are all there is to write.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from pathlib import Path
 from fp16fix.config import Config
 from fp16fix.errors import ConfigError
 from fp16fix.graph.save import replacing
-from fp16fix.report.html import write_report
-from fp16fix.report.outcome import Outcome, save
+from fp16fix.report import located
+from fp16fix.report.document import tag_of
+from fp16fix.report.html import write_location, write_report
+from fp16fix.report.located import Located
+from fp16fix.report.outcome import Outcome, load, save
 
 PLANS = (".plan", ".engine")
 """Endings of engine files."""
@@ -34,15 +40,50 @@ class Products:
         return self.plan or self.onnx
 
 
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """Where a location goes."""
+
+    location: Path
+    report: Path
+
+
+def model_of(config: Config) -> Path:
+    """The model's path.
+
+    Raises:
+        ConfigError: none was given.
+    """
+    if config.model is None:
+        raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
+    return config.model
+
+
+def papers_for(config: Config, output: Path | None) -> Papers:
+    """Where ``locate`` writes: ``output`` (``x.json``; by default the model's name with ``.locate.json``) and the page beside it.
+
+    Raises:
+        ConfigError: another ending, or a folder in which nothing can be written.
+    """
+    location = output or model_of(config).with_suffix(".locate.json")
+    if location.suffix != ".json":
+        raise ConfigError(
+            f"the location is a JSON file, {location.name!r} is none",
+            where="--output",
+            hint="end it in .json; the page goes beside it, as .html",
+        )
+    refuse_unwritable(location)
+    return Papers(location, location.with_suffix(".html"))
+
+
 def products_for(config: Config) -> Products:
     """Output paths from ``config.output`` (``x.plan`` or ``x.onnx``; by default the model's name with ``.fp16.onnx``).
 
     Raises:
         ConfigError: an ending that says neither, or the input itself.
     """
-    if config.model is None:
-        raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
-    output = config.output or config.model.with_suffix(".fp16.onnx")
+    model = model_of(config)
+    output = config.output or model.with_suffix(".fp16.onnx")
     if output.suffix not in {*PLANS, ".onnx"}:
         raise ConfigError(
             f"cannot tell from {output.name!r} what to make",
@@ -52,10 +93,10 @@ def products_for(config: Config) -> Products:
     stem = output.with_suffix("")
     plan = None if output.suffix == ".onnx" else output
     onnx = output if plan is None else Path(f"{stem}.onnx")
-    if plan is not None and onnx.resolve() == config.model.resolve():
+    if plan is not None and onnx.resolve() == model.resolve():
         # `repair model.onnx -o model.plan`: the graph the plan is built from must not take the model's name.
         onnx = Path(f"{stem}.fp16.onnx")
-    if onnx.resolve() == config.model.resolve():
+    if onnx.resolve() == model.resolve():
         raise ConfigError("the output would overwrite the model", where=str(onnx), hint="choose another name with -o")
     refuse_unwritable(output)
     return Products(plan, onnx, Path(f"{stem}.outcome.json"), Path(f"{stem}.report.html"), config.keep_unverified)
@@ -81,6 +122,30 @@ def deliver(outcome: Outcome, products: Products, onnx_path: Path) -> Outcome:
     save(outcome, products.outcome)
     write_report(outcome, products.report)
     return outcome
+
+
+def deliver_location(found: Located, papers: Papers) -> Located:
+    """Write JSON and page, and return the location that names them."""
+    found = replace(found, files={"location": str(papers.location), "report": str(papers.report)})
+    located.save(found, papers.location)
+    write_location(found, papers.report)
+    return found
+
+
+def render_again(source: Path, target: Path | None) -> Path:
+    """Write the page of an outcome or a location; by default where ``repair`` and ``locate`` put it. Returns where it is.
+
+    Raises:
+        ReplayError: neither of the two.
+        InputError: the folder is not writable or full.
+    """
+    if tag_of(source) == located.TAG:
+        target = target or source.with_suffix(".html")
+        write_location(located.load(source), target)
+    else:
+        target = target or source.with_name(source.name.removesuffix(".json").removesuffix(".outcome") + ".report.html")
+        write_report(load(source), target)
+    return target
 
 
 def refuse_unwritable(output: Path) -> None:

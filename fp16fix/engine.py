@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fp16fix.attempts import Attempts
 from fp16fix.build import BuildOptions, BuildStoppedError, Built, check_pins, choose
 from fp16fix.build import build as build_plan
 from fp16fix.config import Config
@@ -21,7 +22,6 @@ from fp16fix.repair.recipe import Repair
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules import rule
 from fp16fix.report.outcome import Corner, EngineFacts
-from fp16fix.study import Study
 from fp16fix.trial import executable, executed
 
 STARTS = {"load": 0, "parse": 2, "build": 10, "write": 96, "prove": 98}
@@ -96,13 +96,14 @@ class Made:
     facts: EngineFacts
 
 
-def make(found: Study, draft: Draft, proven: Proven, onnx_path: Path, stages: Stages, *, plan: bool) -> Made:
+def make(tries: Attempts, draft: Draft, proven: Proven, onnx_path: Path, stages: Stages, *, plan: bool) -> Made:
     """Save the typed graph; build, prove and run the plan beside it if one was asked for.
 
     Raises:
         BackendError: TensorRT is missing or failed.
     """
     save_model(proven.typed, onnx_path)
+    found = tries.found
     config = found.config
     if not plan or not worth_building(config, proven):
         return Made(draft, proven, EngineFacts("not built"))
@@ -114,7 +115,7 @@ def make(found: Study, draft: Draft, proven: Proven, onnx_path: Path, stages: St
         if not repairs:
             raise
         draft = replace(draft, model=rewritten(draft.model, repairs), recipe=replace(draft.recipe, finish=(*draft.recipe.finish, *repairs)))
-        proven = prove(found, draft, stages)
+        proven = prove(tries, draft, stages)
         save_model(proven.typed, onnx_path)
         if not worth_building(config, proven):
             return Made(draft, proven, EngineFacts("not built", warnings=(retold(error, repairs),)))
@@ -139,13 +140,19 @@ def worth_building(config: Config, proven: Proven) -> bool:
 
 
 def compiled(config: Config, draft: Draft, proven: Proven, onnx_path: Path, stages: Stages) -> Built:
-    """The plan beside the typed graph. Weak typing takes the FP32 graph and pins: that is what its pins are for."""
-    options, source = build_options(config), onnx_path
-    if choose(options).name == "weak" and config.io == "fp32":
-        source = onnx_path.with_name(f"wide.{onnx_path.name}")
-        save_model(draft.model, source)
-        options = replace(options, pins=tuple(sorted(proven.pins.items())))
+    """The plan beside the typed graph."""
+    source, options = source_of(config, draft.model, proven.pins, onnx_path)
     return watched(source, onnx_path.with_suffix(".plan"), options, stages)
+
+
+def source_of(config: Config, wide: Model, pins: Mapping[str, str], onnx_path: Path) -> tuple[Path, BuildOptions]:
+    """What a builder is given: the typed graph saved at ``onnx_path``, or for weak typing the FP32 graph, saved beside it, and pins."""
+    options = build_options(config)
+    if choose(options).name != "weak" or config.io != "fp32":
+        return onnx_path, options
+    source = onnx_path.with_name(f"wide.{onnx_path.name}")
+    save_model(wide, source)
+    return source, replace(options, pins=tuple(sorted(pins.items())))
 
 
 def without_attention(draft: Draft, error: BuildStoppedError, headroom: float) -> tuple[Repair, ...]:

@@ -8,19 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from fp16fix import engine
+from fp16fix.attempts import attempts
 from fp16fix.build import Built
 from fp16fix.config import Config
 from fp16fix.deliver import PLANS, deliver, products_for
-from fp16fix.diagnose.hazard import Hazard
 from fp16fix.graph.load import load, read
-from fp16fix.graph.model import Model
 from fp16fix.profiles import declared, in_files, refuse_uncovered, refuse_unfit
 from fp16fix.progress import Silent, Stages, Watcher
-from fp16fix.prove import prove
-from fp16fix.repair.design import Design, Draft, Options
 from fp16fix.report.outcome import Outcome
+from fp16fix.settle import settle
 from fp16fix.strict.oracle import StrictOracle
-from fp16fix.study import Arrays, Study, acquitted, samples_for, study
+from fp16fix.study import Arrays, Study, samples_for, study
 from fp16fix.summary import summarise
 from fp16fix.trial import refuse_unrunnable, verdict_of
 from fp16fix.verify.verdict import Verdict
@@ -52,40 +50,12 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     found = study(config, stages)
     if products.plan is not None and not in_files(config):
         refuse_uncovered(config, Arrays(found.samples))
-    draft = design(found, stages)
-    proven = prove(found, draft, stages)
-    if not proven.verdict.verified and draft.recipe.exponents:
-        # Exponents trade the small end of a stream for its large one; where that fails, islands alone may not.
-        other = design(found, stages, rescale=False)
-        second = prove(found, other, stages)
-        if second.verdict.verified:
-            draft, proven = other, second
-    with tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
+    with attempts(found, stages) as tries, tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
+        draft, proven = settle(tries, stages)
         onnx_path = Path(scratch) / products.onnx.name
-        made = engine.make(found, draft, proven, onnx_path, stages, plan=products.plan is not None)
+        made = engine.make(tries, draft, proven, onnx_path, stages, plan=products.plan is not None)
         outcome = summarise(found, made.draft, made.proven, made.facts, stages, command)
         return deliver(outcome, products, onnx_path)
-
-
-def design(found: Study, stages: Stages, *, rescale: bool = True) -> Draft:
-    """Rules, exponents, islands."""
-    config = found.config
-    options = Options(
-        headroom=config.headroom,
-        only_exact=config.only_exact,
-        wide=config.wide,
-        pin=config.pin,
-        allow=config.allow,
-        pessimistic=config.profile == "pessimistic",
-        threads=config.threads,
-        rescale=rescale,
-    )
-
-    def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-        return acquitted(model, hazards, found.calibration, config.threads)
-
-    with stages.stage("design repairs"):
-        return Design(found.model, found.ranges, found.calibration, options, acquit).draft(found.hazards, found.proofs)
 
 
 def build_plan(model: Path, output: Path, config: Config, watcher: Watcher | None = None) -> Built:
@@ -102,14 +72,14 @@ def build_plan(model: Path, output: Path, config: Config, watcher: Watcher | Non
     return engine.watched(model, output, engine.build_options(config), stages)
 
 
-def verify(config: Config, candidate: Path, watcher: Watcher | None = None) -> Verdict:
+def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None) -> Verdict:
     """A mixed-precision ONNX file against the FP32 model, strictly; or a plan, by running it on the GPU; over all samples.
 
     Raises:
         InputError: either model or the samples.
         BackendError: a plan, and no engine can run here, or this one does not.
     """
-    stages = Stages(watcher or Silent())
+    stages, candidate = Stages(watcher or Silent()), Path(candidate)
     if candidate.suffix in PLANS:
         return verify_plan(config, candidate, stages)
     with stages.stage("load"):

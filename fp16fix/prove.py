@@ -1,24 +1,26 @@
-"""Draft → ``Proven``: the typed graph, judged strictly on held-out samples, refined by blame if it fails, thinned if it passes."""
+"""Draft → ``Proven``: the typed graph, judged strictly on held-out samples, refined if it fails, thinned if it passes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fp16fix.config import Config
+from fp16fix.attempts import Attempts
+from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.model import Model
+from fp16fix.graph.ops import is_float_node
 from fp16fix.progress import Stages
 from fp16fix.repair.design import Draft, matches
-from fp16fix.repair.lower import lower
+from fp16fix.repair.islands import flops
 from fp16fix.repair.recipe import Recipe
-from fp16fix.search.check import check
-from fp16fix.search.judge import Candidate
-from fp16fix.search.refine import refine
+from fp16fix.search.minimise import INTERRUPTED
+from fp16fix.search.refine import Refined, refine
 from fp16fix.search.shadow import Error, shadow
-from fp16fix.strict.oracle import StrictOracle
-from fp16fix.study import Study
 from fp16fix.thin import thinned
 from fp16fix.verify.verdict import Figures, Verdict
+
+REFINE_S = 120.0
+"""Seconds that refining may measure unless the user says otherwise: what it found by then is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,69 +45,74 @@ class Proven:
         return dict(self.recipe.wide)
 
 
-def prove(found: Study, draft: Draft, stages: Stages) -> Proven:
-    """Judge the draft on held-out samples, refine it if need be, thin it if possible, and measure plain FP16 for comparison."""
-    config, held_out = found.config, found.held_out
-    io = "fp16" if config.io == "fp16" else None
-    fits = draft.fits(config.headroom)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Pins that were settled on, and the verdict with them."""
 
-    def typed_by(wide: Mapping[str, str]) -> Model:
-        return lower(draft.model, wide, io=io, fits=fits)
+    wide: dict[str, str]
+    verdict: Verdict
+    refinements: dict[str, str]
 
-    with stages.stage("FP32 reference", len(held_out)) as tick:
-        oracle = StrictOracle(found.model, held_out, config.tolerance.of, threads=config.threads, tick=tick)
-    with oracle:
 
-        def judge(typed: Model) -> Verdict:
-            return checked(oracle.verdict(typed, profile=config.profile), typed, config)
+def answer(tries: Attempts, draft: Draft, stages: Stages) -> Answer:
+    """Judge the draft on held-out samples, and refine it if need be."""
+    wide, refinements = dict(draft.recipe.wide), dict[str, str]()
+    with stages.stage("repaired, strict"):
+        verdict = tries.verdict(draft, wide)
+    if not verdict.verified:
+        with tries.stage(stages, "refine"):
+            refined = refined_by(tries, draft)
+            wide |= dict.fromkeys(refined.pins, "fp32")
+            refinements = refined.because
+            verdict = tries.verdict(draft, wide)
+    return Answer(wide, verdict, refinements)
 
-        plain = lower(found.model, found.model.placed, io=io)
-        with stages.stage("plain FP16, strict", len(held_out)) as tick:
-            before = oracle.figures(plain, tick=tick)
-        wide, refinements = dict(draft.recipe.wide), dict[str, str]()
-        typed = typed_by(wide)
-        with stages.stage("repaired, strict"):
-            verdict = judge(typed)
-        if not verdict.verified:
-            with stages.stage("refine"):
-                refined = refine(
-                    draft.model,
-                    wide,
-                    verdict,
-                    judge,
-                    found.calibration,
-                    fits=fits,
-                    io=io,
-                    allow=lambda name: matches(name, config.allow),
-                    threads=config.threads,
-                )
-            typed, verdict, refinements, wide = refined.typed, refined.verdict, refined.because, refined.wide
-        if verdict.verified and wide:
-            with stages.stage("thin"):
-                thinner = thinned(draft.model, wide, draft.remaining, config, lambda pins: judge(typed_by(pins)))
-            if thinner != wide:
-                wide, typed = thinner, typed_by(thinner)
-                verdict = judge(typed)
-        with stages.stage("pessimistic and FP32 checks", 2 * len(held_out)) as tick:
-            other = "pessimistic" if config.profile == "engine" else "engine"
-            second = oracle.verdict(typed, profile=other, tick=tick)
-            equivalence = oracle.figures(draft.model, strict=False, tick=tick)
+
+def refined_by(tries: Attempts, draft: Draft) -> Refined:
+    """What to pin beside the draft's own islands.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the search before it had found anything.
+    """
+    config, own = tries.found.config, dict(draft.recipe.wide)
+    nodes = [node for node in draft.model.nodes() if is_float_node(node)]
+    with tries.judge.within(config.search.budget_s or REFINE_S):
+        refined = refine(
+            draft.model,
+            tries.typed(draft, own),
+            tries.found.calibration,
+            tries.holds(draft, lambda names: own | dict.fromkeys(sorted(names), "fp32")),
+            [node.name for node in nodes if node.name not in own and not matches(node.name, config.allow)],
+            unstorable=frozenset(each.tensor for each in draft.remaining if each.kind is Kind.OVERFLOW and not each.internal),
+            cost={node.name: 1.0 + flops(node, draft.ranges) for node in nodes},
+            threads=config.threads,
+        )
+    if refined.stopped == INTERRUPTED and not refined.pins:
+        raise KeyboardInterrupt
+    return refined
+
+
+def prove(tries: Attempts, draft: Draft, stages: Stages) -> Proven:
+    """Settle the pins, thin them if possible, and measure what the outcome tells beside the verdict."""
+    found, oracle = tries.found, tries.oracle
+    config = found.config
+    settled = answer(tries, draft, stages)
+    wide = settled.wide
+    if settled.verdict.verified and wide:
+        with tries.stage(stages, "thin"):
+            wide = thinned(tries, draft, wide)
+    verdict, typed = tries.verdict(draft, wide), tries.typed(draft, wide)
+    refinements = {name: why for name, why in settled.refinements.items() if name in wide}
+    with stages.stage("pessimistic and FP32 checks", 2 * len(found.held_out)) as tick:
+        other = "pessimistic" if config.profile == "engine" else "engine"
+        second = oracle.verdict(typed, profile=other, tick=tick)
+        equivalence = oracle.figures(draft.model, strict=False, tick=tick)
     with stages.stage("error along the graph"):
         some = found.calibration.few(1)
-        along_before = shadow(found.model, plain, some, threads=config.threads)
+        along_before = shadow(found.model, tries.plain, some, threads=config.threads)
         along_after = shadow(found.model, typed, some, known_exponents(found.model, draft), threads=config.threads)
     recipe = replace(draft.recipe, wide=tuple(sorted(wide.items())))
-    return Proven(recipe, typed, verdict, second, before, equivalence, along_before, along_after, refinements)
-
-
-def checked(verdict: Verdict, typed: Model, config: Config) -> Verdict:
-    """The strict verdict, and the user's own command if there is one: both must be content."""
-    if config.search.check is None or not verdict.verified:
-        return verdict
-    score = check(config.search.check, lambda _: typed, timeout_s=config.build.timeout_s)(Candidate())
-    if score.good:
-        return replace(verdict, oracle="strict and command")
-    return replace(verdict, verified=False, oracle="strict and command", reasons=(*verdict.reasons, score.why))
+    return Proven(recipe, typed, verdict, second, tries.before, equivalence, along_before, along_after, refinements)
 
 
 def known_exponents(original: Model, draft: Draft) -> dict[str, int]:

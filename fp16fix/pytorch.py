@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -42,38 +44,75 @@ def compare_autocast(module: torch.nn.Module, inputs: Any, dtype: Any = None, de
         BackendMissingError: torch is not installed.
         SampleError: the module fails on a sample or returns no tensors.
     """
+    comparison = Comparison()
+    for exact, low in pairs(module, inputs if isinstance(inputs, list) else [inputs], dtype, device):
+        comparison.add(exact, low)
+    return comparison.figures()
+
+
+def pairs(
+    module: torch.nn.Module, samples: Iterable[Any], dtype: Any = None, device: Any = None
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Outputs of each sample in FP32 and under autocast; see ``compare_autocast``."""
     torch = import_torch()
     if device is not None:
         module = module.to(device)
-    where = next((p.device for p in (*module.parameters(), *module.buffers())), torch.device(device or "cpu"))
-    samples = inputs if isinstance(inputs, list) else [inputs]
-    was_training = module.training
-    module.eval()
-    comparison = Comparison()
+    where = device_of(torch, module, device)
+    training = {each: each.training for each in module.modules()}
+    with suppress(NotImplementedError):  # an exported program has one mode
+        module.eval()
     try:
         for sample in samples:
-            exact = run(torch, module, sample, where, None)
-            low = run(torch, module, sample, where, dtype or torch.float16)
-            comparison.add(exact, low)
+            yield run(torch, module, sample, where, None), run(torch, module, sample, where, dtype or torch.float16)
     finally:
-        module.train(was_training)
-    return comparison.figures()
+        for each, was in training.items():
+            each.training = was
+
+
+def device_of(torch: ModuleType, module: torch.nn.Module, device: Any = None) -> Any:
+    """Where a module runs: its first weight says, else ``device``, else the CPU."""
+    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device(device or "cpu"))
 
 
 def run(torch: ModuleType, module: Any, sample: Any, device: Any, dtype: Any) -> dict[str, np.ndarray]:
     """Outputs by name; autocast on if a dtype is given."""
-    args, kwargs = arguments(torch, sample, device)
-    with torch.random.fork_rng(), torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+    low = torch.autocast(device.type, dtype=dtype) if dtype is not None else without_tf32(torch)
+    with torch.random.fork_rng(), torch.no_grad(), low:
         torch.manual_seed(SEED)
         try:
+            args, kwargs = arguments(torch, sample, device)
             result = module(*args, **kwargs)
         except Exception as error:  # a module may raise anything
             how = "in FP32" if dtype is None else f"under autocast to {dtype}"
-            raise SampleError(f"the module fails {how}: {first_line(error)}", where=type(module).__name__) from error
+            what = f"the module fails {how}: {type(error).__name__}: {first_line(error)}"
+            raise SampleError(what, where=blamed(torch, module, error)) from error
     outputs = dict(named(torch, "", result))
     if not outputs:
         raise SampleError("the module returns no tensors", where=type(module).__name__)
     return outputs
+
+
+@contextmanager
+def without_tf32(torch: ModuleType) -> Iterator[None]:
+    """On CUDA, FP32 convolutions are rounded to TF32 unless told otherwise: that is no FP32 to compare with."""
+    cudnn = torch.backends.cudnn
+    try:
+        allowed = cudnn.allow_tf32
+    except RuntimeError:  # set for each operator through PyTorch's newer switches: the user's choice
+        yield
+        return
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = allowed
+
+
+def blamed(torch: ModuleType, module: Any, error: BaseException) -> str:
+    """``file:line`` of the innermost frame that is neither PyTorch's nor ours; the module's name where there is none."""
+    ours = (torch.__path__[0], __file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else type(module).__name__
 
 
 def arguments(torch: ModuleType, sample: Any, device: Any) -> tuple[list[Any], dict[str, Any]]:

@@ -34,9 +34,7 @@ def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, s
     return Outcome(
         tool=fp16fix.__version__,
         command=tuple(command),
-        model=ModelFacts(
-            str(found.config.model), found.model.digest, found.model.opset, len(list(found.model.nodes())), tuple(found.model.notes)
-        ),
+        model=model_facts(found),
         samples=sample_facts(found),
         versions=versions(),
         hazards=ends,
@@ -60,6 +58,12 @@ def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, s
         warnings=warnings(found, draft, proven),
         wide_tensors=wide_tensors(proven.typed),
     )
+
+
+def model_facts(found: Study) -> ModelFacts:
+    """The file as it was loaded."""
+    model = found.model
+    return ModelFacts(str(found.config.model), model.digest, model.opset, len(list(model.nodes())), tuple(model.notes))
 
 
 def sample_facts(found: Study) -> SampleFacts:
@@ -187,13 +191,16 @@ MASK_OCTAVES = 4
 """Values in so few octaves are a mask's literals."""
 
 
+def sample_warnings(found: Study) -> tuple[str, ...]:
+    """What is weak about the inputs that everything rests on."""
+    if found.samples.made_up:
+        return ("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.",)
+    return ("Only one sample was given: it served both calibration and verdict.",) if found.shared else ()
+
+
 def warnings(found: Study, draft: Draft, proven: Proven) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
-    said = []
-    if found.samples.made_up:
-        said.append("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.")
-    elif found.shared:
-        said.append("Only one sample was given: it served both calibration and verdict.")
+    said = [*sample_warnings(found)]
     odd = [name for name, seen in found.ranges.items() if seen.nonfinite]
     if odd:
         said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
+from fp16fix.attempts import Attempts, Wide
 from fp16fix.config import Config
-from fp16fix.diagnose.hazard import Hazard, Kind
+from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import runs_in
-from fp16fix.half import BF16, Wide
-from fp16fix.repair.design import matches
+from fp16fix.half import BF16
+from fp16fix.half import Wide as Formats
+from fp16fix.repair.design import Draft, matches
 from fp16fix.repair.islands import flops
-from fp16fix.search.judge import Candidate, Judge, Score
-from fp16fix.search.minimise import best, by_pins, shrink
-from fp16fix.verify.verdict import Verdict
-
-Try = Callable[[Mapping[str, str]], Verdict]
-"""Node → format of every pin, to a verdict."""
+from fp16fix.search.minimise import best, shrink
 
 
-def thinned(model: Model, wide: Mapping[str, str], remaining: Sequence[Hazard], config: Config, try_: Try) -> dict[str, str]:
+def thinned(tries: Attempts, draft: Draft, wide: Wide) -> dict[str, str]:
     """The pins to use; those given if nothing less passes.
 
     Islands around positions, angles and literals are left as they are: samples of one length cannot acquit them.
 
     Args:
-        model: FP32, after rewrites and exponents.
+        tries: judges other pins; ``search.minimise`` asks for fewer, ``wide: auto`` allows BF16 on targets that have it.
+        draft: what the pins belong to.
         wide: pins that pass.
-        remaining: the hazards that the pins answer.
-        config: ``search.minimise`` and its budget; ``wide: auto`` allows BF16 on targets that have it.
-        try_: judges other pins.
     """
-    pins = dict(wide)
+    pins, model, config = dict(wide), draft.model, tries.found.config
     asked = {name for name in pins if name in model.placed or matches(name, config.pin)}
-    kept = asked | around(model, pins, {h.node for h in remaining if h.kind in BEYOND_SAMPLES})
+    kept = asked | around(model, pins, {h.node for h in draft.remaining if h.kind in BEYOND_SAMPLES})
     if config.search.minimise:
-        pins = fewer(model, pins, kept, config, try_)
-    if config.wide is Wide.AUTO and has_bf16(config):
-        precise = {h.node for h in remaining if h.kind is not Kind.OVERFLOW}
-        ranged = around(model, pins, {h.node for h in remaining if h.kind is Kind.OVERFLOW}) - around(model, pins, precise) - kept
-        pins = narrower(model, pins, ranged, try_)
+        pins = fewer(tries, draft, pins, kept)
+    if config.wide is Formats.AUTO and has_bf16(config):
+        precise = {h.node for h in draft.remaining if h.kind is not Kind.OVERFLOW}
+        ranged = around(model, pins, {h.node for h in draft.remaining if h.kind is Kind.OVERFLOW}) - around(model, pins, precise) - kept
+        pins = narrower(tries, draft, pins, ranged)
     return pins
 
 
@@ -63,30 +57,24 @@ def around(model: Model, pins: Mapping[str, str], nodes: set[str]) -> set[str]:
     return found
 
 
-def fewer(model: Model, pins: Mapping[str, str], kept: set[str], config: Config, try_: Try) -> dict[str, str]:
-    """The smallest set that passes, costliest pins dropped first."""
+def fewer(tries: Attempts, draft: Draft, pins: Wide, kept: set[str]) -> dict[str, str]:
+    """The smallest set that passes, costliest pins dropped first; stopped by Ctrl-C or the budget, the smallest so far."""
+
+    def with_(names: frozenset[str]) -> dict[str, str]:
+        return {name: fmt for name, fmt in pins.items() if name in kept or name in names}
+
     loose = [name for name in pins if name not in kept]
-    if not loose:
-        return dict(pins)
-
-    def score(candidate: Candidate) -> Score:
-        verdict = try_({name: fmt for name, fmt in pins.items() if name in kept or name in candidate.pins})
-        return Score(verdict.verified, min((each.sqnr_db for each in verdict.outputs), default=math.nan))
-
-    judge = Judge(score, budget_s=config.search.budget_s or math.inf)
-    cost = {node.name: 1.0 + flops(node, {}) for node in model.nodes()}
-    smallest = best(shrink(loose, by_pins(judge), cost=cost)).best
-    return dict(pins) if smallest is None else {name: fmt for name, fmt in pins.items() if name in kept or name in smallest}
+    cost = {node.name: 1.0 + flops(node, draft.ranges) for node in draft.model.nodes()}
+    smallest = best(shrink(loose, tries.holds(draft, with_), cost=cost)).best
+    return dict(pins) if smallest is None else with_(smallest)
 
 
-def narrower(model: Model, pins: Mapping[str, str], ranged: set[str], try_: Try) -> dict[str, str]:
+def narrower(tries: Attempts, draft: Draft, pins: Wide, ranged: set[str]) -> dict[str, str]:
     """Islands that need range and not precision in BF16 (half the traffic): all of them if that passes, else none."""
-    nodes = model.node_map()
-    willing = [name for name in sorted(ranged) if pins[name] == "fp32" and runs_in(nodes[name], BF16.onnx, model.opset)]
-    if not willing:
-        return dict(pins)
+    nodes, opset = draft.model.node_map(), draft.model.opset
+    willing = [name for name in sorted(ranged) if pins[name] == "fp32" and runs_in(nodes[name], BF16.onnx, opset)]
     candidate = {**pins, **dict.fromkeys(willing, "bf16")}
-    return candidate if try_(candidate).verified else dict(pins)
+    return candidate if willing and tries.verdict(draft, candidate).verified else dict(pins)
 
 
 def has_bf16(config: Config) -> bool:

@@ -29,6 +29,8 @@ Rival = Callable[[str, Model], Path]
 
 COMPARED = 3
 """Builds that a comparison of latencies takes: repaired, all-FP16, FP32."""
+INSTEAD = "do this where the GPU of the plan is, or verify the graph it was built from (repair leaves it beside the plan)"
+"""What to do where no engine runs."""
 
 
 def executable() -> bool:
@@ -36,18 +38,22 @@ def executable() -> bool:
     return can_execute()[0]
 
 
-def refuse_unrunnable(plan: Path) -> None:
+def refuse_unrunnable(what: Path | str, hint: str = INSTEAD) -> None:
     """Say at once, before anything is loaded, that no engine can run here.
 
+    Args:
+        what: the engine, or what else asks for one to run.
+        hint: what to do instead.
+
     Raises:
-        BackendMissingError: what is not possible here, and what to do instead.
+        BackendMissingError: none can.
     """
     able, why = can_execute()
     if not able:
         raise BackendMissingError(
-            f"an engine can only be verified by running it, and none can run here: {why}",
-            where=str(plan),
-            hint="do this where the GPU of the plan is, or verify the graph it was built from (repair leaves it beside the plan)",
+            f"this takes running an engine, and none can run here: {why}",
+            where=str(what),
+            hint=hint,
         )
 
 

@@ -100,6 +100,38 @@ def test_json_is_all_there_is_on_standard_output(ill: Path, tmp_path: Path, fp16
     assert json.loads(capsys.readouterr().out)["hazards"]
 
 
+def test_locate_writes_the_location_and_its_page_and_report_renders_it_again(
+    ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fp16fix("locate", ill, "-i", tmp_path / "samples", "--minimise") == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "ill.locate.json").read_text())
+    page = (tmp_path / "ill.locate.html").read_text()
+    assert found["files"] == {"location": str(tmp_path / "ill.locate.json"), "report": str(tmp_path / "ill.locate.html")}
+    assert found["command"][:2] == ["fp16fix", "locate"]
+    assert found["triage"]["fault"] == "range"
+    first = found["culprits"][0]
+    for said in (found["triage"]["verdict"], first["node"], first["repair"], "least that must be FP32"):
+        assert said in " ".join(printed.split())
+    assert all(path in printed for path in found["files"].values())
+    assert all(line.strip() and (len(line) <= 100 or str(tmp_path) in line) for line in printed.splitlines())
+    assert first["node"] in page
+    assert "The least that must be FP32" in page
+    (tmp_path / "ill.locate.html").unlink()
+    assert fp16fix("report", tmp_path / "ill.locate.json") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "ill.locate.html")
+    assert (tmp_path / "ill.locate.html").read_text() == page
+    assert fp16fix("report", tmp_path / "ill.locate.json", "-o", tmp_path / "again.html") == 0
+    assert (tmp_path / "again.html").read_text() == page
+
+
+def test_locate_prints_what_it_writes(ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fp16fix("locate", ill, "-i", tmp_path / "samples", "-o", tmp_path / "new" / "x.json", "--json") == 0
+    assert capsys.readouterr().out == (tmp_path / "new" / "x.json").read_text()
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["x.html", "x.json"]
+    assert not list(tmp_path.glob("*.locate.*"))
+
+
 def test_made_up_inputs_are_said_everywhere(ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]) -> None:
     fp16fix("repair", ill, "-o", tmp_path / "fixed.onnx")
     assert "made-up" in capsys.readouterr().out
@@ -125,8 +157,15 @@ def test_made_up_inputs_are_said_everywhere(ill: Path, tmp_path: Path, fp16fix: 
         (("repair", "ill.onnx", "--no-such-flag"), "--no-such-flag"),
         (("verify", "ill.onnx", "none.onnx", "-i", "samples"), "no such file"),
         (("report", "none.outcome.json"), "not a readable file"),
+        (("locate",), "no model given"),
+        (("locate", "ill.onnx", "-i", "samples", "-o", "found.html"), "end it in .json"),
+        (("locate", "ill.onnx", "-i", "samples", "-o", "bad.yaml/x.json"), "nothing can be written"),
         (("batch", "none.yaml"), "cannot be read"),
         (("build", "none.onnx", "-o", "x.plan"), "no such file"),
+        (("locate", "ill.onnx", "-i", "samples", "--engine", "nowhere"), "is no folder of outputs, and no plan"),
+        (("locate", "ill.onnx", "-i", "samples", "--reference", "bad.yaml"), "is no folder of outputs"),
+        (("locate", "ill.onnx", "-i", "samples", "--module", "model.py"), "expected file.py:function, found 'model.py'"),
+        (("locate", "ill.onnx", "-i", "samples", "--module", "none.py:build"), "none.py: no such file"),
     ],
 )
 def test_a_users_mistake_is_exit_two_and_three_plain_lines(
@@ -186,3 +225,54 @@ def test_any_key_can_be_set(ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys:
     assert fp16fix(*arguments, "--set", "build.refti=true") == 2
     assert "refit" in capsys.readouterr().err
     assert fp16fix(*arguments, "--set", "headroom") == 2
+
+
+MODULE = """
+import torch
+
+
+class Norm(torch.nn.Module):
+    def forward(self, x):
+        return {"y": x / (x.pow(2).mean(1, keepdim=True) + 1e-5).sqrt()}
+
+
+def fails():
+    raise ValueError("no checkpoint")
+"""
+
+
+def test_locate_hears_a_module_and_an_engine(ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "model.py").write_text(MODULE)
+    (tmp_path / "engine").mkdir()
+    for file in (tmp_path / "samples").iterdir():
+        np.savez(tmp_path / "engine" / file.name, y=np.zeros((4, 64), np.float16))
+    arguments = ("locate", ill, "-i", tmp_path / "samples")
+    assert fp16fix(*arguments, "--module", f"{tmp_path / 'model.py'}:Norm", "--engine", tmp_path / "engine", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["triage"]
+    assert found["fault"] == "range"
+    assert "the engine: y 0.0 dB" in found["verdict"]
+    assert [line.split(": ")[0] for line in found["evidence"]] == [
+        "FP32 agrees with the PyTorch module",
+        "PyTorch autocast to FP16 (cpu) agrees with PyTorch FP32",
+        "autocast runs products in FP16 and leaves much else in FP32 (here whatever still reads FP32); all-FP16 does not",
+        "all-FP16, strictly emulated, against FP32",
+        "the engine (recorded outputs) does not agree with FP32",
+        "strict emulation is closer to the engine than FP32 is",
+    ]
+    assert fp16fix(*arguments, "--module", f"{tmp_path / 'model.py'}:fails") == 2
+    assert f"{tmp_path / 'model.py'}:11: ValueError: no checkpoint" in capsys.readouterr().err
+
+
+def test_locate_says_how_to_hear_a_plan_where_none_runs(
+    ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fp16fix.build.execute import can_execute
+
+    if can_execute()[0]:
+        pytest.skip("engines run here")
+    (tmp_path / "x.plan").write_bytes(b"plan")
+    assert fp16fix("locate", ill, "-i", tmp_path / "samples", "--engine", tmp_path / "x.plan") == 3
+    said = capsys.readouterr().err
+    assert "none can run here" in said
+    assert "record its outputs there" in said

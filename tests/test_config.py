@@ -51,7 +51,7 @@ def test_config_is_frozen() -> None:
 
 def test_relative_paths_start_from_the_yaml(tmp_path: Path) -> None:
     text = """
-    {model: m.onnx, output: /abs/x.plan, inputs: "calib.py:samples", reference: ref,
+    {model: m.onnx, output: /abs/x.plan, inputs: "calib.py:samples", reference: ref, module: "net.py:build", engine: e, fp32_engine: /f.plan,
      build: {timing_cache: t.cache, plugins: [a.so, /b.so]}}
     """
     config = load_config(write(tmp_path, text))
@@ -59,6 +59,9 @@ def test_relative_paths_start_from_the_yaml(tmp_path: Path) -> None:
     assert config.output == Path("/abs/x.plan")
     assert config.inputs == f"{tmp_path / 'calib.py'}:samples"
     assert config.reference == tmp_path / "ref"
+    assert config.module == f"{tmp_path / 'net.py'}:build"
+    assert config.engine == tmp_path / "e"
+    assert config.fp32_engine == Path("/f.plan")
     assert config.build.timing_cache == tmp_path / "t.cache"
     assert config.build.plugins == (tmp_path / "a.so", Path("/b.so"))
     assert load_config(write(tmp_path, "inputs: samples/")).inputs == str(tmp_path / "samples")

@@ -24,6 +24,7 @@ from fp16fix.errors import BackendError, BackendMissingError, ConfigError
 from fp16fix.graph.load import load
 from fp16fix.progress import Silent, Stages
 from fp16fix.report.outcome import Corner
+from fp16fix.settle import design
 from fp16fix.verify.verdict import Verdict
 from tests.build import tiny
 from tests.models import proto
@@ -249,6 +250,6 @@ def test_only_attention_named_by_an_ended_build_is_rewritten(tmp_path: Path) -> 
 
     given = settings(tmp_path, ATTENTION, 23, allow=("attn",), output=str(tmp_path / "x.onnx"))
     found = pipeline.analyse(given)
-    draft = pipeline.design(found, Stages(Silent()))
+    draft = design(found, Stages(Silent()))
     assert asked("crash", "attn") == asked("refused", "attn") == 1
     assert asked("timeout", "attn") == asked("crash", "other") == asked("crash") == 0

@@ -7,13 +7,14 @@ import numpy as np
 import onnx
 import pytest
 
+from fp16fix.attempts import attempts
 from fp16fix.config import Config, merged
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.inputs.signature import Input
-from fp16fix.pipeline import design
 from fp16fix.profiles import bounds, corners, declared, distinct, measures, plain, profiles_of, refuse_uncovered, settled
 from fp16fix.progress import Silent, Stages
 from fp16fix.prove import prove
+from fp16fix.settle import design
 from fp16fix.study import Arrays, study
 from tests.models import proto
 
@@ -102,7 +103,8 @@ def test_every_corner_that_held_out_samples_show_has_its_own_verdict(dynamic: Pa
     given = config(dynamic, inputs=str(inputs))
     found = study(given, Stages(Silent()))
     stages = Stages(Silent())
-    proven = prove(found, design(found, stages), stages)
+    with attempts(found, stages) as tries:
+        proven = prove(tries, design(found, stages), stages)
     seen = {each.at: each for each in corners(found, proven)}
     assert {at: each.samples for at, each in seen.items()} == {"min": 1, "opt": 1, "max": 0}
     assert seen["max"].verdict is None

@@ -5,7 +5,11 @@ A conv backbone, tokens with a position encoding, a transformer encoder, object 
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 SIDE, STRIDE, WIDTH, HEADS, QUERIES, NONE = 128, 8, 64, 4, 10, 10
@@ -156,3 +160,27 @@ class Detector(Part):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.decoder(self.encode(images))[-1]  # type: ignore[no-any-return]
+
+
+def trained(path: Path = Path(__file__).parents[1] / "tests" / "demo" / "detector.onnx") -> Detector:
+    """The detector that `path` was exported from, read back from it: `fp16fix locate … --module tools/demo_detector.py:trained`."""
+    graph = onnx.load(path).graph
+    value = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
+    value |= {node.output[0]: torch.tensor(numpy_helper.to_array(node.attribute[0].t)) for node in graph.node if node.op_type == "Constant"}
+    made_by = {name: node for node in graph.node for name in node.output}
+    reader = {name: node for node in graph.node for name in node.input if name in value}
+    convolutions = iter(node for node in graph.node if node.op_type == "Conv")
+    model = Detector()
+    model.eval()
+    model.load_state_dict({name: value[name] for name in model.state_dict() if name in value}, strict=False)
+    for index, part in enumerate(model.backbone):
+        if isinstance(part, nn.Conv2d):  # the exporter folded each BatchNorm2d into the convolution before it
+            weight, bias = (nn.Parameter(value[name]) for name in next(convolutions).input[1:])
+            part.weight, part.bias, model.backbone[index + 1] = weight, bias, nn.Identity()
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear) and f"{name}.bias" in value:  # `dense` serves training only
+            part.weight.data = value[made_by[reader[f"{name}.bias"].input[1]].input[1]].T
+        elif isinstance(part, LayerNorm):
+            root = made_by[made_by[reader[f"{name}.weight"].input[0]].input[1]]
+            part.eps = float(value[made_by[root.input[0]].input[1]])
+    return model

@@ -72,7 +72,7 @@ def measure(
     for sample in samples:
         count += 1
         found = session.run(sample) if session is not None else {}
-        for name, matrix in tensor_rows(probes, found):
+        for name, matrix in probes.rows_of(found):
             merge(rows, name, matrix)
         for name, tensor in shapes:
             shape = tuple(int(d) for d in found[tensor.name])
@@ -151,14 +151,6 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...]:
     return tuple(int(d) for d in shape) if shape is not None and all(isinstance(d, (int, np.integer)) for d in shape) else ()
 
 
-def tensor_rows(probes: Probes, found: Mapping[str, np.ndarray]) -> Iterable[tuple[str, np.ndarray]]:
-    """(tensor, its rows) of one run."""
-    if probes.order:
-        yield from ((name, row[None, :]) for name, row in zip(probes.order, found["rows"], strict=True))
-    for name, output in probes.nested:
-        yield name, found[output]
-
-
 def merge(rows: dict[str, np.ndarray], name: str, matrix: np.ndarray) -> None:
     """Fold new rows of a tensor into its running row (float64)."""
     matrix = matrix.astype(np.float64)
@@ -212,7 +204,7 @@ def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], th
     octaves: dict[str, dict[int, int]] = {name: {} for name in names}
     for sample in samples:
         found = session.run(sample)
-        for name, matrix in tensor_rows(probes, found):
+        for name, matrix in probes.rows_of(found):
             rows.setdefault(name, []).append(matrix.astype(np.float64))
         for name, (values, counts) in histograms:
             for octave, n in zip(found[values.name], found[counts.name], strict=True):

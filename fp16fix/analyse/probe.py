@@ -6,7 +6,7 @@ before it leaves the control node, so that rows have the same shape whatever the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,13 @@ class Probes:
             outputs.append(out)
         self.nested = [(name, tensor.name) for name, tensor in carried]
         graph.outputs = [*outputs, *(tensor for _, tensor in carried)]
+
+    def rows_of(self, found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """(tensor, its rows) of one run of the probed model."""
+        if self.order:
+            yield from ((name, row[None, :]) for name, row in zip(self.order, found["rows"], strict=True))
+        for name, output in self.nested:
+            yield name, found[output]
 
     def graph_rows(
         self, graph: gs.Graph, wanted: Callable[[gs.Tensor], bool]

@@ -68,6 +68,9 @@ def repair(
     check: Annotated[
         str | None, typer.Option("--check", help="your own oracle besides the strict one: 'cmd {model} …', 0 is good", show_default=False)
     ] = None,
+    journal: flags.Journal = None,
+    repeats: flags.Repeats = None,
+    budget: flags.Budget = None,
     target: flags.Target = None,
     backend: flags.Backend = None,
     profile: flags.ShapeProfile = None,
@@ -101,6 +104,9 @@ def repair(
         keep_unverified=keep_unverified,
         search__minimise=minimise,
         search__check=check,
+        search__journal=journal,
+        search__repeats=repeats,
+        search__budget_s=budget,
         build__targets=flags.targets(target),
         build__backend=backend,
         build__profiles=flags.profiles(profile),
@@ -145,21 +151,37 @@ def locate(
     inputs: flags.Inputs = None,
     config: flags.YamlConfig = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="where to write the list [<model>.locate.json]", show_default=False)
+        Path | None, typer.Option("-o", "--output", help="x.json; the page goes to x.html [<model>.locate.json]", show_default=False)
     ] = None,
     shape: flags.Shape = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="folder of .npz: the framework's outputs of each sample", show_default=False)
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option("--module", help="file.py:function that returns the PyTorch module: FP32 and autocast", show_default=False),
+    ] = None,
+    engine: Annotated[
+        Path | None,
+        typer.Option("--engine", help="the wrong FP16 engine: folder of .npz with its outputs, or a plan to run here", show_default=False),
+    ] = None,
+    fp32_engine: Annotated[
+        Path | None, typer.Option("--fp32-engine", help="the same of an FP32 engine: is that right?", show_default=False)
+    ] = None,
     check: Annotated[
         str | None, typer.Option("--check", help="oracle by exit code, as in git bisect run: 'cmd {model} …'", show_default=False)
     ] = None,
-    minimise: Annotated[bool, typer.Option("--minimise", help="also find the smallest set of nodes that must be FP32")] = False,
-    journal: Annotated[
-        Path | None, typer.Option("--journal", help="remember oracle calls here; a rerun goes on", show_default=False)
+    oracle: Annotated[
+        str | None, typer.Option("--oracle", help="without --check: strict, or tensorrt on this machine's GPU", show_default=False)
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", help="runs of each candidate, to notice a flaky oracle")] = 1,
-    budget: Annotated[float | None, typer.Option("--budget", help="seconds the oracle may take in all", show_default=False)] = None,
+    minimise: Annotated[
+        bool | None, typer.Option("--minimise", help="also find the least that must be FP32; --check implies it", show_default=False)
+    ] = None,
+    journal: flags.Journal = None,
+    repeats: flags.Repeats = None,
+    budget: flags.Budget = None,
+    calls: Annotated[int | None, typer.Option("--calls", help="how often the oracle may be asked", show_default=False)] = None,
+    backend: flags.Backend = None,
     sqnr: flags.Tolerance = None,
     simplify: flags.Simplify = None,
     threads: flags.Threads = None,
@@ -172,17 +194,28 @@ def locate(
         inputs=inputs,
         shapes=flags.shapes(shape),
         reference=reference,
+        module=module,
+        engine=engine,
+        fp32_engine=fp32_engine,
+        build__backend=backend,
         search__check=check,
+        search__oracle=oracle,
+        search__minimise=minimise,
+        search__journal=journal,
+        search__repeats=repeats,
         search__budget_s=budget,
+        search__calls=calls,
         tolerance__sqnr_db=sqnr,
         simplify=simplify,
         threads=threads,
     )
+    from fp16fix.deliver import deliver_location, papers_for
     from fp16fix.hunt import locate as run
 
+    papers = papers_for(settled, output)
     with watching(as_json) as eyes:
-        found = run(settled, eyes, minimise=minimise, journal=journal, repeats=repeats)
-    show.hunt(found, output, as_json=as_json)
+        found = run(settled, eyes, ["fp16fix", *sys.argv[1:]])
+    show.located(deliver_location(found, papers), as_json=as_json)
 
 
 @app.command()
@@ -293,13 +326,10 @@ def doctor(as_json: flags.Json = False) -> None:
 
 @app.command()
 def report(
-    outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
+    document: Annotated[Path, typer.Argument(help="x.outcome.json of a repair, or x.locate.json")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="the page to write", show_default=False)] = None,
 ) -> None:
-    """Render the HTML report of an outcome again."""
-    from fp16fix.report.html import write_report
-    from fp16fix.report.outcome import load
+    """Render the HTML report of a repair or a location again."""
+    from fp16fix.deliver import render_again
 
-    target = output or outcome.with_name(outcome.name.removesuffix(".json").removesuffix(".outcome") + ".report.html")
-    write_report(load(outcome), target)
-    typer.echo(str(target))
+    typer.echo(str(render_again(document, output)))

@@ -62,6 +62,13 @@ Keep = Annotated[bool | None, typer.Option("--keep-unverified", help="write x.un
 HeldOut = Annotated[float | None, typer.Option("--held-out", help="share of the samples kept for the verdict [0.5]", show_default=False)]
 
 
+Journal = Annotated[
+    Path | None, typer.Option("--journal", help="remember every measurement here; a rerun goes on where it stopped", show_default=False)
+]
+Budget = Annotated[float | None, typer.Option("--budget", help="seconds that searching may measure", show_default=False)]
+Repeats = Annotated[int | None, typer.Option("--repeats", help="runs of each candidate, to notice a flaky oracle [1]", show_default=False)]
+
+
 Set = Annotated[list[str] | None, typer.Option("--set", help="any YAML key: --set build.strip_plan=true (repeatable)", show_default=False)]
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fp16fix.report.words import counted, decibels, percent, visible
+
 if TYPE_CHECKING:
     from fp16fix.build import Built
     from fp16fix.build.doctor import Doctor
-    from fp16fix.hunt import Hunt
+    from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
+    from fp16fix.search.minimise import Minimal
     from fp16fix.study import Study
     from fp16fix.verify.verdict import Figures, Verdict
     from fp16fix.weights import WeightReport
@@ -21,11 +25,13 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Lines of a list before the rest is left to the JSON."""
+WIDTH = 100
+"""Columns of a paragraph."""
 
 
 def emit(value: Any) -> None:
     """One JSON document on standard output."""
-    from fp16fix.report.outcome import portable
+    from fp16fix.report.document import portable
 
     typer.echo(json.dumps(portable(value), indent=1, ensure_ascii=False))
 
@@ -115,49 +121,73 @@ def study(found: Study, *, as_json: bool) -> None:
         )
 
 
-def hunt(found: Hunt, output: Path | None, *, as_json: bool) -> None:
-    """Culprits, worst first; the JSON is also written to a file."""
-    from fp16fix.graph.save import write_atomically
-    from fp16fix.report.outcome import portable
+def located(found: Located, *, as_json: bool) -> None:
+    """Triage, culprits worst first, and what must be FP32 if that was asked."""
+    from fp16fix.report.located import to_json
 
-    bisected = found.bisected
-    document = {
-        "model": str(found.study.config.model),
-        **found.location.to_json(),
-        "minimal": None if bisected is None else asdict(bisected),
-    }
-    text = json.dumps(portable(document), indent=1, ensure_ascii=False)
-    model = found.study.config.model
-    target = output or (model.with_suffix(".locate.json") if model is not None else None)
-    if target is not None:
-        write_atomically(target, text.encode())
     if as_json:
-        typer.echo(text)
+        typer.echo(to_json(found), nl=False)
         return
-    if found.study.samples.made_up:
-        typer.echo("! no real inputs were given: made-up ones show made-up faults")
-    typer.echo(found.location.triage.verdict)
-    for line in found.location.triage.evidence:
-        typer.echo(f"  {line}")
-    for number, culprit in enumerate(found.location.culprits, 1):
-        typer.echo(
-            f"{number:3d}. {culprit.node} ({culprit.op})  {culprit.kind}, {culprit.share:.0%} of the damage, "
-            f"{culprit.sqnr_in_db:.0f} dB in, {culprit.sqnr_out_db:.0f} dB out\n     {culprit.why}\n     answered by: {culprit.repair}"
-        )
-    if found.location.carried:
-        typer.echo(f"{len(found.location.carried)} more nodes only carry the error on")
-    if bisected is not None:
-        typer.echo(
-            f"least that must be FP32 ({bisected.oracle}; {bisected.calls} calls{'' if bisected.complete else '; ' + bisected.stopped}):"
-        )
-        if not bisected.pins:
-            typer.echo(f"  {bisected.stopped or 'nothing: the oracle is content with all-FP16'}")
-        for name in bisected.pins:
-            typer.echo(f"  {name}")
-        if bisected.flaky:
-            typer.echo(f"! the oracle is flaky: runs of {bisected.flaky} candidates disagreed; use --repeats")
-    if target is not None:
-        typer.echo(f"written: {target}")
+    for line in found.warnings:
+        say(f"! {line}")
+    say(found.triage.verdict)
+    for line in found.triage.evidence:
+        say(line, "  ")
+    culprits(found)
+    if found.carried:
+        say(f"damaged only by what was born before: {counted(len(found.carried), 'node')}")
+    if found.minor:
+        say(f"lose too little to matter by themselves: {counted(len(found.minor), 'node')}")
+    if found.minimal is not None:
+        minimal(found.minimal, found.files.get("location", "the JSON"))
+    for kind, path in sorted(found.files.items()):
+        typer.echo(f"  {kind}: {path}")
+
+
+def culprits(found: Located) -> None:
+    """Nodes in which error is born, the first few in full."""
+    from fp16fix.report.located_view import harmful, inside
+
+    what = "damage" if harmful(found) else "error"
+    if found.culprits:
+        say(f"where error is born, worst first ({percent(found.explained)} of the {what} explained):")
+    for number, each in enumerate(found.culprits[:SHOWN], 1):
+        say(f"{number:3d}. {each.node} ({each.op}){inside(each)}", "", "     ")
+        say(f"{each.kind}, {percent(each.share)} of the {what}, {decibels(each.sqnr_in_db)} → {decibels(each.sqnr_out_db)}", "     ")
+        if each.why:
+            say(each.why, "     ")
+        say(f"answered by: {each.repair}", "     ")
+    more(found.culprits, found.files.get("location", "the JSON"))
+
+
+def minimal(found: Minimal, file: str) -> None:
+    """The least that must be FP32, and how far that can be trusted."""
+    from fp16fix.report.located_view import PINS, flaky, least
+
+    say(f"least that must be FP32, by {found.oracle} ({counted(found.calls, 'call')}):")
+    say(least(found), "  ")
+    for name in found.pins[:PINS]:
+        say(name, "    ")
+    more(found.pins, file, PINS)
+    for names in found.together[:SHOWN]:
+        say(f"hurt only together: {' + '.join(names[:PINS])}", "  ", "    ")
+    more(found.together, file)
+    if found.flaky:
+        say(f"! {flaky(found)}", "  ")
+
+
+def more(items: Sequence[Any], file: str, shown: int = SHOWN) -> None:
+    """How many of a list were not shown, and where they are."""
+    if len(items) > shown:
+        typer.echo(f"  … and {len(items) - shown} more in {file}")
+
+
+def say(text: str, indent: str = "", hanging: str | None = None) -> None:
+    """A paragraph of at most ``WIDTH`` columns; a name is never broken, and shows as what it is."""
+    rest = indent if hanging is None else hanging
+    typer.echo(
+        textwrap.fill(visible(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+    )
 
 
 def weights(found: WeightReport, *, as_json: bool) -> None:

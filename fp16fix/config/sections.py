@@ -44,6 +44,12 @@ def _resolve_spec(spec: str, info: ValidationInfo) -> str:
     return f"{_resolve(Path(file), info)}:{function}" if is_code else str(_resolve(Path(spec), info))
 
 
+def _code(spec: str) -> str:
+    if not re.fullmatch(r".+\.py:\w+", spec):
+        raise PydanticCustomError("code", "Input should be file.py:function")
+    return spec
+
+
 def _dims(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value,)  # YAML reads the shape of a one-dimensional input as a number
@@ -159,8 +165,17 @@ class Search(Section):
     minimise: StrictBool = False
     """Shrink the islands even when the verdict passes."""
     budget_s: Seconds | None = None
+    """What all searching may measure; None is no limit, but two minutes for refining a recipe that fails its verdict."""
+    journal: Place | None = None
+    """Remembers every measurement on disk: a search that was killed goes on where it stopped."""
+    repeats: Positive = 1
+    """How often each candidate is measured; 2 or more notices an oracle that contradicts itself."""
     builds: Count = 3
     """Engine builds a repair may take."""
+    oracle: Literal["strict", "tensorrt"] = "strict"
+    """What ``locate`` asks for the least that must be FP32: the strict emulator, or engines built and run on this machine's GPU."""
+    calls: Positive | None = None
+    """How often ``locate`` may ask it; None is no limit."""
     check: Annotated[Text, AfterValidator(_command)] | None = None
     """Oracle by exit code, as in ``git bisect run``: a command that holds ``{model}``."""
 
@@ -178,7 +193,13 @@ class Config(Section):
     shapes: dict[str, Dims] = {}
     """Free dimensions settled, by input name: ``1x3x224x224`` or a list."""
     reference: Place | None = None
-    """Outputs of the framework the model came from, for triage."""
+    """Outputs of the framework the model came from, for triage: a folder of ``.npz``, one a sample."""
+    module: Annotated[Text, AfterValidator(_code), AfterValidator(_resolve_spec)] | None = None
+    """``file.py:function`` that returns the torch.nn.Module the model came from: a reference, and what autocast makes of it."""
+    engine: Place | None = None
+    """The FP16 engine that is wrong, for triage: a folder of ``.npz`` with what it gave, or a plan to run on the GPU of this machine."""
+    fp32_engine: Place | None = None
+    """The same for an FP32 engine: is that right?"""
     io: Literal["fp32", "fp16"] = "fp32"
     wide: Wide = Wide.AUTO
     """What an island may compute in."""

@@ -80,9 +80,9 @@ class Model:
         return int(self.graph.opset)
 
 
-def copy_graph(graph: gs.Graph) -> gs.Graph:
-    """A structural copy; weight arrays are shared."""
-    copied = graph.copy()
+def copy_graph(graph: gs.Graph, outside: dict[str, gs.Tensor] | None = None) -> gs.Graph:
+    """A structural copy; weight arrays are shared. A body's copy reads the tensors of ``outside`` itself, by name, not copies of them."""
+    copied = graph.copy(outside)
     for each in graphs_under(copied):
         for tensor in each.tensors().values():
             if isinstance(tensor, gs.Constant):
@@ -102,6 +102,11 @@ def graphs_under(graph: gs.Graph) -> Iterator[gs.Graph]:
 def bodies(node: gs.Node) -> dict[str, gs.Graph]:
     """Subgraph attributes of a node: ``then_branch``/``else_branch`` of If, ``body`` of Loop and Scan."""
     return {key: value for key, value in node.attrs.items() if isinstance(value, gs.Graph)}
+
+
+def inner_nodes(node: gs.Node) -> list[gs.Node]:
+    """Every node in the bodies of a node, however deep; outer before inner."""
+    return [inner for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes]
 
 
 def element_type(tensor: gs.Tensor) -> int:

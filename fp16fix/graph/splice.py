@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, bodies, copy_graph, graphs_under
 
 
 def splice(host: Model, guest: Model, prefix: str) -> dict[str, gs.Tensor]:
@@ -32,31 +32,58 @@ def splice(host: Model, guest: Model, prefix: str) -> dict[str, gs.Tensor]:
             tensor.name = prefix + name
     for node in guest.nodes():
         node.name = prefix + node.name
-    interleave(host, guest, prefix)
+    interleave(host.graph, guest.graph.nodes, prefix)
     return found
 
 
-def interleave(host: Model, guest: Model, prefix: str) -> None:
+def splice_body(host: gs.Graph, guest: gs.Graph, prefix: str, strip: str) -> dict[str, gs.Tensor]:
+    """Add a copy of one body's nodes to another body that takes the same inputs, in place.
+
+    Args:
+        host: gets the nodes.
+        guest: not changed; what it reads from outside, the copy reads too.
+        prefix: put before the names of every node and tensor of the copy.
+        strip: what the guest's names have before the host's.
+
+    Returns:
+        The copy's own tensors by the host's names for them. Its inputs are nobody's yet: whoever reads them must be given something else.
+    """
+    outside = {t.name: t for graph in graphs_under(guest) for node in graph.nodes for t in node.inputs if t.name}
+    copy = copy_graph(guest, outside | {t.name: t for t in guest.outputs})
+    settled = {id(tensor) for tensor in outside.values()}
+    found = {own.name: tensor for own, tensor in zip(host.inputs, copy.inputs, strict=True)}
+    for graph in graphs_under(copy):
+        for node in graph.nodes:
+            node.name = prefix + node.name
+        for tensor in graph.tensors().values():
+            if id(tensor) not in settled:
+                settled.add(id(tensor))
+                if graph is copy:
+                    found.setdefault(tensor.name.removeprefix(strip), tensor)
+                tensor.name = prefix + tensor.name
+    interleave(host, copy.nodes, prefix + strip)
+    return found
+
+
+def interleave(host: gs.Graph, guests: list[gs.Node], prefix: str) -> None:
     """Order: each guest node as early as the host has come, so that pairs of tensors live together and die together."""
     place: dict[str, int] = {}
-    for index, node in enumerate(host.graph.nodes):
+    for index, node in enumerate(host.nodes):
         for tensor in node.outputs:
             place[tensor.name] = index
-    keyed: list[tuple[int, int, gs.Node]] = [(index, 0, node) for index, node in enumerate(host.graph.nodes)]
-    for node in guest.graph.nodes:
+    keyed: list[tuple[int, int, gs.Node]] = [(index, 0, node) for index, node in enumerate(host.nodes)]
+    for node in guests:
         own = [place.get(tensor.name.removeprefix(prefix), -1) for tensor in node.outputs]
         feeds = [place.get(tensor.name, -1) for tensor in (*node.inputs, *captured(node))]
         at = max([*own, *feeds, -1])
         for tensor in node.outputs:
             place[tensor.name] = at
         keyed.append((at, 1, node))
-    host.graph.nodes[:] = [node for _, _, node in sorted(keyed, key=lambda item: item[:2])]
+    host.nodes[:] = [node for _, _, node in sorted(keyed, key=lambda item: item[:2])]
 
 
 def captured(node: gs.Node) -> list[gs.Tensor]:
     """Tensors that bodies of a node read from outside (and everything inside, which does no harm here)."""
-    from fp16fix.graph.model import bodies, graphs_under
-
     return [t for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes for t in inner.inputs]
 
 

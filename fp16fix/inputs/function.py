@@ -79,6 +79,16 @@ def run(path: Path, function: str) -> tuple[Spooled, ...]:
     return tuple(entries)
 
 
+def call(path: Path, function: str) -> Any:
+    """What ``function`` of ``path`` returns.
+
+    Raises:
+        SampleError: the code fails (with the user's file and line) or has no such function.
+    """
+    with _user_code(path):
+        return _function(path, function)()
+
+
 def _arrays(raw: Any, where: str) -> dict[str, np.ndarray]:
     if not isinstance(raw, Mapping) or not all(isinstance(name, str) for name in raw):
         raise SampleError(f"expected a dict of arrays by input name, found {type(raw).__name__}", where=where, hint=_HINT)
@@ -122,7 +132,8 @@ def _user_code(path: Path) -> Iterator[None]:
 
 def _line(path: Path, error: BaseException) -> str:
     """``file:line`` of the innermost frame in the user's file; the file alone if the fault is outside it."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    mine = {str(path), str(path.absolute())}  # what importlib makes of a relative path
+    if isinstance(error, SyntaxError) and error.filename in mine:
         return f"{path}:{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in mine]
     return f"{path}:{lines[-1]}" if lines else str(path)

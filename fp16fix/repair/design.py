@@ -19,7 +19,7 @@ from fp16fix.repair.apply import rewritten, scaled, tidy
 from fp16fix.repair.islands import Islands, islands
 from fp16fix.repair.lower import Fits
 from fp16fix.repair.pins import forced
-from fp16fix.repair.recipe import Promise, Recipe, Refusal, Repair
+from fp16fix.repair.recipe import Promise, Recipe, Refusal, Repair, repair_key
 from fp16fix.repair.rule import Evidence
 from fp16fix.repair.rules import rule, rules
 from fp16fix.repair.scales import ScaleOptions, assign
@@ -27,6 +27,10 @@ from fp16fix.repair.scales import ScaleOptions, assign
 FINISHING = "raise-eps"
 """The rule that gets a second look after the exponents."""
 
+EXPONENTS = "exponents"
+"""Stands for all exponents together where a search leaves repairs out."""
+
+LEFT_OUT = "left out: with this the verdict fails, without it passes"
 ROUNDING = 0.01
 """Octaves by which a head-room may miss what was asked for."""
 
@@ -47,8 +51,8 @@ class Options:
     """Sums inside operators are held in FP16, so what only they see must be repaired too."""
     threads: int = 0
     scale_budget_s: float = 20.0
-    rescale: bool = True
-    """Use exponents; False where they were tried and the verdict failed."""
+    without: frozenset[str] = frozenset()
+    """Repairs to leave out, by ``recipe.repair_key``, or ``EXPONENTS``: they were tried and the verdict failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,9 @@ class Design:
         if touched & taken:
             return False
         why = ""
-        if self.options.only_exact and repair.promise is Promise.ALTERED:
+        if repair_key(repair) in self.options.without:
+            why = LEFT_OUT
+        elif self.options.only_exact and repair.promise is Promise.ALTERED:
             why = "would alter the FP32 function, and only exact repairs were asked for"
         elif any(matches(name, self.options.allow) for name in touched):
             why = "the user allows this node in FP16 as it is"
@@ -180,7 +186,8 @@ class Design:
 
     def rescale(self, spared: frozenset[str]) -> tuple[tuple[tuple[str, int], ...], int]:
         """Exponents for the whole graph; none if everything fits as it is."""
-        if not self.options.rescale:
+        if EXPONENTS in self.options.without:
+            self.refusals.append(Refusal("*", EXPONENTS, LEFT_OUT))
             return (), 0
         wide = frozenset(self.model.placed) | {
             n.name for n in self.model.nodes() if matches(n.name, self.options.pin) or matches(n.name, self.options.allow)

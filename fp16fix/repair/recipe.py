@@ -60,3 +60,8 @@ class Recipe:
     """Rewrites of the rescaled graph (an eps that became too small for FP16)."""
     wide: tuple[tuple[str, str], ...] = ()
     """(node, "fp32" | "bf16"): the pins. Nodes not named run in FP16."""
+
+
+def repair_key(repair: Repair) -> str:
+    """What a repair is called in a ``Candidate``: the rule, the node, and the tensor where the rule edits one."""
+    return "@".join(part for part in (repair.rule, repair.node, repair.tensor) if part)

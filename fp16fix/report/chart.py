@@ -24,6 +24,8 @@ LEAST = 1.2
 """Height in percent below which a bar would vanish (a constant tensor)."""
 EQUAL_DB = 90.0
 """Top of the error chart: FP16 rounding alone is 60 to 75 dB, so whatever is better counts as equal."""
+EDGE = 3.5
+"""Percent of the error chart that a mark stays away from its top and bottom."""
 Item = TypeVar("Item")
 
 
@@ -76,11 +78,24 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A node that stands out on the error chart."""
+
+    x: float
+    y: float
+    """Kept off the edges, so that all of a dot is seen."""
+    tone: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
     """Error along the graph."""
 
     before: str
     after: str
+    """Empty if nothing was repaired."""
+    marks: tuple[Mark, ...]
     ticks: tuple[Tick, ...]
     hints: tuple[tuple[float, float, str], ...]
     """(x, width, tooltip) of columns that cover the plot."""
@@ -187,19 +202,43 @@ def title(worst: Range, count: int) -> str:
     return f"{worst.tensor}{rest}: largest {number(worst.absmax)}, RMS {number(worst.rms)}, head-room {octaves(worst.headroom)} octaves"
 
 
-def curve(steps: Sequence[Step]) -> Curve:
-    """Error before and after at every step; −inf lies on the floor, what is equal at the top, what was not measured is a gap."""
+def curve(steps: Sequence[Step], births: Mapping[str, tuple[str, str]] | None = None) -> Curve:
+    """Error before and after at every step; −inf lies on the floor, what is equal at the top, what was not measured is a gap.
+
+    Args:
+        steps: in graph order.
+        births: nodes to mark, with the tone and the tooltip of the mark.
+    """
     values = [v for step in steps for v in (step.before_db, step.after_db) if v is not None and math.isfinite(v)]
     axis = Axis(min([-15.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
     ticks = tuple(Tick(f"{db} dB", axis.at(db), limit=False) for db in range(0, 81, 20))
     columns = buckets(range(len(steps)))
     width = WIDTH / max(len(columns), 1)
-    hints = tuple((round(k * width, 2), round(width, 2), hint([steps[i] for i in group])) for k, group in enumerate(columns))
+    repaired = any(step.after_db is not None for step in steps)
+    hints = tuple((round(k * width, 2), round(width, 2), hint([steps[i] for i in group], repaired)) for k, group in enumerate(columns))
     lowest = min(steps, key=depth, default=None)
     before, after = (path(line, columns, axis) for line in ([s.before_db for s in steps], [s.after_db for s in steps]))
     return Curve(
-        before, after, (*ticks, Tick("lost", 100.0, limit=True)), hints, lowest if lowest and known(lowest.before_db) else None, len(steps)
+        before,
+        after,
+        marks(steps, births or {}, columns, axis),
+        (*ticks, Tick("lost", 100.0, limit=True)),
+        hints,
+        lowest if lowest and known(lowest.before_db) else None,
+        len(steps),
     )
+
+
+def marks(steps: Sequence[Step], births: Mapping[str, tuple[str, str]], columns: Sequence[Sequence[int]], axis: Axis) -> tuple[Mark, ...]:
+    """Where the nodes of ``births`` lie on the line of plain FP16; one that was not measured stands at the top."""
+    found = []
+    for k, group in enumerate(columns):
+        for index in group:
+            if steps[index].node in births:
+                height = steps[index].before_db
+                y = axis.at(height) if known(height) else 0.0
+                found.append(Mark(round(across(k, index, columns), 1), min(max(y, EDGE), 100.0 - EDGE), *births[steps[index].node]))
+    return tuple(found)
 
 
 def known(value: float | None) -> TypeGuard[float]:
@@ -212,15 +251,20 @@ def depth(step: Step) -> float:
     return step.before_db if known(step.before_db) else math.inf
 
 
-def hint(steps: Sequence[Step]) -> str:
+def hint(steps: Sequence[Step], repaired: bool) -> str:
     """Tooltip of a column: the step where plain FP16 is worst."""
     worst = min(steps, key=depth)
-    return f"{worst.node} ({worst.op}): plain FP16 {decibels(worst.before_db)}, repaired {decibels(worst.after_db)}"
+    after = f", repaired {decibels(worst.after_db)}" if repaired else ""
+    return f"{worst.node} ({worst.op}): plain FP16 {decibels(worst.before_db)}{after}"
+
+
+def across(k: int, index: int, columns: Sequence[Sequence[int]]) -> float:
+    """Where item ``index`` of column ``k`` lies on the x axis."""
+    return (k + (columns[k].index(index) + 0.5) / len(columns[k])) * WIDTH / len(columns)
 
 
 def path(line: Sequence[float | None], columns: Sequence[Sequence[int]], axis: Axis) -> str:
     """An SVG path through the lowest and the highest value of every column; a gap starts a new stroke."""
-    width = WIDTH / max(len(columns), 1)
     strokes, pen = [], "M"
     for k, group in enumerate(columns):
         points = {i: value for i in group if known(value := line[i])}
@@ -228,8 +272,7 @@ def path(line: Sequence[float | None], columns: Sequence[Sequence[int]], axis: A
             pen = "M"
             continue
         for index in sorted({min(points, key=points.__getitem__), max(points, key=points.__getitem__)}):
-            x = (k + (group.index(index) + 0.5) / len(group)) * width
-            strokes.append(f"{pen}{x:.1f} {axis.at(points[index]):.1f}")
+            strokes.append(f"{pen}{across(k, index, columns):.1f} {axis.at(points[index]):.1f}")
             pen = "L"
     # A stroke of one point has no length: "h0" makes its round cap visible.
     return "".join(

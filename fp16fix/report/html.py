@@ -1,4 +1,4 @@
-"""``Outcome`` → one self-contained page; rows of a batch → an index page. Everything a model or a user names is escaped."""
+"""``Outcome`` or ``Located`` → one self-contained page; rows of a batch → an index page. Everything a model or a user names is escaped."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from markupsafe import Markup, escape
 
 from fp16fix.graph.save import write_atomically
 from fp16fix.report import words
+from fp16fix.report.located import Located
+from fp16fix.report.located_view import located_view
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.view import CAP, judged, view
 
@@ -86,6 +88,20 @@ def render(outcome: Outcome) -> str:
     values = view(outcome)
     first_finish = len(outcome.recipe.repairs)
     return page("page.html", outcome=outcome, view=values, pessimistic=judged(outcome.pessimistic), first_finish=first_finish, cap=CAP)
+
+
+def render_location(located: Located) -> str:
+    """The page of one location."""
+    return page("locate.html", located=located, view=located_view(located))
+
+
+def write_location(located: Located, path: Path) -> None:
+    """Write the page of a location, whole or not at all.
+
+    Raises:
+        InputError: the folder is not writable or full.
+    """
+    write_atomically(path, render_location(located).encode())
 
 
 def write_report(outcome: Outcome, path: Path) -> None:

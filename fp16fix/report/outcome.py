@@ -5,24 +5,13 @@ Numbers that JSON has no word for are the strings ``"inf"``, ``"-inf"`` and ``"n
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass, field
-from enum import Enum
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
 
 from fp16fix.analyse.ranges import Range
 from fp16fix.diagnose.hazard import Hazard
-from fp16fix.errors import ReplayError
-from fp16fix.graph.save import write_atomically
 from fp16fix.repair.recipe import Recipe, Refusal
-from fp16fix.report.reading import difference, fault_of
+from fp16fix.report.document import Document
 from fp16fix.verify.verdict import Figures, Verdict
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 VERSION = 1
 """Of the JSON; raised when a key changes its meaning or goes."""
@@ -204,80 +193,6 @@ class Outcome:
         return (self.engine.verdict or self.verdict).verified and not self.engine.problems
 
 
-@cache
-def adapter() -> TypeAdapter[Outcome]:
-    """Pydantic's reader for ``Outcome``; imported when first needed."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Outcome)
-
-
-def to_json(outcome: Outcome) -> str:
-    """Stable, indented JSON: keys in the order of the fields here, ``dict`` entries in theirs."""
-    return json.dumps(portable(asdict(outcome)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def portable(value: Any) -> Any:
-    """Plain types; non-finite numbers as strings."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if isinstance(value, dict):
-        return {str(key): portable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [portable(each) for each in value]
-    return value
-
-
-def save(outcome: Outcome, path: Path) -> None:
-    """Write the JSON, whole or not at all.
-
-    Raises:
-        InputError: the folder is not writable or full.
-    """
-    # A file name that is not Unicode reaches Python as lone surrogates; spelt "\udce9" in a JSON string they read back as they were.
-    write_atomically(path, to_json(outcome).encode("utf-8", "backslashreplace"))
-
-
-def load(path: Path) -> Outcome:
-    """Read an outcome.
-
-    Raises:
-        ReplayError: not an outcome, or of a version this fp16fix does not know; says which key is at fault.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReplayError(f"not a readable file ({error})", where=str(path), hint=HINT) from error
-    return from_json(text, where=str(path))
-
-
 HINT = "give the x.outcome.json of a repair"
-
-
-def from_json(text: str, *, where: str = "outcome") -> Outcome:
-    """The inverse of ``to_json``; a key that is unknown, missing or of another type is an error.
-
-    Raises:
-        ReplayError: see ``load``.
-    """
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise ReplayError(f"not JSON ({error})", where=where, hint=HINT) from error
-    version = raw.get("version") if isinstance(raw, dict) else None
-    if version != VERSION or isinstance(version, bool):
-        said = f"outcome version {version!r}" if version is not None else "no outcome: it has no version"
-        raise ReplayError(
-            f"{said}, this fp16fix reads version {VERSION}", where=where, hint="repair again, or use the fp16fix that wrote it"
-        )
-    try:
-        outcome = adapter().validate_python(raw)
-    except ValueError as error:  # pydantic's ValidationError is one
-        raise ReplayError(f"not an outcome: {fault_of(error)}", where=where, hint=HINT) from error
-    if at := difference(raw, portable(asdict(outcome))):
-        raise ReplayError(
-            f"{at} is unknown, missing or of another type", where=where, hint="repair again, or use the fp16fix that wrote it"
-        )
-    return outcome
+DOCUMENT = Document(Outcome, "outcome", VERSION, HINT, again="repair again, or use the fp16fix that wrote it")
+to_json, from_json, save, load = DOCUMENT.to_json, DOCUMENT.from_json, DOCUMENT.save, DOCUMENT.load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -106,7 +106,6 @@ class View:
 def view(outcome: Outcome) -> View:
     """The page's content."""
     recipe = outcome.recipe
-    total = sum(outcome.stages.values())
     return View(
         headline="Verified" if outcome.verified else "Not verified",
         story=tuple(story(outcome)),
@@ -122,7 +121,7 @@ def view(outcome: Outcome) -> View:
         groups=groups(recipe.exponents),
         rooms=rooms(outcome),
         outputs=outputs(outcome),
-        stages=tuple((name, spent, 100.0 * spent / total if total else 0.0) for name, spent in outcome.stages.items()),
+        stages=timed(outcome.stages),
         command=shlex.join(outcome.command),
     )
 
@@ -130,6 +129,12 @@ def view(outcome: Outcome) -> View:
 def capped(rows: Sequence[Item], cap: int = CAP) -> Capped[Item]:
     """The first ``cap`` rows."""
     return Capped(tuple(rows[:cap]), max(len(rows) - cap, 0))
+
+
+def timed(stages: Mapping[str, float]) -> tuple[tuple[str, float, float], ...]:
+    """(name, seconds, percent of all) of every stage."""
+    total = sum(stages.values())
+    return tuple((name, spent, 100.0 * spent / total if total else 0.0) for name, spent in stages.items())
 
 
 def charts(outcome: Outcome) -> Charts:

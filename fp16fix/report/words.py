@@ -88,6 +88,15 @@ def share(part: float, total: float) -> str:
     return f"{percent:.2g} %" if percent < 10.0 else f"{percent:.0f} %"
 
 
+def percent(fraction: float) -> str:
+    """``88%``; what is next to nothing or next to all is not rounded to it: ``<1%``, ``>99%``."""
+    if math.isnan(fraction):
+        return "–"
+    if 0.0 < fraction < 0.01:
+        return "<1%"
+    return ">99%" if 0.99 < fraction < 1.0 else f"{fraction:.0%}"
+
+
 def counted(count: int, noun: str) -> str:
     """``1 node``, ``2,048 nodes``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

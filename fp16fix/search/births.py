@@ -7,6 +7,7 @@ typed graph stores them, in the same pass over the same graph; what comes out wr
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,15 +16,21 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.model import Model, bodies, element_type, inner_nodes
 from fp16fix.graph.ops import CONTROL, MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.splice import splice_body
 from fp16fix.half import BF16, FP16, FP32
-from fp16fix.search.blame import BORN_DB, CEILING_DB
 from fp16fix.search.segments import Sample
-from fp16fix.search.shadow import Error, Pair, compare_in_graph, side_by_side
+from fp16fix.search.shadow import PREFIX, Error, Pair, compare_in_graph, side_by_side
 
+CEILING_DB = 70.0
+"""No tensor is credited with more than one FP16 rounding leaves (about 73 dB): an exact input makes no culprit of its reader."""
+BORN_DB = 6.0
+"""A node whose worst output is this much worse than its worst input gives birth to error (one bit)."""
 STORED = "stored/"
 """Prefix of labels of what rounding a tensor costs by itself."""
+INSIDE = "inside/"
+"""Prefix of strict nodes that run beside those of an FP32 body."""
 
 
 class Source(str, Enum):
@@ -78,9 +85,10 @@ def births(
     least_db: float = BORN_DB,
     threads: int = 0,
 ) -> list[Birth]:
-    """Main-graph nodes whose output errs more than their stored inputs, worst first.
+    """Nodes whose output errs more than their stored inputs, worst first.
 
-    A node with bodies (If, Loop, Scan) is one node here: what goes wrong inside is born in it.
+    Nodes in bodies of If, Loop and Scan are judged over all their visits. The node that holds a body is named only where none in it is:
+    then its error comes of rounding what it carries from visit to visit.
 
     Args:
         model: the FP32 model.
@@ -97,8 +105,10 @@ def births(
     neighbours = Neighbours(
         model, unstorable, {name.removeprefix(STORED) for name, error in errors.items() if name.startswith(STORED) and lost(error)}
     )
-    found = [birth for node in model.graph.nodes if (birth := birth_of(node, errors, neighbours, least_db)) is not None]
-    return sorted(found, key=lambda birth: (-birth.drop_db, birth.node))
+    found = [birth for node in model.nodes() if (birth := birth_of(node, errors, neighbours, least_db)) is not None]
+    real = {birth.node for birth in found if birth.is_real}
+    explained = {node.name for node in model.nodes() if any(inner.name in real for inner in inner_nodes(node))}
+    return sorted((birth for birth in found if birth.node not in explained), key=lambda birth: (-birth.drop_db, birth.node))
 
 
 def lost(error: Error) -> bool:
@@ -125,13 +135,31 @@ def birth_of(node: gs.Node, errors: Mapping[str, Error], neighbours: Neighbours,
 
 
 class Neighbours:
-    """Float nodes of the main graph before and after a node; nodes that only move values are looked through, and named too."""
+    """Float nodes before and after a node; nodes that only move values are looked through, and named too.
+
+    What a body hands out is read by the node that holds it and, on the next visit, by the body itself; what comes into a body is made
+    by whoever feeds that node, or by the body's own last visit.
+    """
 
     def __init__(self, model: Model, exact: frozenset[str], unstorable: set[str]) -> None:
         self.exact = exact
         self.unstorable = unstorable
-        self.place = {node.name: index for index, node in enumerate(model.graph.nodes)}
-        self.own = {id(node) for node in model.graph.nodes}
+        self.place = {node.name: index for index, node in enumerate(model.nodes())}
+        self.readers_of: dict[int, list[gs.Node]] = defaultdict(list)
+        self.makers_of: dict[int, list[gs.Node]] = defaultdict(list)
+        for node in model.nodes():
+            for tensor in node.inputs:
+                self.readers_of[id(tensor)].append(node)
+            for tensor in node.outputs:
+                self.makers_of[id(tensor)].append(node)
+        for node in model.nodes():
+            for body in bodies(node).values():
+                for tensor in body.outputs:
+                    self.readers_of[id(tensor)].append(node)
+                for index, tensor in enumerate(body.inputs):
+                    for each in feeds(node, body, index):
+                        self.makers_of[id(tensor)] += self.makers_of[id(each)]
+                        self.readers_of[id(each)] += self.readers_of[id(tensor)]
 
     def rounded_inputs(self, node: gs.Node) -> list[gs.Tensor]:
         """Float inputs that its strict twin reads rounded."""
@@ -146,8 +174,8 @@ class Neighbours:
         found: set[str] = set()
         pending = [t for t in float_outputs(node) if t.name in self.unstorable]
         while pending:
-            for reader in pending.pop().outputs:
-                if id(reader) in self.own and reader.name not in found:
+            for reader in self.readers_of[id(pending.pop())]:
+                if reader.name not in found:
                     found.add(reader.name)
                     pending += [t for t in float_outputs(reader) if reader.op in MOVEMENT or t.name in self.unstorable]
         return found
@@ -157,11 +185,19 @@ class Neighbours:
         found: set[str] = set()
         pending = float_inputs(node)
         while pending:
-            for producer in pending.pop().inputs:
-                if id(producer) in self.own and producer.name not in found:
+            for producer in self.makers_of[id(pending.pop())]:
+                if producer.name not in found:
                     found.add(producer.name)
                     pending += float_inputs(producer) if producer.op in MOVEMENT else []
         return found
+
+
+def feeds(node: gs.Node, body: gs.Graph, index: int) -> list[gs.Tensor]:
+    """What one input of a Loop's or Scan's body holds: the node's own input, and for a state what the last visit left (ONNX operators)."""
+    if node.op == "Loop":
+        return [node.inputs[index], *([body.outputs[index - 1]] if index >= 2 else [])]
+    states = len(body.inputs) - int(node.attrs.get("num_scan_inputs", 0))
+    return [node.inputs[index], *([body.outputs[index]] if index < states else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,39 +211,54 @@ class Twins:
 
 
 def exact_inputs(model: Model, typed: Model, unstorable: frozenset[str] = frozenset()) -> tuple[Model, Twins]:
-    """Both graphs in one, every strict node reading rounded FP32 values instead of strict ones."""
-    low = {name: element for name, t in typed.tensors().items() if (element := element_type(t)) in (FP16.onnx, BF16.onnx)}
+    """Both graphs in one, every strict node reading rounded FP32 values instead of strict ones.
+
+    Beside each body of the FP32 graph's own If, Loop and Scan nodes runs a copy of its strict one on the same visits, likewise.
+    """
     host, twins = side_by_side(model, typed)
-    edit = Editor(host)
-    strict, stored = {}, {}
-    after: dict[int, list[gs.Node]] = {}
-    for producer, tensor in own_tensors(model, host):
-        twin = twins.get(tensor.name)
-        if twin is None or element_type(twin) != FP32.onnx:
-            continue
-        if twin is not tensor:
-            strict[tensor.name] = twin
-        if tensor.name not in low:
-            if twin is not tensor:
-                redirect(twin, tensor, tensor)
-            continue
-        nodes, rounded = rounding(edit, tensor, low[tensor.name])
-        stored[tensor.name] = rounded
-        after[id(producer)] = [*after.get(id(producer), ()), *nodes]
-        if twin is not tensor:
-            redirect(twin, rounded, tensor if tensor.name in unstorable else rounded)
-    ordered = list(after.get(id(None), ()))
-    for node in host.graph.nodes:
-        ordered += [node, *after.get(id(node), ())]
-    host.graph.nodes[:] = ordered
-    return host, Twins(strict, stored)
+    laid = Laying(model, typed, host, unstorable)
+    laid.graph(host.graph, twins, PREFIX)
+    return host, Twins(laid.strict, laid.stored)
 
 
-def own_tensors(model: Model, host: Model) -> list[tuple[gs.Node | None, gs.Tensor]]:
-    """The FP32 graph's own tensors in the host, with their producers."""
-    names = {node.name for node in model.graph.nodes}
-    found: list[tuple[gs.Node | None, gs.Tensor]] = [(None, tensor) for tensor in host.graph.inputs]
-    return found + [(node, t) for node in host.graph.nodes if node.name in names for t in node.outputs if t.name]
+class Laying:
+    """Makes the strict nodes of one host read rounded FP32 values, graph by graph, outer before inner."""
+
+    def __init__(self, model: Model, typed: Model, host: Model, unstorable: frozenset[str]) -> None:
+        self.own = {node.name for node in model.nodes()}
+        self.low = {name: element for name, t in typed.tensors().items() if (element := element_type(t)) in (FP16.onnx, BF16.onnx)}
+        self.edit = Editor(host)
+        self.unstorable = unstorable
+        self.strict: dict[str, gs.Tensor] = {}
+        self.stored: dict[str, gs.Tensor] = {}
+
+    def graph(self, graph: gs.Graph, twins: Mapping[str, gs.Tensor], prefix: str) -> None:
+        """One graph of the host and, by FP32 tensors' names, the strict twins that lie in it; then the bodies in it."""
+        ordered = [node for tensor in graph.inputs if tensor.name in twins for node in self.lay(tensor, twins[tensor.name])]
+        for node in graph.nodes:
+            ordered.append(node)
+            for tensor in node.outputs if node.name in self.own else ():
+                twin = twins.get(tensor.name)
+                if twin is not None and element_type(twin) == FP32.onnx:
+                    self.strict[tensor.name] = twin
+                    ordered += self.lay(tensor, twin)
+        graph.nodes[:] = ordered
+        by_name = {node.name: node for node in ordered}
+        for node in [node for node in ordered if node.name in self.own]:
+            for key, body in bodies(node).items():
+                strict = bodies(by_name[prefix + node.name])[key]
+                self.graph(body, splice_body(body, strict, INSIDE, prefix), INSIDE + prefix)
+
+    def lay(self, tensor: gs.Tensor, twin: gs.Tensor) -> list[gs.Node]:
+        """Let the readers of a twin read the exact value, as stored; returns the nodes that round it. Inputs are their own twins."""
+        nodes: list[gs.Node] = []
+        exact = tensor
+        if tensor.name in self.low:
+            nodes, exact = rounding(self.edit, tensor, self.low[tensor.name])
+            self.stored[tensor.name] = exact
+        if twin is not tensor:
+            redirect(twin, exact, tensor if tensor.name in self.unstorable else exact)
+        return nodes
 
 
 def redirect(old: gs.Tensor, new: gs.Tensor, for_control: gs.Tensor) -> None:

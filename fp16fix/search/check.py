@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -90,20 +91,28 @@ class Check:
 
 
 def check(command: str, build: Build, *, timeout_s: float | None = None) -> Check:
-    """The oracle of a command line, split as a shell would but run without one.
+    """The oracle of a command line. Raises as ``words_of``."""
+    return Check(words_of(command), build, timeout_s)
+
+
+def words_of(command: str) -> tuple[str, ...]:
+    """A command line, split as a shell would but run without one.
 
     Raises:
         ConfigError: unbalanced quotes, nothing to run, or no ``{model}``.
+        BackendError: there is no such program.
     """
     try:
-        arguments = tuple(shlex.split(command))
+        words = tuple(shlex.split(command))
     except ValueError as error:
         raise ConfigError(f"cannot be split into words ({error})", where=f"--check {command!r}") from error
-    if not arguments:
+    if not words:
         raise ConfigError("is empty", where="--check", hint="--check 'python eval.py {model}'")
-    if not any("{model}" in argument for argument in arguments):
+    if not any("{model}" in word for word in words):
         raise ConfigError("does not say where the model's path goes", where=f"--check {command!r}", hint=f"--check '{command} {{model}}'")
-    return Check(arguments, build, timeout_s)
+    if shutil.which(words[0]) is None:
+        raise BackendError(f"there is no program {words[0]!r} to run", where=f"--check {command!r}", hint="give the program's full path")
+    return words
 
 
 def tail(output: IO[bytes]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx_graphsurgeon as gs
 
 from fp16fix.diagnose.hazard import Hazard, Kind
-from fp16fix.graph.model import Model, bodies, graphs_under
+from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.search.births import Birth, Source
 
 if TYPE_CHECKING:
@@ -36,16 +36,19 @@ class Culprit:
     tensor: str
     pins: tuple[str, ...]
     """The nodes that would have to be FP32 if nothing cheaper answered it."""
-    inside: tuple[str, ...] = ()
-    """For If, Loop and Scan: the nodes of its bodies that have hazards."""
     why: str = ""
+    """What happens there, in a sentence."""
+    within: str = ""
+    """The If, Loop or Scan whose body the node is in; empty in the main graph."""
 
 
 class Clerk:
     """Knows for each node its hazards and what was decided about them."""
 
     def __init__(self, model: Model, hazards: Sequence[Hazard], draft: Draft | None) -> None:
-        self.nodes = {node.name: node for node in model.graph.nodes}
+        self.nodes = model.node_map()
+        self.holder = {inner.name: node.name for node in model.nodes() for inner in inner_nodes(node)}
+        """Of a node in a body, the innermost node that holds it."""
         self.hazards: dict[str, list[Hazard]] = defaultdict(list)
         for hazard in hazards:
             self.hazards[hazard.node].append(hazard)
@@ -54,22 +57,22 @@ class Clerk:
     def culprit(self, birth: Birth, share: float) -> Culprit:
         """A birth with its kind, share and answer."""
         node = self.nodes[birth.node]
-        inner = inner_nodes(node)
+        inner = [each.name for each in inner_nodes(node)]
         own = [hazard for name in (birth.node, *inner) for hazard in self.hazards.get(name, ())]
         worst = max(own, key=lambda hazard: (not hazard.internal, hazard.bits, hazard.kind.value), default=None)
-        constant = worst is not None and worst.kind is Kind.CONSTANT
+        kind, why = (worst.kind, worst.why) if worst is not None else guessed(birth)
         return Culprit(
             node=birth.node,
             op=birth.op,
-            kind=(worst.kind if worst is not None else guessed(birth)).value,
+            kind=kind.value,
             share=share,
             sqnr_in_db=birth.sqnr_in_db,
             sqnr_out_db=birth.sqnr_out_db,
             repair=self.answer(node, inner),
             tensor=birth.tensor,
-            pins=tuple(dict.fromkeys((birth.node, *inner, *birth.pins, *(() if constant else birth.operands)))),
-            inside=tuple(name for name in inner if self.hazards.get(name)),
-            why=worst.why if worst is not None else "",
+            pins=tuple(dict.fromkeys((birth.node, *inner, *birth.pins, *(() if kind is Kind.CONSTANT else birth.operands)))),
+            why=why,
+            within=self.holder.get(birth.node, ""),
         )
 
     def answer(self, node: gs.Node, inner: Sequence[str]) -> str:
@@ -93,13 +96,24 @@ class Clerk:
         return f"none: {refusals[0].why}" if refusals else "none needed"
 
 
-def inner_nodes(node: gs.Node) -> tuple[str, ...]:
-    """Names of the nodes in a node's bodies."""
-    return tuple(inner.name for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes)
+ADDING = frozenset({
+    "Add", "Sub", "Sum", "Mean", "MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "ReduceSum", "ReduceMean", "GlobalAveragePool",
+    "AveragePool", "CumSum",
+})  # fmt: skip
+"""Operators that lose by the difference of large terms."""
+SUBNORMAL_DB = 60.0
+"""An operand that keeps less than this when stored has values below FP16's normal range."""
 
 
-def guessed(birth: Birth) -> Kind:
-    """A kind for a birth that diagnosis has no hazard for."""
-    if birth.source is Source.OPERANDS:
-        return Kind.CANCEL
-    return Kind.OVERFLOW if birth.is_lost else Kind.VANISH
+def guessed(birth: Birth) -> tuple[Kind, str]:
+    """A kind and its reason for a birth that diagnosis has no hazard for."""
+    if birth.source is Source.RESULT and birth.is_lost:
+        return Kind.OVERFLOW, "its exact result leaves FP16: values become infinite"
+    if birth.source is Source.RESULT:
+        return Kind.VANISH, f"of its exact result, stored in FP16, {birth.sqnr_out_db:.0f} dB are left"
+    left = "values become infinite or NaN" if birth.is_lost else f"{birth.sqnr_out_db:.0f} dB are left"
+    if birth.is_lost or birth.sqnr_in_db < SUBNORMAL_DB:
+        return Kind.VANISH, f"what it reads is partly too small for FP16, and it magnifies that: {left}"
+    if birth.op in ADDING:
+        return Kind.CANCEL, f"large terms nearly cancel in it, and their rounding does not: {left}"
+    return Kind.SWAMP, f"it magnifies the rounding of what it reads, which is too coarse for it: {left}"

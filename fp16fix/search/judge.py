@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from fp16fix.errors import Fp16fixError
 from fp16fix.search.journal import Journal
+from fp16fix.verify.verdict import Verdict
 
 NAMED = 64
 """Candidates of at most this many elements are written to the journal by name, for people; larger ones by digest and count."""
@@ -65,6 +67,12 @@ class Answer:
     def good(self) -> bool:
         """Whether the candidate may be used; what cannot be tested may not."""
         return self.score.good is True
+
+
+def scored(verdict: Verdict) -> Score:
+    """A verdict as a score: the worst output decides."""
+    figure = min((each.sqnr_db for each in verdict.outputs), default=math.nan)
+    return Score(verdict.verified, figure, "; ".join(verdict.reasons))
 
 
 Oracle = Callable[[Candidate], Score]
@@ -124,13 +132,32 @@ class Judge:
         """``ask(candidate).good``."""
         return self.ask(candidate).good
 
+    def check_budgets(self) -> None:
+        """Raise ``BudgetSpentError`` if one is."""
+        if self.calls >= self.budget_calls:
+            raise BudgetSpentError(
+                f"the budget of {self.budget_calls:.0f} oracle calls is spent", hint="give more calls, or use the best answer so far"
+            )
+        if self.spent_s >= self.budget_s:
+            raise BudgetSpentError(f"the budget of {self.budget_s:g} s is spent", hint="give more time, or use the best answer so far")
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """A search that may take so long and no longer, nor longer than what is left of the whole budget."""
+        whole = self.budget_s
+        self.budget_s = min(whole, self.spent_s + seconds)
+        try:
+            yield
+        finally:
+            self.budget_s = whole
+
     @property
     def flaky(self) -> tuple[Candidate, ...]:
         """Candidates whose runs disagreed, in the order noticed; empty is no proof unless runs were repeated."""
         return tuple(self._flaky.values())
 
     def _measure(self, candidate: Candidate, digest: str) -> Score:
-        self._check_budgets()
+        self.check_budgets()
         began = self.clock()
         try:
             score = self.oracle(candidate)
@@ -141,14 +168,6 @@ class Judge:
         if self.journal is not None:
             self.journal.append(record_of(candidate, digest, score, took))
         return score
-
-    def _check_budgets(self) -> None:
-        if self.calls >= self.budget_calls:
-            raise BudgetSpentError(
-                f"the budget of {self.budget_calls:.0f} oracle calls is spent", hint="give more calls, or use the best answer so far"
-            )
-        if self.spent_s >= self.budget_s:
-            raise BudgetSpentError(f"the budget of {self.budget_s:g} s is spent", hint="give more time, or use the best answer so far")
 
 
 def disagree(scores: Iterable[Score]) -> bool:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fp16fix.analyse.measure import measure
 from fp16fix.diagnose import diagnose
 from fp16fix.diagnose.hazard import Hazard, Kind
-from fp16fix.graph.model import Model
-from fp16fix.graph.ops import float_inputs
+from fp16fix.graph.model import Model, inner_nodes
+from fp16fix.graph.ops import float_outputs
 from fp16fix.repair.lower import lower
-from fp16fix.search.births import Birth, births
-from fp16fix.search.blame import Blame, blame
+from fp16fix.search.births import CEILING_DB, Birth, births
 from fp16fix.search.culprit import Clerk, Culprit
+from fp16fix.search.evidence import Evidence, in_fp16
+from fp16fix.search.refine import FAINT_DB, ranking
 from fp16fix.search.segments import Sample
-from fp16fix.search.shadow import shadow
+from fp16fix.search.shadow import Error, shadow
 from fp16fix.search.share import shares
-from fp16fix.search.triage import Evidence, Triage, against_references, triage
-from fp16fix.strict.oracle import StrictOracle
+from fp16fix.search.triage import Triage, triage
 from fp16fix.verify.compare import Tolerance
-from fp16fix.verify.verdict import Figures
 
 if TYPE_CHECKING:
     from fp16fix.repair.design import Draft
@@ -34,8 +33,8 @@ FEW = 2
 """Samples that shares are measured on."""
 WRONG_DB = 50.0
 """A tensor below this counts as damaged: what the default tolerance asks of outputs."""
-FAINT_DB = 0.5
-"""If all-FP16 is wrong and no birth stands out, the worst of the nodes that lose this much are named."""
+MINOR_SHARE = 0.01
+"""A birth with a good result and less than this of the damage is minor."""
 
 Tick = Callable[[], None]
 
@@ -59,6 +58,8 @@ class Location:
     triage: Triage
     culprits: tuple[Culprit, ...]
     """Worst first."""
+    minor: tuple[Culprit, ...]
+    """Births too small to matter by themselves, worst first."""
     along: tuple[Step, ...]
     """Every float node of the main graph, in graph order."""
     explained: float
@@ -71,20 +72,6 @@ class Location:
         """Nodes with damaged results that only pass on what was born before them, in graph order."""
         return tuple(step.node for step in self.along if step.sqnr_db < WRONG_DB and not step.born)
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``--json`` prints; numbers may be infinite (``report.outcome.portable`` writes those as words)."""
-        return {
-            "triage": {"fault": self.triage.fault.value, "verdict": self.triage.verdict, "evidence": list(self.triage.evidence)},
-            "culprits": [self.culprit_json(culprit) for culprit in self.culprits],
-            "carried": list(self.carried),
-            "explained": self.explained,
-        }
-
-    def culprit_json(self, culprit: Culprit) -> dict[str, Any]:
-        """One culprit."""
-        keys = ("node", "op", "kind", "share", "sqnr_in_db", "sqnr_out_db", "repair", "tensor", "why")
-        return {key: getattr(culprit, key) for key in keys} | {"born": True, "pins": list(culprit.pins), "inside": list(culprit.inside)}
-
 
 def locate(
     model: Model,
@@ -93,8 +80,7 @@ def locate(
     *,
     hazards: Sequence[Hazard] | None = None,
     draft: Draft | None = None,
-    references: Iterable[Mapping[str, Any]] | None = None,
-    autocast: tuple[Figures, ...] = (),
+    evidence: Evidence | None = None,
     threads: int = 0,
     tick: Tick = lambda: None,
 ) -> Location:
@@ -106,20 +92,18 @@ def locate(
         tolerance: what counts as right.
         hazards: from ``diagnose``; found here if None.
         draft: what the repair stage would do, for ``Culprit.repair``; without one the answer is always a pin.
-        references: the framework's outputs by name, one a sample.
-        autocast: from ``pytorch.compare_autocast``.
+        evidence: for triage; only the emulations are looked at here if None.
         threads: ONNX Runtime threads.
         tick: called between the steps.
 
     Raises:
         ModelError: the model does not run.
-        SampleError: references that do not fit.
     """
     hazards = diagnose(model, measure(model, samples, threads=threads)) if hazards is None else hazards
     typed = lower(model, model.placed)
-    evidence = gather(model, typed, samples, tolerance, references, autocast, threads)
+    evidence = in_fp16(model, samples, tolerance, threads=threads) if evidence is None else evidence
     tick()
-    blames = blame(model, shadow(model, typed, samples, threads=threads))
+    errors = shadow(model, typed, samples, threads=threads)
     tick()
     unstorable = frozenset(hazard.tensor for hazard in hazards if hazard.kind is Kind.OVERFLOW and not hazard.internal)
     found = suspects(births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads), evidence)
@@ -128,10 +112,22 @@ def locate(
     damage = shares(model, typed, names, list(islice(samples, FEW)), unstorable=unstorable, threads=threads)
     found.sort(key=lambda birth: (-damage.alone[birth.node], -birth.drop_db, birth.node))
     clerk = Clerk(model, hazards, draft)
-    culprits = tuple(clerk.culprit(birth, damage.share(birth.node)) for birth in found)
+    named = [clerk.culprit(birth, damage.share(birth.node)) for birth in found]
+    culprits, minor = weighed(named)
     return Location(
-        triage(evidence, by_kind(culprits)), culprits, steps(model, blames, set(names)), damage.explained, ranking(model, culprits, found)
+        triage=triage(evidence, by_kind(culprits)),
+        culprits=culprits,
+        minor=minor,
+        along=steps(model, errors, set(names)),
+        explained=damage.explained,
+        ranking=ranking(model, (pin for each in named for pin in each.pins), found),
     )
+
+
+def weighed(named: Sequence[Culprit]) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
+    """Culprits and minor births; where nothing stands out, what there is adds up to the damage, so that nothing is minor."""
+    heavy = tuple(each for each in named if each.sqnr_out_db < WRONG_DB or each.share >= MINOR_SHARE)
+    return (heavy, tuple(each for each in named if each not in heavy)) if heavy else (tuple(named), ())
 
 
 def suspects(found: Sequence[Birth], evidence: Evidence) -> list[Birth]:
@@ -148,49 +144,13 @@ def by_kind(culprits: Iterable[Culprit]) -> dict[Kind, float]:
     return kinds
 
 
-def steps(model: Model, blames: Iterable[Blame], names: Collection[str]) -> tuple[Step, ...]:
+def steps(model: Model, errors: Mapping[str, Error], names: Collection[str]) -> tuple[Step, ...]:
     """The all-FP16 run in graph order."""
-    order = {node.name: index for index, node in enumerate(model.graph.nodes)}
-    found = (Step(each.node, each.op, each.tensor, each.sqnr_out_db, each.node in names) for each in blames)
-    return tuple(sorted(found, key=lambda step: order[step.node]))
-
-
-def ranking(model: Model, culprits: Iterable[Culprit], found: Iterable[Birth]) -> tuple[str, ...]:
-    """Pins of the culprits, then what lies upstream of those that magnify."""
-    first = dict.fromkeys(name for culprit in culprits for name in culprit.pins)
-    return (*first, *(name for name in upstream(model, [birth.node for birth in found if birth.operands]) if name not in first))
-
-
-def upstream(model: Model, names: Sequence[str]) -> list[str]:
-    """Float nodes of the main graph before the named ones, the nearest first."""
-    nodes = {node.name: node for node in model.graph.nodes}
-    found: dict[str, None] = {}
-    pending = deque(names)
-    while pending:
-        for tensor in float_inputs(nodes[pending.popleft()]):
-            fresh = [node.name for node in tensor.inputs if node.name in nodes and node.name not in found]
-            found |= dict.fromkeys(fresh)
-            pending += fresh
-    return list(found)
-
-
-def explained(together: float, everything: float) -> float:
-    """1 where there is nothing to explain."""
-    return min(1.0, together / everything) if everything > 0.0 else 1.0
-
-
-def gather(
-    model: Model,
-    typed: Model,
-    samples: Iterable[Sample],
-    tolerance: Tolerance,
-    references: Iterable[Mapping[str, Any]] | None,
-    autocast: tuple[Figures, ...],
-    threads: int,
-) -> Evidence:
-    """What triage looks at; the pessimistic run is made only where the strict one passes."""
-    reference = None if references is None else against_references(model, samples, references, tolerance, threads=threads)
-    with StrictOracle(model, samples, tolerance, threads=threads) as oracle:
-        strict = oracle.verdict(typed)
-        pessimistic = oracle.verdict(typed, profile="pessimistic") if strict.verified else None
-    return Evidence(strict, pessimistic, reference, autocast)
+    found = []
+    for node in model.graph.nodes:
+        outputs = [errors[t.name] for t in float_outputs(node) if t.name in errors]
+        if outputs:
+            worst = min(outputs, key=lambda error: error.damage_db)
+            born = node.name in names or any(inner.name in names for inner in inner_nodes(node))
+            found.append(Step(node.name, node.op, worst.tensor, min(worst.damage_db, CEILING_DB), born))
+    return tuple(found)

@@ -1,7 +1,7 @@
 """A set that holds → ever smaller sets that hold, the last one 1-minimal: non-contiguous, by block first, costliest first.
 
 Searches are generators: each set they yield was tested and holds, so any prefix of a search is a usable answer. Nothing assumes that
-more pins are better (monotonicity); it only makes the search shorter. The elements are names: nodes, or repairs by ``repair_key``.
+more pins are better (monotonicity); it only makes the search shorter. The elements are names: nodes, or repairs by ``recipe.repair_key``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from fp16fix.repair.recipe import Repair
 from fp16fix.search.blocks import block_border, by_block, middle
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge
 
@@ -22,6 +21,10 @@ Split = Callable[[Sequence[str]], int]
 """Where to part a list of at least two elements."""
 T = TypeVar("T")
 
+ACCOMPLICE_CALLS = 48
+"""Oracle calls that the search for what a node hurts with may take."""
+INTERRUPTED = "interrupted"
+"""``Found.stopped`` after Ctrl-C."""
 FEW = 8
 """Up to this many elements are tried one by one: halving would save nothing when most of them are needed."""
 
@@ -47,7 +50,7 @@ def best(steps: Iterable[T]) -> Found[T]:
     except BudgetSpentError as error:
         return Found(last, complete=False, stopped=error.what)
     except KeyboardInterrupt:
-        return Found(last, complete=False, stopped="interrupted")
+        return Found(last, complete=False, stopped=INTERRUPTED)
     return Found(last, complete=True)
 
 
@@ -59,11 +62,6 @@ def by_pins(judge: Judge, repairs: Names = frozenset()) -> Holds:
 def by_repairs(judge: Judge, pins: Names = frozenset()) -> Holds:
     """Sets of repairs (by key), with the pins given."""
     return lambda repairs: judge.good(Candidate(pins, repairs))
-
-
-def repair_key(repair: Repair) -> str:
-    """What a repair is called in a ``Candidate``: the rule, the node, and the tensor where the rule edits one."""
-    return "@".join(part for part in (repair.rule, repair.node, repair.tensor) if part)
 
 
 def shrink(
@@ -79,13 +77,15 @@ def shrink(
     """
     holds, cost = remembering(holds), cost or {}
     kept: Names | None
+    needed = 0
     if holds(frozenset()):
         yield frozenset()
         return
     if ranking:
         order = ranked(elements, ranking, cost)
         kept = yield from shortest_prefix(order, holds)
-        order, split = order[::-1], middle
+        # A shorter prefix was tried and failed, so its last element is left to the final test of single elements.
+        order, split, needed = order[::-1], middle, 1
     else:
         order, split = by_block(elements, cost), block_border
         kept = frozenset(elements) if holds(frozenset(elements)) else None
@@ -95,7 +95,7 @@ def shrink(
         return
     order = [name for name in order if name in kept]
     if len(order) > FEW:
-        kept = yield from prune(order, kept, holds, split)
+        kept = yield from prune(order[needed:], kept, holds, split)
     yield from one_by_one([name for name in order if name in kept], kept, holds)
 
 
@@ -149,44 +149,85 @@ def one_by_one(order: Sequence[str], kept: Names, holds: Holds) -> Iterator[Name
 
 
 @dataclass(frozen=True, slots=True)
+class Minimal:
+    """The smallest set of nodes that must be wide for an oracle to be content."""
+
+    pins: tuple[str, ...]
+    """In graph order."""
+    together: tuple[tuple[str, ...], ...]
+    """Sets of nodes that only hurt together: with everything else wide, each fails as a whole and not if one of it is wide."""
+    oracle: str
+    """The command, or what else was asked, in words."""
+    complete: bool
+    """False if the search was stopped: the pins do, but fewer may too."""
+    stopped: str
+    """What stopped it, or why there is no answer; empty if all went well."""
+    calls: int
+    """Oracle calls of this run; answers out of the journal are free."""
+    flaky: int
+    """Candidates on which repeated runs disagreed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Culprits:
     """What must run wide, and which elements do harm."""
 
     pins: Names
     """Nothing can be taken from these without failing."""
     faults: tuple[Names, ...] = ()
-    """For each pin the smallest set around it that fails with everything else wide: itself, or itself and what it only hurts with."""
+    """For each pin the smallest set around it that fails with everything else wide: itself, or itself and what it only hurts with.
+
+    Pins for which that was not found soon are left out."""
 
 
-def culprits(elements: Sequence[str], ranking: Sequence[str], holds: Holds) -> Iterator[Culprits]:
-    """The smallest set that must be wide, then for each of its members whether it hurts alone or only with others.
+def culprits(
+    elements: Sequence[str], ranking: Sequence[str], holds: Holds, *, cost: Mapping[str, float] | None = None
+) -> Iterator[Culprits]:
+    """The smallest set that must be wide; then, if it is small, for each of its members whether it hurts alone or only with others.
 
     Args:
         elements: everything that can be wide.
         ranking: the most suspicious first.
         holds: whether the verdict passes with these wide.
+        cost: see ``shrink``.
     """
     holds = remembering(holds)
     pins: Names = frozenset()
-    for pins in shrink(elements, holds, ranking=ranking or elements):
+    for pins in shrink(elements, holds, ranking=ranking or elements, cost=cost):
         yield Culprits(pins)
+    if len(pins) > FEW:
+        return
     faults: list[Names] = []
     for name in (one for one in ranked(elements, ranking, {}) if one in pins):
         faults.append(accomplices(name, pins, elements, ranking, holds))
-        yield Culprits(pins, tuple(dict.fromkeys(faults)))
+        yield Culprits(pins, tuple(fault for fault in dict.fromkeys(faults) if fault))
+
+
+class _EnoughError(Exception):
+    """A search for accomplices that leads nowhere."""
 
 
 def accomplices(name: str, pins: Names, elements: Sequence[str], ranking: Sequence[str], holds: Holds) -> Names:
-    """The smallest set with ``name``, and none of the other pins, that fails when only it is left in FP16."""
-    whole = frozenset(elements)
+    """The smallest set with ``name``, and none of the other pins, that fails when only it is left in FP16; empty if not found soon.
+
+    A node that only hurts together with hundreds of others has no accomplices worth the name, and they would cost a call each.
+    """
+    whole, left = frozenset(elements), ACCOMPLICE_CALLS
     others = [one for one in elements if one not in pins]
 
     def fails(partners: Names) -> bool:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _EnoughError
         return not holds(whole - partners - {name})
 
     partners: Names = frozenset()
-    for partners in shrink(others, fails, ranking=ranking or others):  # noqa: B007 - the last one is the answer
-        pass
+    try:
+        for partners in shrink(others, fails, ranking=ranking or others):  # noqa: B007 - the last one is the answer
+            pass
+    except _EnoughError:
+        return frozenset()
     return partners | {name}
 
 

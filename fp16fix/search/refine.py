@@ -1,115 +1,96 @@
-"""A recipe that fails its verdict → one that passes, guided by blame: pin where error is born, or what feeds it.
+"""A recipe that fails its verdict → the pins that make it pass: those that one pass over exact inputs accuses first, 1-minimal.
 
-A node that computes wide and still gives birth to error amplifies the rounding of its operands (a difference, a sine of a large
-angle): then the producers of those operands are pinned. Every round costs one shadow pass and one strict verdict, no engine build.
+A node that computes wide and still gives birth to error magnifies the rounding of its operands (a difference, a sine of a large
+angle): then the producers of those operands are accused. The pass costs two graph runs a sample, each set of pins one strict verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import onnx_graphsurgeon as gs
+from fp16fix.graph.model import Model, inner_nodes
+from fp16fix.graph.ops import float_inputs
+from fp16fix.search.births import Birth, births
+from fp16fix.search.minimise import Found, Holds, Names, best, shrink
+from fp16fix.search.segments import Sample
 
-from fp16fix.graph.model import FLOATS, Model, bodies, element_type
-from fp16fix.graph.ops import float_inputs, is_float_node
-from fp16fix.repair.lower import Fits, lower
-from fp16fix.search.blame import Blame, blame, born
-from fp16fix.search.shadow import shadow
-from fp16fix.verify.verdict import Verdict
-
-ROUNDS = 8
-"""Each round may pin twice as many births as the one before."""
-
-Judge = Callable[[Model], Verdict]
-"""Typed graph → verdict on held-out samples."""
+FAINT_DB = 0.5
+"""What a node must lose to be accused at all; many small losses add up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refined:
     """Where refinement ended."""
 
-    wide: dict[str, str]
-    typed: Model
-    verdict: Verdict
-    rounds: int
+    pins: tuple[str, ...]
+    """To be added; empty if nothing was found."""
     because: dict[str, str]
     """Pinned node → why, in a sentence."""
+    stopped: str
+    """What stopped the search; empty if it came to its end."""
 
 
 def refine(
     model: Model,
-    wide: Mapping[str, str],
-    verdict: Verdict,
-    judge: Judge,
-    samples: Iterable[Mapping[str, np.ndarray]],
+    typed: Model,
+    samples: Iterable[Sample],
+    holds: Holds,
+    elements: Sequence[str],
     *,
-    fits: Fits | None,
-    io: str | None = None,
-    allow: Callable[[str], bool] = lambda _: False,
-    rounds: int = ROUNDS,
+    unstorable: frozenset[str] = frozenset(),
+    cost: Mapping[str, float] | None = None,
     threads: int = 0,
 ) -> Refined:
-    """Pin, judge, repeat, until the verdict passes, nothing is left to blame, or rounds run out.
+    """Accuse, then search; every set that holds was tested.
 
     Args:
         model: FP32, after rewrites and exponents.
-        wide: pins so far.
-        verdict: the failing one.
-        judge: see ``Judge``.
-        samples: calibration samples for the shadow runs; held-out samples decide but never guide.
-        fits: see ``lower``.
-        io: see ``lower``.
-        allow: nodes the user wants in FP16.
-        rounds: at most this many.
+        typed: the same graph as it fails.
+        samples: calibration samples for the accusation; held-out samples decide but never guide.
+        holds: whether the verdict passes with these nodes pinned too.
+        elements: nodes that may be pinned.
+        unstorable: tensors known to leave FP16.
+        cost: of pinning a node.
         threads: ONNX Runtime threads.
     """
-    pins = dict(wide)
-    because: dict[str, str] = {}
-    done = 0
-    typed = lower(model, pins, io=io, fits=fits)
-    nodes = {node.name: node for node in model.graph.nodes}
-    while not verdict.verified and done < rounds:
-        errors = shadow(model, typed, samples, threads=threads)
-        fresh: dict[str, str] = {}
-        for culprit in born(blame(model, errors))[: 2**done]:
-            fresh |= {name: why for name, why in widened(culprit, nodes, pins).items() if not allow(name)}
-        if not fresh:
-            break
-        pins |= dict.fromkeys(fresh, "fp32")
-        because |= fresh
-        done += 1
-        typed = lower(model, pins, io=io, fits=fits)
-        verdict = judge(typed)
-    return Refined(pins, typed, verdict, done, because)
+    found = births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads)
+    because = reasons(model, found)
+    result: Found[Names] = best(shrink(elements, holds, ranking=ranking(model, because, found), cost=cost))
+    pins = tuple(name for name in elements if name in (result.best or ()))
+    return Refined(pins, {name: because.get(name, "the verdict fails without it") for name in pins}, result.stopped)
 
 
-def widened(culprit: Blame, nodes: Mapping[str, gs.Node], pins: Mapping[str, str]) -> dict[str, str]:
-    """What to pin for one culprit: the node, or once it is wide, the producers of what it reads."""
-    node = nodes[culprit.node]
-    if culprit.node not in pins:
-        return {
-            culprit.node: f"error is born here: {culprit.sqnr_in_db:.0f} dB come in, {culprit.sqnr_out_db:.0f} dB go out",
-            **inside(node),
-        }
-    found: dict[str, str] = {}
-    pending, seen = [node], {node.name}
+def reasons(model: Model, found: Iterable[Birth]) -> dict[str, str]:
+    """Every accused node with the reason, the most suspicious first."""
+    nodes = model.node_map()
+    accused: dict[str, str] = {}
+    for birth in found:
+        here = f"error is born here: {birth.sqnr_in_db:.0f} dB come in, {birth.sqnr_out_db:.0f} dB go out"
+        inside = {inner.name: f"inside {birth.node}" for inner in inner_nodes(nodes[birth.node])}
+        said = {birth.node: here, **inside}
+        said |= {name: f"reads what {birth.node} makes and FP16 cannot hold" for name in birth.pins if name not in said}
+        magnified = f"{birth.node} magnifies the FP16 rounding of what this node hands it"
+        said |= {name: magnified for name in birth.operands if name not in said}
+        accused |= {name: why for name, why in said.items() if name not in accused}
+    return accused
+
+
+def ranking(model: Model, accused: Iterable[str], found: Iterable[Birth]) -> tuple[str, ...]:
+    """The accused, then what lies upstream of births that magnify."""
+    first = dict.fromkeys(accused)
+    return (*first, *(name for name in upstream(model, [birth.node for birth in found if birth.operands]) if name not in first))
+
+
+def upstream(model: Model, names: Sequence[str]) -> list[str]:
+    """Float nodes before the named ones, the nearest first."""
+    nodes = model.node_map()
+    found: dict[str, None] = {}
+    pending = deque(names)
     while pending:
-        reader = pending.pop()
-        for tensor in float_inputs(reader):
-            for producer in tensor.inputs:
-                if producer.name in seen or producer.name not in nodes or not is_float_node(producer):
-                    continue
-                seen.add(producer.name)
-                if producer.name in pins:
-                    pending.append(producer)
-                else:
-                    found[producer.name] = f"{culprit.node} magnifies the FP16 rounding of what this node hands it"
-    return found
-
-
-def inside(node: gs.Node) -> dict[str, str]:
-    """A control node is pinned together with the float nodes of its bodies."""
-    inner = [n for body in bodies(node).values() for n in body.nodes]
-    return {n.name: f"inside {node.name}" for n in inner if any(element_type(t) in FLOATS for t in n.outputs if t.name)}
+        for tensor in float_inputs(nodes[pending.popleft()]):
+            fresh = [node.name for node in tensor.inputs if node.name in nodes and node.name not in found]
+            found |= dict.fromkeys(fresh)
+            pending += fresh
+    return list(found)

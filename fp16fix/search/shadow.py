@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -74,7 +74,7 @@ def pairs_of(twins: Mapping[str, gs.Tensor], exponents: Mapping[str, int]) -> li
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A tensor of the host graph and its strict twin."""
+    """A tensor of the host and its strict twin, both in the main graph or in the same body."""
 
     label: str
     """What the result is filed under; several pairs may share a reference."""
@@ -121,26 +121,29 @@ def errors_of(totals: Mapping[str, np.ndarray], off: Mapping[str, float]) -> dic
 
 @dataclass(slots=True)
 class Rows:
-    """Summaries of the wanted tensors of a stretch."""
+    """Summaries of the wanted tensors of a stretch, those of bodies over all their visits."""
 
     reduce: Reduce
     wanted: Callable[[gs.Tensor], bool]
     columns: int = 3
-    order: list[str] = field(default_factory=list, init=False)
+    probes: Probes | None = field(default=None, init=False)
+    """Those of the stretch that runs."""
 
     def sum_over(self, segment: Segment, threads: int) -> dict[str, np.ndarray]:
         """Rows added over the samples, by tensor."""
-        total: np.ndarray | None = None
+        total: dict[str, np.ndarray] = {}
         for found in segment.run(self.install, threads):
-            rows = np.asarray(found.get("rows", np.zeros((0, self.columns))), np.float64)
-            total = rows if total is None else total + rows
-        return {} if total is None else dict(zip(self.order, total, strict=True))
+            assert self.probes is not None
+            for name, rows in self.probes.rows_of(found):
+                row = rows.astype(np.float64).sum(axis=0)
+                total[name] = total[name] + row if name in total else row
+        return total
 
     def install(self, model: Model) -> None:
         """Put the probes in."""
         probes = Probes(model, ("sum",) * self.columns, self.reduce)
         probes.install(lambda tensor: isinstance(tensor, gs.Variable) and self.wanted(tensor))
-        self.order = probes.order
+        self.probes = probes
 
 
 MEET = "meet/"
@@ -149,28 +152,33 @@ OFF = 2.0**-5
 
 
 def meet(host: Model, pairs: Iterable[Pair]) -> None:
-    """A difference node for every pair, placed behind whichever of the two comes last."""
-    own = {t.name: t for t in (*host.graph.inputs, *(t for node in host.graph.nodes for t in node.outputs)) if t.name}
-    done = {t.name for t in host.graph.inputs}
-    waiting: dict[str, list[Pair]] = {}
-    """By the name of the tensor that completes the pair."""
+    """A difference node for every pair, in its own graph, placed behind whichever of the two comes last."""
     by_twin: dict[str, list[Pair]] = {}
     for pair in pairs:
-        if pair.reference in own:
-            by_twin.setdefault(pair.twin.name, []).append(pair)
+        by_twin.setdefault(pair.twin.name, []).append(pair)
+    for graph in list(host.graphs()):
+        meet_in(graph, by_twin)
+
+
+def meet_in(graph: gs.Graph, by_twin: Mapping[str, Sequence[Pair]]) -> None:
+    """The pairs of which both are made in one graph (or come into it)."""
+    own = {t.name: t for t in (*graph.inputs, *(t for node in graph.nodes for t in node.outputs)) if t.name}
+    done = {t.name for t in graph.inputs}
+    waiting: dict[str, list[Pair]] = {}
+    """By the name of the tensor that completes the pair."""
     ordered: list[gs.Node] = []
-    for node in host.graph.nodes:
+    for node in graph.nodes:
         ordered.append(node)
         for tensor in node.outputs:
             done.add(tensor.name)
             for pair in by_twin.get(tensor.name, ()):
                 if pair.reference in done:
                     ordered += meeting(pair, own[pair.reference])
-                else:
+                elif pair.reference in own:
                     waiting.setdefault(pair.reference, []).append(pair)
             for pair in waiting.pop(tensor.name, ()):
                 ordered += meeting(pair, tensor)
-    host.graph.nodes[:] = ordered
+    graph.nodes[:] = ordered
 
 
 def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:

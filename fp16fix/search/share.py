@@ -58,7 +58,7 @@ def shares(
     Args:
         model: the FP32 model.
         typed: the same graph, lowered.
-        nodes: main-graph nodes.
+        nodes: by name, those of bodies too.
         samples: few will do.
         unstorable: see ``births``.
         threads: ONNX Runtime threads.
@@ -85,28 +85,33 @@ def add(totals: dict[str, list[np.ndarray]], key: str, exact: Sequence[np.ndarra
 
 
 def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: frozenset[str] = frozenset()) -> Model:
-    """The FP32 graph in which input ``switch/k`` makes the readers of the k-th node's outputs see its strict results."""
+    """The FP32 graph in which input ``switch/k`` makes the readers of the k-th node's outputs see its strict results.
+
+    A switch of a node in a body holds for every visit.
+    """
     host, twins = exact_inputs(model, typed, unstorable)
     edit = Editor(host)
-    by_name = {node.name: node for node in host.graph.nodes}
+    by_name = host.node_map()
     by_strict = {id(node) for tensor in twins.strict.values() for node in tensor.inputs}
     after: dict[int, list[gs.Node]] = {}
     for number, name in enumerate(nodes):
         switch = gs.Variable(f"switch/{number}", dtype=np.dtype(bool), shape=[])
         host.graph.inputs.append(switch)
+        graph = edit.owner(by_name[name])
         for tensor in float_outputs(by_name[name]):
             twin = twins.strict.get(tensor.name)
             if twin is None:
                 continue
             out = edit.variable(f"{tensor.name}/switched", onnx.TensorProto.FLOAT, tensor.shape)
             redirect_in([node for node in tensor.outputs if id(node) not in by_strict], tensor, out)
-            host.graph.outputs = [out if each is tensor else each for each in host.graph.outputs]
+            graph.outputs = [out if each is tensor else each for each in graph.outputs]
             where = gs.Node("Where", edit.fresh(f"{tensor.name}/switch"), inputs=[switch, twin, tensor], outputs=[out])
             # What strict readers read is rounded from the switched tensor, so that casts come behind the switch.
             late = casts_of(twins.stored[tensor.name]) if tensor.name in twins.stored else []
             after.setdefault(id(twin.inputs[0]), []).extend((where, *late))
     moved = {id(node) for nodes_ in after.values() for node in nodes_}
-    host.graph.nodes[:] = [each for node in host.graph.nodes if id(node) not in moved for each in (node, *after.get(id(node), ()))]
+    for graph in list(host.graphs()):
+        graph.nodes[:] = [each for node in graph.nodes if id(node) not in moved for each in (node, *after.get(id(node), ()))]
     drop_dead(host)
     return host
 

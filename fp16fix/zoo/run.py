@@ -17,8 +17,9 @@ from pathlib import Path
 from fp16fix.config import Config, ZooConfig
 from fp16fix.graph.save import write_atomically
 from fp16fix.progress import Watcher
+from fp16fix.report.document import portable
 from fp16fix.report.html import Row, write_index
-from fp16fix.report.outcome import Outcome, load, portable
+from fp16fix.report.outcome import Outcome, load
 from fp16fix.verify.verdict import Figures
 
 STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed"}

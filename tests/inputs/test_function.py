@@ -83,6 +83,13 @@ def test_faults_are_reported_at_the_users_line(tmp_path: Path, text: str, line: 
     assert says in message
 
 
+def test_faults_are_reported_at_their_line_by_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text, line in (("def samples():\n    return 1 / 0\n", 3), ("def samples(:\n", 2)):
+        code(tmp_path, text)
+        assert fails(Path("calib.py")).startswith(f"calib.py:{line}: ")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

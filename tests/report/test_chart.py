@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fp16fix.analyse.ranges import Range
-from fp16fix.report.chart import COLUMNS, Axis, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
+from fp16fix.report.chart import COLUMNS, EDGE, Axis, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
 from fp16fix.report.outcome import Step
 from tests.report.outcomes import outcome, span
 
@@ -64,6 +64,32 @@ def test_one_bad_node_among_thousands_is_seen() -> None:
     assert found.lowest is not None
     assert found.lowest.node == "n3217"
     assert any("n3217" in title for _, _, title in found.hints)
+
+
+def test_marks_stand_on_the_line_where_error_is_born() -> None:
+    before: list[float | None] = [70.0] * 5000
+    before[3217], before[4000] = -math.inf, None
+    births = {
+        "n3217": ("born", "lost here"),
+        "n4000": ("born", "not measured"),
+        "n17": ("minor", "a little"),
+        "gone": ("born", "elsewhere"),
+    }
+    found = curve(steps(before), births)
+    assert [(each.title, each.tone) for each in found.marks] == [("a little", "minor"), ("lost here", "born"), ("not measured", "born")]
+    assert {(each.x, max(each.y, 0.0)) for each in found.marks} >= {(3.5, AXIS.at(70.0))}
+    floor = [x for x, y in points(found.before) if y == 100.0]
+    assert [found.marks[1].x] == floor
+    assert (found.marks[1].y, found.marks[2].y) == (100.0 - EDGE, EDGE)
+
+
+def test_without_a_repair_there_is_one_line_and_no_word_of_another() -> None:
+    alone = [replace(step, after_db=None) for step in steps([70.0, 3.0])]
+    found = curve(alone)
+    assert found.after == ""
+    assert found.marks == ()
+    assert [title for _, _, title in found.hints] == ["n0 (Mul): plain FP16 70.0 dB", "n1 (Mul): plain FP16 3.0 dB"]
+    assert curve(steps([70.0])).hints[0][2] == "n0 (Mul): plain FP16 70.0 dB, repaired 60.0 dB"
 
 
 @pytest.mark.parametrize("before", [[], [None, None], [math.nan]])

@@ -3,83 +3,38 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fp16fix.errors import InputError
-from fp16fix.report.html import Row, render, write_index, write_report
+from fp16fix.report import located as location
+from fp16fix.report.html import Row, render, render_location, write_index, write_report
 from fp16fix.report.outcome import EngineFacts, Outcome, from_json, to_json
 from fp16fix.report.view import CAP
+from tests.report.locations import located
 from tests.report.outcomes import outcome
+from tests.report.skeleton import HOSTILE, Skeleton, poisoned
 
-HOSTILE = [
-    "<script>alert(1)</script>\"'&",
-    "\"><img src=x onerror='alert(1)'>",
-    "</style></title></svg></pre><svg onload=alert(1)>",
-    "--><!--{{ 7 * 7 }}{% raw %}]]>",
-    "' onmouseover='alert(1)",
-    "\u2028\u2029\u202e\u0000\u200b\\",
-]
-KEPT = {"kind", "promise"}
-"""Keys whose values are enumerations, which no model can supply."""
-VOID = {"meta", "input", "br"}
-
-
-class Skeleton(HTMLParser):
-    """Tags with the names of their attributes, in order; what a model's names must not change."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.shape: list[tuple[str, ...]] = []
-        self.open: list[str] = []
-        self.values: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "wbr":
-            return
-        self.shape.append((tag, *(name for name, _ in attrs)))
-        self.values += [value or "" for _, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.shape.append((f"{tag}/", *(name for name, _ in attrs)))
-        self.values += [value or "" for _, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-        self.shape.append((f"/{tag}",))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def poisoned(value: Any, poison: str, key: str = "") -> Any:
-    """Every string of a JSON tree with ``poison`` behind it, keys of free dictionaries included."""
-    if isinstance(value, dict):
-        free = key in {"versions", "stages", "files", "refinements"}
-        return {f"{k}{poison}" if free else k: poisoned(each, poison, k) for k, each in value.items()}
-    if isinstance(value, list):
-        return [poisoned(each, poison, key) for each in value]
-    return f"{value}{poison}" if isinstance(value, str) and key not in KEPT and value not in {"inf", "-inf", "nan"} else value
+PAGES = {"outcome": lambda: render(outcome()), "location": lambda: render_location(located())}
+both = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
-def test_no_name_changes_the_page(poison: str) -> None:
-    base = outcome()
-    page = render(from_json(json.dumps(poisoned(json.loads(to_json(base)), poison))))
-    benign = render(from_json(json.dumps(poisoned(json.loads(to_json(base)), "+" * len(poison)))))
-    assert Skeleton(page).shape == Skeleton(benign).shape
-    assert Skeleton(page).open == []
+@pytest.mark.parametrize("kind", PAGES)
+def test_no_name_changes_the_page(kind: str, poison: str) -> None:
+    def page(behind: str) -> str:
+        if kind == "outcome":
+            return render(from_json(json.dumps(poisoned(json.loads(to_json(outcome())), behind))))
+        return render_location(location.from_json(json.dumps(poisoned(json.loads(location.to_json(located())), behind))))
+
+    poisonous, benign = Skeleton(page(poison)), Skeleton(page("+" * len(poison)))
+    assert poisonous.shape == benign.shape
+    assert poisonous.open == []
 
 
 def test_a_hostile_name_is_shown_as_what_it_is() -> None:
@@ -107,31 +62,34 @@ def test_a_path_that_is_not_unicode_can_be_written(tmp_path: Path) -> None:
     assert "caf\\udce9.onnx" in (tmp_path / "x.html").read_text(encoding="utf-8")
 
 
-def test_the_page_needs_no_network_and_runs_no_script_but_its_own() -> None:
-    page = render(outcome())
-    assert not re.search(r"https?:|url\(|@import|\bsrc=|<link|\bon\w+=", page)
-    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+@both
+def test_the_page_needs_no_network_and_runs_no_script_but_its_own(page: Callable[[], str]) -> None:
+    text = page()
+    assert not re.search(r"https?:|url\(|@import|\bsrc=|<link|\bon\w+=", text)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     allowed = "sha256-" + b64encode(sha256(script.encode()).digest()).decode()
-    (policy,) = [value for value in Skeleton(page).values if value.startswith("default-src 'none'")]
+    (policy,) = [value for value in Skeleton(text).values if value.startswith("default-src 'none'")]
     assert f"script-src '{allowed}'" in policy
 
 
-def test_every_header_has_a_scope_and_every_drawing_a_name() -> None:
-    page = render(outcome())
-    assert page.count("<th ") == len(re.findall(r'<th [^>]*\bscope="(?:row|col|rowgroup)"', page))
-    for attributes, inside in re.findall(r"<svg([^>]*)>(.*?)</svg>", page, flags=re.DOTALL):
-        hidden = 'aria-hidden="true"' in attributes or "meter" in page[page.index(attributes) - 80 : page.index(attributes)]
+@both
+def test_every_header_has_a_scope_and_every_drawing_a_name(page: Callable[[], str]) -> None:
+    text = page()
+    assert text.count("<th ") == len(re.findall(r'<th [^>]*\bscope="(?:row|col|rowgroup)"', text))
+    for attributes, inside in re.findall(r"<svg([^>]*)>(.*?)</svg>", text, flags=re.DOTALL):
+        hidden = 'aria-hidden="true"' in attributes or "meter" in text[text.index(attributes) - 80 : text.index(attributes)]
         assert hidden or ("<title" in inside and "<desc" in inside and 'role="img"' in attributes)
-    named = re.findall(r'aria-labelledby="([^"]+)"', page)
+    named = re.findall(r'aria-labelledby="([^"]+)"', text)
     assert named
     for each in " ".join(named).split():
-        assert page.count(f'id="{each}"') == 1
+        assert text.count(f'id="{each}"') == 1
 
 
-def test_sections_links_and_ids_agree() -> None:
-    page = render(outcome())
-    for target in re.findall(r'href="#([^"]+)"', page):
-        assert page.count(f'id="{target}"') == 1
+@both
+def test_sections_links_and_ids_agree(page: Callable[[], str]) -> None:
+    text = page()
+    for target in re.findall(r'href="#([^"]+)"', text):
+        assert text.count(f'id="{target}"') == 1
 
 
 def test_what_matters_is_on_the_page() -> None:

@@ -60,6 +60,14 @@ def test_a_share_of_nothing_is_nothing(part: float, whole: float, said: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("fraction", "said"),
+    [(0.0, "0%"), (1e-12, "<1%"), (0.0099, "<1%"), (0.01, "1%"), (0.876, "88%"), (0.995, ">99%"), (1.0, "100%"), (math.nan, "–")],
+)
+def test_next_to_nothing_is_not_nothing(fraction: float, said: str) -> None:
+    assert words.percent(fraction) == said
+
+
+@pytest.mark.parametrize(
     ("figures", "error", "detail"),
     [
         (FINE, "60.0 dB", "off by at most 0.125"),

@@ -79,12 +79,16 @@ def test_no_shell_is_involved(model: Model, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_bad_commands_are_errors(model: Model) -> None:
+def test_bad_commands_are_errors(model: Model, tmp_path: Path) -> None:
     for command, words in (("'", "split"), ("", "empty"), ("python eval.py", "where the model's path goes")):
         with pytest.raises(ConfigError, match=words):
             asked(model, command)
-    with pytest.raises(BackendError, match="cannot be started"):
+    with pytest.raises(BackendError, match="no program '/no/such/program'"):
         asked(model, "/no/such/program {model}")
+    (tmp_path / "tool").write_bytes(b"\x7fnothing")
+    (tmp_path / "tool").chmod(0o755)
+    with pytest.raises(BackendError, match="cannot be started"):
+        asked(model, f"{tmp_path / 'tool'} {{model}}")
 
 
 def test_any_black_box_can_be_bisected(model: Model) -> None:

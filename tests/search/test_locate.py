@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from fp16fix.graph.session import Session
 from fp16fix.repair.design import Draft
 from fp16fix.repair.lower import lower
 from fp16fix.repair.recipe import Promise, Recipe, Refusal, Repair
-from fp16fix.report.outcome import portable
 from fp16fix.search.births import Source, births
 from fp16fix.search.judge import Candidate, Judge, Score
 from fp16fix.search.locate import Location, locate
@@ -63,8 +61,8 @@ TOP = {
     "weights-conv-bn-tiny-variance": ("/layer1.0/bn1/BatchNormalization", "constant"),
     "angles-fourier-features": ("/encoding/Sin", "swamp"),
     "cancellation-pairwise-distance": ("/knn/Add_1", "cancel"),
-    "subgraph-if-layernorm": ("/block/If", "overflow"),
-    "subgraph-scan-power": ("/agc/Scan", "overflow"),
+    "subgraph-if-layernorm": ("/block/then_branch/norm/Pow", "overflow"),
+    "subgraph-scan-power": ("/agc/body/Mul", "overflow"),
 }
 """The node where each is ill, by construction."""
 
@@ -74,7 +72,7 @@ def test_the_worst_culprit_is_the_one_planted(name: str) -> None:
     location = located(name)
     node, kind = TOP[name]
     assert (location.culprits[0].node, location.culprits[0].kind) == (node, kind)
-    assert sum(culprit.share for culprit in location.culprits) == pytest.approx(1.0)
+    assert sum(culprit.share for culprit in (*location.culprits, *location.minor)) == pytest.approx(1.0)
     assert [c.share for c in location.culprits] == sorted((c.share for c in location.culprits), reverse=True)
     assert location.triage.fault is (Fault.PRECISION if kind in {"swamp", "cancel"} else Fault.RANGE)
 
@@ -95,14 +93,29 @@ def test_demo_detector_names_every_true_culprit_at_the_top() -> None:
 
 
 def test_a_fault_behind_a_flood_of_nan_is_seen() -> None:
+    """The embedding overflows, so every visit of the loop reads NaN; what overflows inside it all the same is named there."""
     location = located("subgraph-loop-residual")
     nodes = {culprit.node: culprit for culprit in location.culprits}
-    assert {"/refiner/embed/MatMul", "/refiner/Loop"} <= nodes.keys()
-    assert nodes["/refiner/Loop"].inside, "what is ill inside the body is named"
-    assert set(nodes["/refiner/Loop"].inside) <= set(nodes["/refiner/Loop"].pins)
+    assert {"/refiner/embed/MatMul", "/refiner/body/wo/MatMul"} == nodes.keys()
+    inner = nodes["/refiner/body/wo/MatMul"]
+    assert inner.within == "/refiner/Loop"
+    assert "/refiner/Loop" in inner.pins, "its state leaves the body"
+    assert all(each.share > 0.1 for each in nodes.values())
+    assert next(step for step in location.along if step.node == "/refiner/Loop").born
 
 
-@pytest.mark.parametrize("name", ["residual-vit-massive", "l2norm-cosine-head", "weights-huge-after-tiny", "vae-resnet-stream"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual-vit-massive",
+        "l2norm-cosine-head",
+        "weights-huge-after-tiny",
+        "vae-resnet-stream",
+        "subgraph-loop-residual",
+        "subgraph-if-layernorm",
+        "subgraph-scan-power",
+    ],
+)
 def test_pins_of_the_culprits_cure(name: str) -> None:
     model, samples = given(name)
     location = locate(model, samples, floor)
@@ -159,17 +172,6 @@ def test_alone_is_what_one_strict_node_does() -> None:
     assert found.together <= 1.0
     assert found.everything == 1.0
     assert shares(model, typed, [], samples[:1]).share("any") == 0.0
-
-
-def test_json_has_the_promised_shape() -> None:
-    location = located("attention-einsum")
-    content = json.loads(json.dumps(portable(location.to_json()), allow_nan=False))
-    assert {"verdict", "evidence"} <= content["triage"].keys()
-    first = content["culprits"][0]
-    assert {"node", "kind", "share", "sqnr_in_db", "sqnr_out_db", "repair"} <= first.keys()
-    assert first["sqnr_out_db"] == "-inf"
-    assert first["repair"] == "pin fp32"
-    assert set(content["carried"]) == set(location.carried)
 
 
 def draft(recipe: Recipe, refusals: tuple[Refusal, ...] = ()) -> Draft:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fp16fix.repair.recipe import Promise, Repair
+from fp16fix.repair.recipe import Promise, Repair, repair_key
 from fp16fix.search.blocks import block_border, by_block
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score
-from fp16fix.search.minimise import Culprits, best, by_pins, by_repairs, culprits, repair_key, shrink
+from fp16fix.search.minimise import Culprits, best, by_pins, by_repairs, culprits, shrink
 
 Names = frozenset[str]
 

@@ -24,7 +24,7 @@ from fp16fix.graph.load import load
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.signature import signature
 from fp16fix.repair.lower import count_types
-from fp16fix.report.outcome import portable
+from fp16fix.report.document import portable
 from fp16fix.strict.oracle import Sample, StrictOracle
 from fp16fix.study import Arrays
 

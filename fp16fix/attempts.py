@@ -1,0 +1,139 @@
+"""``Attempts``: whatever a repair tries goes through one judge, over one FP32 reference; nothing is measured twice."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+from fp16fix.config import Config
+from fp16fix.graph.model import Model
+from fp16fix.progress import Stages, Tick
+from fp16fix.repair.design import Draft
+from fp16fix.repair.lower import lower
+from fp16fix.repair.recipe import repair_key
+from fp16fix.search.check import check
+from fp16fix.search.journal import Journal
+from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score, scored
+from fp16fix.search.minimise import Holds, Names
+from fp16fix.strict.oracle import StrictOracle
+from fp16fix.study import Study
+from fp16fix.verify.verdict import Figures, Verdict
+
+Wide = Mapping[str, str]
+"""Node → format of every pin."""
+BF16 = "=bf16"
+"""Behind the name of a pin that is not FP32, in a ``Candidate``."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """Asks the strict oracle, and the user's command if there is one, about drafts and pins."""
+
+    found: Study
+    oracle: StrictOracle
+    plain: Model
+    """All-FP16, for comparison."""
+    before: tuple[Figures, ...]
+    """Its figures."""
+    judge: Judge = field(init=False)
+    tick: Tick = lambda: None
+    """Called for every measurement."""
+    _drafts: dict[Names, Draft] = field(default_factory=dict, init=False)
+    """By what ``Candidate.repairs`` says of them."""
+    _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False)
+    """By the candidate's digest; a journal holds scores only."""
+
+    def typed(self, draft: Draft, wide: Wide) -> Model:
+        """The graph that an engine is built from."""
+        config = self.found.config
+        return lower(draft.model, wide, io="fp16" if config.io == "fp16" else None, fits=draft.fits(config.headroom))
+
+    def verdict(self, draft: Draft, wide: Wide) -> Verdict:
+        """Of one draft with these pins, whatever budget is left."""
+        candidate = self.candidate(draft, wide)
+        with suppress(BudgetSpentError):
+            self.judge.ask(candidate)
+        if candidate.digest not in self._verdicts:
+            self.measure(candidate)
+        return self._verdicts[candidate.digest]
+
+    def holds(self, draft: Draft, wide: Callable[[Names], Wide]) -> Holds:
+        """A predicate for searches: whether the verdict passes with the pins that ``wide`` makes of a set."""
+        return lambda names: self.judge.good(self.candidate(draft, wide(names)))
+
+    def candidate(self, draft: Draft, wide: Wide) -> Candidate:
+        """What the judge knows it by."""
+        names = names_of(draft)
+        self._drafts[names] = draft
+        return Candidate(frozenset(name if fmt == "fp32" else name + BF16 for name, fmt in wide.items()), names)
+
+    def measure(self, candidate: Candidate) -> Score:
+        """The judge's oracle."""
+        config = self.found.config
+        wide = {name.removesuffix(BF16): "bf16" if name.endswith(BF16) else "fp32" for name in candidate.pins}
+        typed = self.typed(self._drafts[candidate.repairs], wide)
+        verdict = checked(self.oracle.verdict(typed, profile=config.profile), typed, config)
+        self._verdicts[candidate.digest] = verdict
+        self.tick()
+        return scored(verdict)
+
+    @contextmanager
+    def stage(self, stages: Stages, name: str) -> Iterator[None]:
+        """A stage whose bar moves with every measurement."""
+        with stages.stage(name) as self.tick:
+            yield
+        self.tick = lambda: None
+
+
+@contextmanager
+def attempts(found: Study, stages: Stages) -> Iterator[Attempts]:
+    """Compute the FP32 reference on the held-out samples and all-FP16 beside it, and open the journal.
+
+    Raises:
+        InputError: the journal cannot be used.
+    """
+    config, held_out = found.config, found.held_out
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(config.search.journal, subject(found))) if config.search.journal is not None else None
+        with stages.stage("FP32 reference", len(held_out)) as tick:
+            oracle = stack.enter_context(StrictOracle(found.model, held_out, config.tolerance.of, threads=config.threads, tick=tick))
+        plain = lower(found.model, found.model.placed, io="fp16" if config.io == "fp16" else None)
+        with stages.stage("plain FP16, strict", len(held_out)) as tick:
+            before = oracle.figures(plain, tick=tick)
+        made = Attempts(found, oracle, plain, before)
+        made.judge = Judge(made.measure, journal, budget_s=config.search.budget_s or math.inf, repeats=config.search.repeats)
+        yield made
+
+
+def subject(found: Study) -> dict[str, str]:
+    """What a journal is about: another model, samples, oracle or tolerance is another search."""
+    config = found.config
+    return {
+        "model": found.model.digest,
+        "samples": found.samples.digest(),
+        "oracle": config.search.check or config.search.oracle,
+        "tolerance": config.tolerance.model_dump_json(),
+        "judged": f"{config.profile} profile, {config.io} interface, {config.held_out:g} held out",
+    }
+
+
+def names_of(draft: Draft) -> Names:
+    """Repairs and exponents by name; two drafts of one model with the same names are the same."""
+    recipe = draft.recipe
+    exponents = hashlib.sha256(repr(recipe.exponents).encode()).hexdigest()[:16]
+    return frozenset(
+        [*(repair_key(repair) for repair in (*recipe.repairs, *recipe.finish)), *([f"exponents {exponents}"] if recipe.exponents else [])]
+    )
+
+
+def checked(verdict: Verdict, typed: Model, config: Config) -> Verdict:
+    """The strict verdict, and the user's own command if there is one: both must be content."""
+    if config.search.check is None or not verdict.verified:
+        return verdict
+    score = check(config.search.check, lambda _: typed, timeout_s=config.build.timeout_s)(Candidate())
+    if score.good:
+        return replace(verdict, oracle="strict and command")
+    return replace(verdict, verified=False, oracle="strict and command", reasons=(*verdict.reasons, score.why))

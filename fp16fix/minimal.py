@@ -1,0 +1,161 @@
+"""Study and location → ``Minimal``: the least that must be FP32 for an oracle to be content, whichever oracle the user trusts."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fp16fix.attempts import subject
+from fp16fix.build import build
+from fp16fix.config import Config
+from fp16fix.engine import source_of
+from fp16fix.errors import BuildError
+from fp16fix.graph.model import Model
+from fp16fix.graph.ops import is_float_node
+from fp16fix.graph.save import save_model
+from fp16fix.progress import Tick
+from fp16fix.repair.islands import flops
+from fp16fix.repair.lower import lower
+from fp16fix.search.check import check, words_of
+from fp16fix.search.journal import Journal
+from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Oracle, Score, scored
+from fp16fix.search.locate import Location
+from fp16fix.search.minimise import Culprits, Found, Minimal, best, by_pins, culprits
+from fp16fix.strict.oracle import StrictOracle
+from fp16fix.study import Study
+from fp16fix.trial import refuse_unrunnable, verdict_of
+
+CONFIRMED = 2
+"""Runs of the answer and of all-FP16 under an oracle that may contradict itself."""
+CONTRADICTION = "asked again about this very set, the oracle says no"
+
+
+def minimal(found: Study, location: Location, tick: Tick = lambda: None) -> Minimal:
+    """Shrink the set of FP32 nodes, most suspicious first; any prefix of the search is an answer.
+
+    Args:
+        found: ``search`` in its config names oracle, budgets and journal.
+        location: for the order of suspicion.
+        tick: called after every oracle call.
+
+    Raises:
+        BackendError: the oracle cannot be asked at all.
+        InputError: the journal cannot be used.
+    """
+    config, order = found.config, [node.name for node in found.model.nodes() if is_float_node(node)]
+    cost = {node.name: 1.0 + flops(node, found.ranges) for node in found.model.nodes()}
+    with (
+        asked(found) as oracle,
+        Journal(config.search.journal, subject(found)) if config.search.journal is not None else nullcontext() as journal,
+    ):
+        judge = Judge(
+            ticking(oracle.ask, tick),
+            journal,
+            budget_s=config.search.budget_s or math.inf,
+            budget_calls=config.search.calls or math.inf,
+            repeats=config.search.repeats,
+        )
+        result = best(culprits(order, location.ranking, by_pins(judge), cost=cost))
+        if result.best is not None and not oracle.is_steady and not confirmed(judge, result.best):
+            result = replace(result, complete=False, stopped=CONTRADICTION)
+    return told(result, order, oracle.words, judge)
+
+
+def told(result: Found[Culprits], order: list[str], oracle: str, judge: Judge) -> Minimal:
+    """The result in graph order, with what must be said of it."""
+    place = {name: index for index, name in enumerate(order)}
+    answer = result.best or Culprits(frozenset())
+    nothing = "" if result.best is not None or result.stopped else "not even all nodes in FP32 satisfy the oracle"
+    return Minimal(
+        pins=tuple(sorted(answer.pins, key=place.__getitem__)),
+        together=tuple(tuple(sorted(fault, key=place.__getitem__)) for fault in answer.faults if len(fault) > 1),
+        oracle=oracle,
+        complete=result.complete and not nothing,
+        stopped=result.stopped or nothing,
+        calls=judge.calls,
+        flaky=len(judge.flaky),
+    )
+
+
+def confirmed(judge: Judge, answer: Culprits) -> bool:
+    """Ask once more about the two candidates that everything hangs on; the judge notes contradictions."""
+    with suppress(BudgetSpentError):
+        for pins in (frozenset[str](), answer.pins):
+            judge.ask(Candidate(pins), repeats=max(CONFIRMED, judge.repeats))
+    return judge.good(Candidate(answer.pins))
+
+
+def ticking(oracle: Oracle, tick: Tick) -> Oracle:
+    """The same oracle, and whoever is looking hears of every call."""
+
+    def ask(candidate: Candidate) -> Score:
+        score = oracle(candidate)
+        tick()
+        return score
+
+    return ask
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An oracle over sets of pins."""
+
+    ask: Oracle
+    words: str
+    """What it is, for the report."""
+    is_steady: bool
+    """It cannot contradict itself."""
+
+
+@contextmanager
+def asked(found: Study) -> Iterator[Asked]:
+    """The user's command, TensorRT engines on the GPU of this machine, or the strict emulator."""
+    config, model = found.config, found.model
+
+    def typed(candidate: Candidate) -> Model:
+        return lower(model, {**model.placed, **dict.fromkeys(candidate.pins, "fp32")}, io="fp16" if config.io == "fp16" else None)
+
+    if config.search.check is not None:
+        yield Asked(check(config.search.check, typed, timeout_s=config.build.timeout_s), config.search.check, is_steady=False)
+    elif config.search.oracle == "tensorrt":
+        yield Asked(engines(found, typed), "TensorRT engines on this machine's GPU", is_steady=False)
+    else:
+        with StrictOracle(model, found.held_out, config.tolerance.of, threads=config.threads) as oracle:
+            words = "strict FP16 emulation" if config.profile == "engine" else "strict FP16 emulation, pessimistic profile"
+            yield Asked(lambda candidate: scored(oracle.verdict(typed(candidate), profile=config.profile)), words, is_steady=True)
+
+
+def engines(found: Study, typed: Callable[[Candidate], Model]) -> Oracle:
+    """Builds an engine for each candidate and runs it on the held-out samples; one that does not build or run cannot be tested."""
+    config = found.config
+
+    def ask(candidate: Candidate) -> Score:
+        with tempfile.TemporaryDirectory(prefix="fp16fix-engine-") as folder:
+            path = Path(folder) / "model.onnx"
+            pins = {**found.model.placed, **dict.fromkeys(candidate.pins, "fp32")}
+            save_model(typed(candidate), path)
+            source, options = source_of(config, found.model, pins, path)
+            try:
+                built = build(source, path.with_suffix(".plan"), options)
+                return scored(verdict_of(config, built.plan, found.model, found.held_out, built.backend))
+            except BuildError as error:
+                return Score(None, why=error.what)
+
+    return ask
+
+
+def refuse_oracle(config: Config) -> None:
+    """Say at once, before anything is loaded, that the oracle asked for cannot be asked here.
+
+    Raises:
+        BackendMissingError: no engine runs here.
+        ConfigError, BackendError: a command that cannot be run.
+    """
+    if config.search.check is not None:
+        words_of(config.search.check)
+    elif config.search.oracle == "tensorrt":
+        refuse_unrunnable("search.oracle: tensorrt", "leave the strict emulator as the oracle, or give --check 'command {model}'")

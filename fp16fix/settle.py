@@ -1,0 +1,80 @@
+"""Study → the draft that is used, and its proof: the whole design, or, if that fails its verdict, the design without what does harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fp16fix.attempts import Attempts
+from fp16fix.diagnose.hazard import Hazard
+from fp16fix.graph.model import Model
+from fp16fix.progress import Stages
+from fp16fix.prove import Proven, answer, prove
+from fp16fix.repair.design import EXPONENTS, Design, Draft, Options
+from fp16fix.repair.recipe import Promise, Recipe, repair_key
+from fp16fix.search.minimise import Names, best, shrink
+from fp16fix.study import Study, acquitted
+
+
+def design(found: Study, stages: Stages, without: Names = frozenset()) -> Draft:
+    """Rules, exponents, islands.
+
+    Args:
+        found: what is known of the model.
+        stages: for progress.
+        without: repairs to leave out, by ``repair_key``, or ``EXPONENTS``.
+    """
+    config = found.config
+    options = Options(
+        headroom=config.headroom,
+        only_exact=config.only_exact,
+        wide=config.wide,
+        pin=config.pin,
+        allow=config.allow,
+        pessimistic=config.profile == "pessimistic",
+        threads=config.threads,
+        without=without,
+    )
+
+    def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
+        return acquitted(model, hazards, found.calibration, config.threads)
+
+    with stages.stage("design repairs"):
+        return Design(found.model, found.ranges, found.calibration, options, acquit).draft(found.hazards, found.proofs)
+
+
+def settle(tries: Attempts, stages: Stages) -> tuple[Draft, Proven]:
+    """The draft and its proof; unverified only where nothing passes, or nothing did before the budget was spent."""
+    draft = design(tries.found, stages)
+    proven = prove(tries, draft, stages)
+    if proven.verdict.verified:
+        return draft, proven
+    harm = harmful(tries, draft.recipe, stages)
+    if not harm:
+        return draft, proven
+    draft = design(tries.found, stages, harm)
+    return draft, prove(tries, draft, stages)
+
+
+def harmful(tries: Attempts, recipe: Recipe, stages: Stages) -> Names:
+    """The smallest set of repairs without which the verdict passes; empty if there is none.
+
+    Exponents are suspected first (they trade the small end of a stream for its large one), then what alters the function.
+    """
+    suspects = keys(recipe)
+
+    def holds(without: Names) -> bool:
+        tries.judge.check_budgets()
+        return answer(tries, design(tries.found, stages, without), stages).verdict.verified
+
+    def search() -> Iterator[Names]:
+        if suspects and holds(frozenset(suspects)):
+            yield frozenset(suspects)
+            yield from shrink(suspects, lambda without: bool(without) and holds(without), ranking=suspects)
+
+    return best(search()).best or frozenset()
+
+
+def keys(recipe: Recipe) -> list[str]:
+    """What can be left out of a recipe, the most suspicious first."""
+    altered_first = sorted((*recipe.repairs, *recipe.finish), key=lambda repair: repair.promise is not Promise.ALTERED)
+    return [*([EXPONENTS] if recipe.exponents else []), *dict.fromkeys(repair_key(repair) for repair in altered_first)]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fp16fix.attempts import Attempts, attempts
+from fp16fix.errors import ReplayError
+from fp16fix.progress import Silent, Stages
+from fp16fix.search.judge import Candidate, Score
+from fp16fix.settle import settle
+from fp16fix.study import Study
+
+from .test_settle import STREAM, given, wave
+
+DIES = """
+import os, sys
+from pathlib import Path
+from fp16fix.attempts import Attempts
+from fp16fix.pipeline import repair
+from fp16fix.config import load_config
+measure, left = Attempts.measure, [3]
+
+def dying(self, candidate):
+    if not left[0]:
+        os.kill(os.getpid(), 9)
+    left[0] -= 1
+    return measure(self, candidate)
+
+Attempts.measure = dying
+repair(load_config(Path(sys.argv[1])))
+"""
+
+NODES = ("Mul_a", "Abs_b", "Add_c", "Mul_y")
+
+
+def ill(tmp_path: Path, **search: object) -> Study:
+    return given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1e-9)}, search=search)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
+    """Every candidate that is measured from now on."""
+    asked: list[Candidate] = []
+    measure = Attempts.measure
+
+    def counting(self: Attempts, candidate: Candidate) -> Score:
+        asked.append(candidate)
+        return measure(self, candidate)
+
+    monkeypatch.setattr(Attempts, "measure", counting)
+    return asked
+
+
+def run(found: Study) -> tuple[bool, dict[str, str]]:
+    with attempts(found, Stages(Silent())) as tries:
+        _, proven = settle(tries, Stages(Silent()))
+        return proven.verdict.verified, proven.pins
+
+
+def searching(found: Study, **search: object) -> Study:
+    """The same study with other keys of ``search``."""
+    return replace(found, config=found.config.model_copy(update={"search": found.config.search.model_copy(update=search)}))
+
+
+def test_a_repair_killed_in_its_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = tmp_path / "search.jsonl"
+    found = ill(tmp_path, journal=journal)
+    asked = counted(monkeypatch)
+    expected = run(searching(found, journal=None))
+    whole = len(asked)
+    yaml = tmp_path / "fp16fix.yaml"
+    yaml.write_text(f"model: m.onnx\ninputs: samples\noutput: fixed.onnx\nsearch: {{journal: {journal}}}\n")
+    done = subprocess.run([sys.executable, "-c", DIES, str(yaml)], check=False)
+    assert done.returncode == -9
+    assert not (tmp_path / "fixed.onnx").exists()
+    known = journal.read_text()
+    assert len(known.splitlines()) == 1 + 3, "what is measured, and three measurements"
+    asked.clear()
+    assert run(found) == expected
+    assert len(journal.read_text().splitlines()) == 1 + whole
+    twice = [candidate for candidate in asked if candidate.digest in known]
+    assert len(twice) <= 1, "only the draft itself is computed again: the outcome tells its figures"
+
+
+def test_a_journal_of_another_tolerance_is_refused(tmp_path: Path) -> None:
+    found = ill(tmp_path, journal=tmp_path / "j.jsonl")
+    run(found)
+    other = found.config.model_copy(update={"tolerance": found.config.tolerance.model_copy(update={"sqnr_db": 40.0})})
+    with pytest.raises(ReplayError, match="tolerance"), attempts(replace(found, config=other), Stages(Silent())):
+        pass
+
+
+def test_nothing_is_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = counted(monkeypatch)
+    verified, pins = run(ill(tmp_path))
+    assert verified
+    assert pins
+    assert len({candidate.digest for candidate in asked}) == len(asked) >= 4
+
+
+def test_a_spent_budget_leaves_the_verdict_of_the_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = counted(monkeypatch)
+    verified, pins = run(ill(tmp_path, budget_s=1e-9))
+    assert not verified
+    assert pins == {}
+    assert len(asked) == 1
+
+
+def test_formats_are_part_of_what_is_tried(tmp_path: Path) -> None:
+    with attempts(ill(tmp_path), Stages(Silent())) as tries:
+        draft, _ = settle(tries, Stages(Silent()))
+        wide, narrow = (dict.fromkeys(NODES, fmt) for fmt in ("fp32", "bf16"))
+        assert tries.verdict(draft, wide).outputs[0].sqnr_db > tries.verdict(draft, narrow).outputs[0].sqnr_db + 10, "eight bits are fewer"
+        assert tries.holds(draft, lambda names: dict.fromkeys(names, "fp32"))(frozenset(NODES))
