@@ -22,7 +22,7 @@ PROBING = 13
 LARGEST = 3.4e38
 """Stands for infinity in rows."""
 
-FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 
 Reduce = Callable[["Probes", gs.Tensor], gs.Tensor]
 """Writes nodes that turn a tensor into a ``[1, columns]`` row."""
@@ -66,6 +66,30 @@ class Probes:
     def row(self, cells: Sequence[gs.Tensor]) -> gs.Tensor:
         """Cells of shape ``[1]`` as a ``[1, columns]`` row."""
         return self.emit("Reshape", [self.emit("Concat", cells, axis=0), self.literal([1, self.columns], np.int64)])
+
+    def added_up(self, count: gs.Tensor, row: Callable[[gs.Tensor], gs.Tensor]) -> gs.Tensor:
+        """The sum of ``row(0) … row(count − 1)``, made one after another.
+
+        Args:
+            count: an INT64 scalar.
+            row: writes nodes that make a ``[1, columns]`` row of a step, an INT64 scalar; it may read any tensor of the graph.
+        """
+        step, going, before = (
+            self.edit.variable(f"probe/{name}", element, shape)
+            for name, element, shape in (("step", INT64, []), ("going", BOOL, []), ("before", FLOAT, [1, self.columns]))
+        )
+        outside, self.nodes = self.nodes, []
+        after = self.emit("Add", [before, row(step)])
+        still = self.emit("Identity", [going], BOOL)
+        graph = self.model.graph
+        body = gs.Graph(
+            self.nodes, [step, going, before], [still, after], name="pieces", opset=graph.opset, import_domains=graph.import_domains
+        )
+        self.nodes = outside
+        total = self.edit.variable("probe/Loop", FLOAT, [1, self.columns])
+        inputs = [count, self.literal(True, np.bool_), self.literal(np.zeros((1, self.columns)))]
+        self.nodes.append(gs.Node("Loop", self.edit.fresh("probe/Loop"), attrs={"body": body}, inputs=inputs, outputs=[total]))
+        return total
 
     def install(self, wanted: Callable[[gs.Tensor], bool]) -> None:
         """Probe every wanted tensor; main-graph rows become the output ``rows``, those of bodies one output each."""

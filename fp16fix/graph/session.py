@@ -35,7 +35,7 @@ class Session:
             model: FP32 graph.
             threads: 0 for all cores.
             optimise: let ONNX Runtime fuse.
-            arena: keep freed memory for the next tensor; faster, and its peak is higher on graphs with large activations.
+            arena: keep freed memory for the next tensor, and packed copies of weights; faster, and its peak is higher.
 
         Raises:
             ModelError: ONNX Runtime refuses the graph.
@@ -47,6 +47,9 @@ class Session:
         )
         options.log_severity_level = 4
         options.enable_cpu_mem_arena = arena
+        if not arena:
+            # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         proto, self._weights = light(model)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from types import ModuleType
+
 import onnx
 
 GROWTH_LIMIT = "1MB"
@@ -40,8 +44,7 @@ def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
 
     Inputs and outputs keep names, order, types and shapes; on any failure the model is used as it was.
     """
-    import onnxsim
-
+    onnxsim = without_torch("onnxsim")
     before = len(proto.graph.node)
     try:
         simplified, _ = onnxsim.simplify(proto, check_n=0, tensor_size_threshold=GROWTH_LIMIT, skipped_optimizers=list(SKIPPED))
@@ -55,6 +58,21 @@ def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
         return proto, ["onnxsim changed the model's interface; the graph is used as it is"]
     after = len(simplified.graph.node)
     return simplified, [f"onnxsim: {before} → {after} nodes"] if after != before else []
+
+
+def without_torch(name: str) -> ModuleType:
+    """Import a module that would import PyTorch, too, where it is installed, for parts of it that are not used here.
+
+    That import would cost a second and 230 MB (onnxsim 0.8). PyTorch itself can be imported afterwards as ever.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError (Python's import system)
+    try:
+        return import_module(name)
+    finally:
+        if hidden:
+            del sys.modules["torch"]
 
 
 def interface(proto: onnx.ModelProto) -> list[tuple[str, str, int]]:

@@ -66,18 +66,22 @@ def splice_body(host: gs.Graph, guest: gs.Graph, prefix: str, strip: str) -> dic
 
 
 def interleave(host: gs.Graph, guests: list[gs.Node], prefix: str) -> None:
-    """Order: each guest node as early as the host has come, so that pairs of tensors live together and die together."""
-    place: dict[str, int] = {}
-    for index, node in enumerate(host.nodes):
-        for tensor in node.outputs:
-            place[tensor.name] = index
+    """Order: each guest node beside the host's of the same name, its helpers with it, so that pairs of tensors live and die together."""
+    made = {tensor.name: index for index, node in enumerate(host.nodes) for tensor in node.outputs}
+    wanted: dict[int, int] = {}
+    """By id of a tensor, the earliest place at which a guest that reads it stands."""
+    late = len(host.nodes)
+    places: list[int] = []
+    for node in reversed(guests):
+        own = [made[name] for t in node.outputs if (name := t.name.removeprefix(prefix)) in made]
+        at = max(own) if own else min([wanted[id(t)] for t in node.outputs if id(t) in wanted], default=late)
+        places.append(at)
+        for tensor in (*node.inputs, *captured(node)):
+            wanted[id(tensor)] = min(wanted.get(id(tensor), late), at)
     keyed: list[tuple[int, int, gs.Node]] = [(index, 0, node) for index, node in enumerate(host.nodes)]
-    for node in guests:
-        own = [place.get(tensor.name.removeprefix(prefix), -1) for tensor in node.outputs]
-        feeds = [place.get(tensor.name, -1) for tensor in (*node.inputs, *captured(node))]
-        at = max([*own, *feeds, -1])
-        for tensor in node.outputs:
-            place[tensor.name] = at
+    for node, place in zip(guests, reversed(places), strict=True):
+        at = max([place, *(made[t.name] for t in (*node.inputs, *captured(node)) if t.name in made)])
+        made |= {tensor.name: at for tensor in node.outputs}
         keyed.append((at, 1, node))
     host.nodes[:] = [node for _, _, node in sorted(keyed, key=lambda item: item[:2])]
 

@@ -235,14 +235,19 @@ class Laying:
     def graph(self, graph: gs.Graph, twins: Mapping[str, gs.Tensor], prefix: str) -> None:
         """One graph of the host and, by FP32 tensors' names, the strict twins that lie in it; then the bodies in it."""
         ordered = [node for tensor in graph.inputs if tensor.name in twins for node in self.lay(tensor, twins[tensor.name])]
+        late: list[gs.Node] = []
+        """Roundings of the node before: its strict twin goes first, so that what that reads is free when these are made."""
         for node in graph.nodes:
+            if node.name in self.own:
+                ordered += late
+                late = []
             ordered.append(node)
             for tensor in node.outputs if node.name in self.own else ():
                 twin = twins.get(tensor.name)
                 if twin is not None and element_type(twin) == FP32.onnx:
                     self.strict[tensor.name] = twin
-                    ordered += self.lay(tensor, twin)
-        graph.nodes[:] = ordered
+                    late += self.lay(tensor, twin)
+        graph.nodes[:] = ordered = [*ordered, *late]
         by_name = {node.name: node for node in ordered}
         for node in [node for node in ordered if node.name in self.own]:
             for key, body in bodies(node).items():

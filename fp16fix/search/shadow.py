@@ -20,7 +20,9 @@ from fp16fix.strict.emulate import emulate
 
 PREFIX = "strict/"
 BIG = 3.0e38
-BOOL = onnx.TensorProto.BOOL
+BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
+PIECE = 1 << 18
+"""Elements of a large tensor that are compared at once: 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def meet_in(graph: gs.Graph, by_twin: Mapping[str, Sequence[Pair]]) -> None:
 
 
 def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:
-    """``meet/label = reference − twin·2^e``; the probe finds the reference through it."""
+    """``meet/label = reference − twin·2^e``; probes find both through it, and need not use the difference itself."""
     nodes, twin = [], pair.twin
     if pair.exponent:
         scaled = gs.Variable(f"scaled/{pair.label}", dtype=np.dtype(np.float32))
@@ -195,25 +197,78 @@ def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:
 
 def quick_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     """Row: Σ ref², Σ (ref − x)², 0; not finite where either tensor is not (or its sum of squares passes FP32)."""
-    reference = difference.inputs[0].inputs[0]
-    cells = [probes.scalars("ReduceSumSquare", reference), probes.scalars("ReduceSumSquare", difference), probes.literal([0.0])]
-    return probes.row(cells)
+    return in_pieces(probes, difference, quick_cells)
+
+
+def quick_cells(probes: Probes, reference: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
+    """The cells of ``quick_summary``."""
+    return [probes.scalars("ReduceSumSquare", reference), probes.scalars("ReduceSumSquare", difference), probes.literal([0.0])]
 
 
 def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     """Row: Σ ref² and Σ (ref − x)² where both are finite, count of new non-finite values."""
-    return probes.row(pair_cells(probes, difference))
+    return in_pieces(probes, difference, pair_cells)
 
 
-def pair_cells(probes: Probes, difference: gs.Tensor) -> list[gs.Tensor]:
+def pair_cells(probes: Probes, reference: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
     """The cells of ``pair_summary``."""
-    reference = difference.inputs[0].inputs[0]
     zero = probes.literal(0.0)
     kept = finite(probes, difference)
     signal = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, reference, zero]))
     noise = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, difference, zero]))
     new = probes.emit("And", [finite(probes, reference), probes.emit("Not", [kept], BOOL)], BOOL)
     return [signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT))]
+
+
+Cells = Callable[[Probes, gs.Tensor, gs.Tensor], list[gs.Tensor]]
+"""Reference and difference to cells that add up over pieces."""
+
+
+def in_pieces(probes: Probes, difference: gs.Tensor, cells: Cells) -> gs.Tensor:
+    """The row of one pair; large tensors are looked at a piece at a time, so that neither difference nor masks are ever held whole."""
+    reference, twin = difference.inputs[0].inputs
+    if is_small(reference):
+        return probes.row(cells(probes, reference, difference))
+
+    source, casts = unrounded(reference, twin)
+
+    def row(step: gs.Tensor) -> gs.Tensor:
+        start = probes.emit("Reshape", [probes.emit("Mul", [step, size], INT64), one], INT64)
+        bounds = [start, probes.emit("Add", [start, size], INT64), probes.literal([0], np.int64)]
+        part, other = (probes.emit("Slice", [tensor, *bounds]) for tensor in flat)
+        for element in casts:
+            other = probes.emit("Cast", [other], element, to=element)
+        return probes.row(cells(probes, part, probes.emit("Sub", [part, other])))
+
+    size, one, whole = probes.literal(PIECE, np.int64), probes.literal([1], np.int64), probes.literal([-1], np.int64)
+    flat = [probes.emit("Reshape", [tensor, whole]) for tensor in (reference, source)]
+    count = probes.emit(
+        "Add", [probes.emit("Div", [probes.emit("Size", [reference], INT64), size], INT64), probes.literal(1, np.int64)], INT64
+    )
+    return probes.added_up(count, row)
+
+
+def unrounded(reference: gs.Tensor, twin: gs.Tensor) -> tuple[gs.Tensor, tuple[int, ...]]:
+    """What a twin was rounded from, and the Casts that do it again on a piece: a twin that nobody else reads is then never made.
+
+    The twin itself, and none, where that would only keep one more tensor alive.
+    """
+    up = twin.inputs[0] if twin.inputs else None
+    down = up.inputs[0].inputs[0] if up is not None and up.op == "Cast" and up.inputs[0].inputs else None
+    if up is None or down is None or down.op != "Cast" or not (down.inputs[0] is reference or is_only_compared(twin)):
+        return twin, ()
+    return down.inputs[0], (int(down.attrs["to"]), int(up.attrs["to"]))
+
+
+def is_only_compared(tensor: gs.Tensor) -> bool:
+    """Whether it is made for its difference alone."""
+    return all(reader.op == "Sub" and reader.outputs[0].name.startswith(MEET) for reader in tensor.outputs)
+
+
+def is_small(tensor: gs.Tensor) -> bool:
+    """Whether a tensor is known to hold no more than a piece."""
+    shape = tensor.shape
+    return shape is not None and all(isinstance(d, (int, np.integer)) for d in shape) and math.prod(shape) <= PIECE
 
 
 def full_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
@@ -227,7 +282,8 @@ def full_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     off = probes.emit("Not", [probes.emit("LessOrEqual", [probes.emit("Abs", [difference]), bound], BOOL)], BOOL)
     count = probes.emit("Reshape", [probes.emit("Size", [difference], 7), probes.literal([1], np.int64)], 7)
     total = probes.scalars("ReduceSum", probes.emit("Cast", [off], to=FLOAT))
-    return probes.row([*pair_cells(probes, difference), total, probes.emit("Cast", [count], to=FLOAT)])
+    cells = pair_cells(probes, difference.inputs[0].inputs[0], difference)
+    return probes.row([*cells, total, probes.emit("Cast", [count], to=FLOAT)])
 
 
 def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:

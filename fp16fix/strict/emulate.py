@@ -109,7 +109,14 @@ class Emulation:
             for index, tensor in enumerate(node.outputs):
                 if id(tensor) in self.low:
                     ordered += self.round_output(node, index, tensor)
+            if node.op == "Cast" and node.attrs["to"] == FP32.onnx and self.is_float(node.inputs[0]):
+                # From FP32 to FP32 by now; a Cast would copy.
+                node.op, node.attrs = "Identity", {}
         graph.nodes[:] = ordered
+
+    def is_float(self, tensor: gs.Tensor) -> bool:
+        """FP16, BF16 or FP32 in the typed graph."""
+        return id(tensor) in self.low or element_type(tensor) == FP32.onnx
 
     def all_rounded(self, node: gs.Node) -> bool:
         """Every float input is a low tensor (already rounded), so picking among them needs no rounding."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
 from fp16fix.repair.lower import lower
 from fp16fix.search import segments as segments_module
+from fp16fix.search import shadow as shadow_module
+from fp16fix.search.births import births
 from fp16fix.search.segments import borders, segments
 from fp16fix.search.shadow import Error, shadow, side_by_side
 from fp16fix.strict.emulate import emulate
@@ -97,3 +100,41 @@ def test_values_lost_are_counted_beside_sums_past_fp32() -> None:
     assert errors["b"].sqnr_db == math.inf
     assert errors["y"] == Error("y", errors["y"].sqnr_db, 0)
     assert errors["y"].sqnr_db > 70
+
+
+LARGE = "g (float[3,{n}] x) => (float[3,{n}] y) <float w = {{600.0}}> {{ a = Mul (x, w) b = Mul (a, a) c = Sqrt (b) y = Tanh (c) }}"
+
+
+@pytest.mark.parametrize("count", [shadow_module.PIECE // 3 + 1, shadow_module.PIECE, 2 * shadow_module.PIECE + 7])
+def test_large_tensors_are_compared_piece_by_piece_with_the_same_result(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values lost, values kept and equal values, in tensors that fill their last piece or do not."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> ' + LARGE.format(n=count)
+    model = model_from_proto(onnx.parser.parse_model(text))
+    samples = [{"x": np.random.default_rng(0).uniform(0.0, 1.0, (3, count)).astype(np.float32)}]
+    typed = lower(model, {})
+    parted = shadow(model, typed, samples), births(model, typed, samples)
+    monkeypatch.setattr(shadow_module, "is_small", lambda _: True)
+    whole = shadow(model, typed, samples), births(model, typed, samples)
+    assert parted[0].keys() == whole[0].keys() >= {"a", "b", "c", "y"}
+    assert parted[0]["b"].nonfinite > 0
+    for name, error in whole[0].items():
+        assert parted[0][name].nonfinite == error.nonfinite
+        assert parted[0][name].sqnr_db == pytest.approx(error.sqnr_db, abs=0.01)
+    assert [(each.node, each.source, each.pins) for each in parted[1]] == [(each.node, each.source, each.pins) for each in whole[1]] != []
+
+
+def test_a_twin_that_nobody_reads_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over exact inputs a strict result is rounded only where it is compared; in a plain shadow run the next strict node reads it."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> ' + LARGE.format(n=shadow_module.PIECE)
+    model = model_from_proto(onnx.parser.parse_model(text))
+    ran: list[list[str]] = []
+
+    class Watched(Session):
+        def __init__(self, compiled: Model, **keywords: Any) -> None:
+            ran.append([node.op for node in compiled.graph.nodes])
+            super().__init__(compiled, **keywords)
+
+    monkeypatch.setattr(segments_module, "Session", Watched)
+    births(model, lower(model, {}), [{"x": np.ones((3, shadow_module.PIECE), np.float32)}])
+    assert ran[0].count("Sub") == 0
+    assert ran[0].count("Cast") == 2 * 5, "of x, a, b and c, which strict nodes read rounded, and of y behind its Cast to FP32"

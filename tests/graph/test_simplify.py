@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MODEL = '<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) { a = Identity (x) y = Abs (a) }'
+
+
+def test_simplifying_does_not_load_pytorch_and_leaves_it_importable() -> None:
+    pytest.importorskip("torch")
+    code = f"""
+import sys
+import onnx
+from fp16fix.graph.simplify import simplify
+found, notes = simplify(onnx.parser.parse_model({MODEL!r}))
+assert [node.op_type for node in found.graph.node] == ["Abs"], notes
+assert "torch" not in sys.modules
+import torch
+assert torch.ones(2).sum() == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
