@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fp16fix.attempts import Attempts
-from fp16fix.diagnose.hazard import Kind
+from fp16fix.diagnose.hazard import overflowing
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import is_float_node
 from fp16fix.progress import Stages
@@ -83,7 +83,7 @@ def refined_by(tries: Attempts, draft: Draft) -> Refined:
             tries.found.calibration,
             tries.holds(draft, lambda names: own | dict.fromkeys(sorted(names), "fp32")),
             [node.name for node in nodes if node.name not in own and not matches(node.name, config.allow)],
-            unstorable=frozenset(each.tensor for each in draft.remaining if each.kind is Kind.OVERFLOW and not each.internal),
+            unstorable=overflowing(draft.remaining),
             cost={node.name: 1.0 + flops(node, draft.ranges) for node in nodes},
             threads=config.threads,
         )

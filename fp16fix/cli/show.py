@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -146,18 +147,21 @@ def located(found: Located, *, as_json: bool) -> None:
 
 def culprits(found: Located) -> None:
     """Nodes in which error is born, the first few in full."""
-    from fp16fix.report.located_view import harmful, inside
+    from fp16fix.report.located_view import harmful, inside, pinning
 
     what = "damage" if harmful(found) else "error"
     if found.culprits:
         say(f"where error is born, worst first ({percent(found.explained)} of the {what} explained):")
     for number, each in enumerate(found.culprits[:SHOWN], 1):
         say(f"{number:3d}. {each.node} ({each.op}){inside(each)}", "", "     ")
-        say(f"{each.kind}, {percent(each.share)} of the {what}, {decibels(each.sqnr_in_db)} → {decibels(each.sqnr_out_db)}", "     ")
+        shown = f", {percent(each.share)} of the {what}, {decibels(each.sqnr_in_db)} → {decibels(each.sqnr_out_db)}"
+        say(f"{each.kind}, inside" if math.isnan(each.share) else f"{each.kind}{shown}", "     ")
         if each.why:
             say(each.why, "     ")
         say(f"answered by: {each.repair}", "     ")
     more(found.culprits, found.files.get("location", "the JSON"))
+    if pinning(found):
+        say(pinning(found))
 
 
 def minimal(found: Minimal, file: str) -> None:

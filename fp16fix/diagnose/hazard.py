@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -42,3 +43,8 @@ class Hazard:
     """One sentence with the numbers."""
     internal: bool = False
     """The value at fault is a sum inside the op, not a tensor of the graph."""
+
+
+def overflowing(hazards: Iterable[Hazard]) -> dict[str, float]:
+    """Tensors that leave FP16, with their largest magnitude."""
+    return {each.tensor: max(abs(each.low), abs(each.high)) for each in hazards if each.kind is Kind.OVERFLOW and not each.internal}

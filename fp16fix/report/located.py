@@ -31,6 +31,8 @@ class Located:
     """Births too small to matter by themselves."""
     carried: tuple[str, ...]
     """Nodes with damaged results that only pass on what was born before them, in graph order."""
+    cures: bool | None
+    """Whether pinning what all culprits name makes all-FP16 right on a few samples; null where it is right, or nothing was named."""
     explained: float
     """Damage of all culprits together against that of all-FP16, 1 at most: how complete the list is."""
     along: tuple[Step, ...]

@@ -57,6 +57,7 @@ class LocatedView:
     headline: str
     tone: str
     story: tuple[str, ...]
+    pinning: str
     cards: tuple[Card, ...]
     curve: Curve
     culprits: Capped[Suspect]
@@ -83,6 +84,7 @@ def located_view(located: Located) -> LocatedView:
         headline=headline,
         tone=tone,
         story=tuple(story(located)),
+        pinning=pinning(located),
         cards=tuple(cards(located)),
         curve=curve([Step(step.node, step.op, step.tensor, step.sqnr_db, None) for step in located.along], births(located)),
         culprits=suspects(located.culprits, 1),
@@ -104,10 +106,21 @@ def story(located: Located) -> Iterable[str]:
         return
     worst = located.culprits[0]
     place = f"{worst.node}{inside(worst)}"
-    if harmful(located):
+    if math.isnan(worst.share):
+        yield f"Sums leave FP16 inside {counted(len(located.culprits), 'node')}, furthest in {place}."
+    elif harmful(located):
         yield f"Error is born in {counted(len(located.culprits), 'node')}; {place} alone does {percent(worst.share)} of the damage."
     else:
         yield f"Of the error that FP16 rounding does make, {percent(worst.share)} is born in {place}."
+
+
+def pinning(located: Located) -> str:
+    """What the culprits' pins are worth; empty where that was not asked."""
+    if located.cures is None:
+        return ""
+    if located.cures:
+        return "Pinned to FP32, all that these name makes all-FP16 right (on two samples)."
+    return "Pinning all that these name is not enough: error also comes from further upstream; --minimise tells what it takes."
 
 
 def harmful(located: Located) -> bool:

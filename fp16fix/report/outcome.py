@@ -193,6 +193,6 @@ class Outcome:
         return (self.engine.verdict or self.verdict).verified and not self.engine.problems
 
 
-HINT = "give the x.outcome.json of a repair"
+HINT = "give the x.outcome.json of a repair, or the x.locate.json of a locate"
 DOCUMENT = Document(Outcome, "outcome", VERSION, HINT, again="repair again, or use the fp16fix that wrote it")
 to_json, from_json, save, load = DOCUMENT.to_json, DOCUMENT.from_json, DOCUMENT.save, DOCUMENT.load

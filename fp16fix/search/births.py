@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, bodies, element_type, inner_nodes
-from fp16fix.graph.ops import CONTROL, MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
 from fp16fix.graph.splice import splice_body
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.search.segments import Sample
@@ -29,6 +30,9 @@ BORN_DB = 6.0
 """A node whose worst output is this much worse than its worst input gives birth to error (one bit)."""
 STORED = "stored/"
 """Prefix of labels of what rounding a tensor costs by itself."""
+GROWTH = 4.0
+"""A result this many times an operand that is itself past 65504 needs an answer of its own: an exponent for one leaves the other out."""
+NONE: Mapping[str, float] = MappingProxyType({})
 INSIDE = "inside/"
 """Prefix of strict nodes that run beside those of an FP32 body."""
 
@@ -81,7 +85,7 @@ def births(
     typed: Model,
     samples: Iterable[Sample],
     *,
-    unstorable: frozenset[str] = frozenset(),
+    unstorable: Mapping[str, float] = NONE,
     least_db: float = BORN_DB,
     threads: int = 0,
 ) -> list[Birth]:
@@ -94,10 +98,12 @@ def births(
         model: the FP32 model.
         typed: the same graph, lowered (``repair.lower``).
         samples: run once each.
-        unstorable: tensors known to leave FP16; a node with bodies reads them unrounded, or nothing would be seen of what it does itself.
+        unstorable: tensors known to leave FP16, with their largest magnitude. Whoever reads them reads them unrounded, or nothing would be
+            seen of what it does itself; passing such a value on, no more than ``GROWTH`` times larger, is no birth.
         least_db: how much more.
         threads: ONNX Runtime threads.
     """
+    unstorable = with_states(model, unstorable)
     host, twins = exact_inputs(model, typed, unstorable)
     pairs = [Pair(name, name, twin) for name, twin in twins.strict.items()]
     pairs += [Pair(STORED + name, name, twin) for name, twin in twins.stored.items()]
@@ -105,10 +111,32 @@ def births(
     neighbours = Neighbours(
         model, unstorable, {name.removeprefix(STORED) for name, error in errors.items() if name.startswith(STORED) and lost(error)}
     )
-    found = [birth for node in model.nodes() if (birth := birth_of(node, errors, neighbours, least_db)) is not None]
+    found = [
+        birth
+        for node in model.nodes()
+        if (birth := birth_of(node, errors, neighbours, least_db)) is not None and not passes_on(node, birth, unstorable)
+    ]
     real = {birth.node for birth in found if birth.is_real}
     explained = {node.name for node in model.nodes() if any(inner.name in real for inner in inner_nodes(node))}
     return sorted((birth for birth in found if birth.node not in explained), key=lambda birth: (-birth.drop_db, birth.node))
+
+
+def with_states(model: Model, unstorable: Mapping[str, float]) -> dict[str, float]:
+    """The same, with the inputs of bodies that hold such values."""
+    found = dict(unstorable)
+    for node in model.nodes():
+        for body in bodies(node).values():
+            for index, tensor in enumerate(body.inputs):
+                held = [found[each.name] for each in feeds(node, body, index) if each.name in found]
+                if held:
+                    found[tensor.name] = max(held)
+    return found
+
+
+def passes_on(node: gs.Node, birth: Birth, unstorable: Mapping[str, float]) -> bool:
+    """A result that cannot be stored because an operand cannot, and whatever answers that answers both."""
+    read = max((unstorable[t.name] for t in float_inputs(node) if t.name in unstorable), default=0.0)
+    return birth.source is Source.RESULT and birth.is_lost and read > 0.0 and unstorable.get(birth.tensor, 0.0) <= GROWTH * read
 
 
 def lost(error: Error) -> bool:
@@ -141,7 +169,7 @@ class Neighbours:
     by whoever feeds that node, or by the body's own last visit.
     """
 
-    def __init__(self, model: Model, exact: frozenset[str], unstorable: set[str]) -> None:
+    def __init__(self, model: Model, exact: Collection[str], unstorable: set[str]) -> None:
         self.exact = exact
         self.unstorable = unstorable
         self.place = {node.name: index for index, node in enumerate(model.nodes())}
@@ -163,7 +191,7 @@ class Neighbours:
 
     def rounded_inputs(self, node: gs.Node) -> list[gs.Tensor]:
         """Float inputs that its strict twin reads rounded."""
-        return [t for t in float_inputs(node) if not (node.op in CONTROL and t.name in self.exact)]
+        return [t for t in float_inputs(node) if t.name not in self.exact]
 
     def in_order(self, names: set[str]) -> tuple[str, ...]:
         """In graph order."""
@@ -210,7 +238,7 @@ class Twins:
     """The exact value, rounded."""
 
 
-def exact_inputs(model: Model, typed: Model, unstorable: frozenset[str] = frozenset()) -> tuple[Model, Twins]:
+def exact_inputs(model: Model, typed: Model, unstorable: Collection[str] = ()) -> tuple[Model, Twins]:
     """Both graphs in one, every strict node reading rounded FP32 values instead of strict ones.
 
     Beside each body of the FP32 graph's own If, Loop and Scan nodes runs a copy of its strict one on the same visits, likewise.
@@ -224,7 +252,7 @@ def exact_inputs(model: Model, typed: Model, unstorable: frozenset[str] = frozen
 class Laying:
     """Makes the strict nodes of one host read rounded FP32 values, graph by graph, outer before inner."""
 
-    def __init__(self, model: Model, typed: Model, host: Model, unstorable: frozenset[str]) -> None:
+    def __init__(self, model: Model, typed: Model, host: Model, unstorable: Collection[str]) -> None:
         self.own = {node.name for node in model.nodes()}
         self.low = {name: element for name, t in typed.tensors().items() if (element := element_type(t)) in (FP16.onnx, BF16.onnx)}
         self.edit = Editor(host)
@@ -262,16 +290,16 @@ class Laying:
             nodes, exact = rounding(self.edit, tensor, self.low[tensor.name])
             self.stored[tensor.name] = exact
         if twin is not tensor:
-            redirect(twin, exact, tensor if tensor.name in self.unstorable else exact)
+            redirect(twin, tensor if tensor.name in self.unstorable else exact)
         return nodes
 
 
-def redirect(old: gs.Tensor, new: gs.Tensor, for_control: gs.Tensor) -> None:
-    """Every reader of ``old`` reads ``new``, those in bodies too; nodes with bodies read ``for_control``."""
+def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
+    """Every reader of ``old`` reads ``new``, those in bodies too."""
     for reader in list(old.outputs):
         for index, used in enumerate(reader.inputs):
             if used is old:
-                reader.inputs[index] = for_control if reader.op in CONTROL else new
+                reader.inputs[index] = new
 
 
 def rounding(edit: Editor, tensor: gs.Tensor, element: int) -> tuple[list[gs.Node], gs.Tensor]:

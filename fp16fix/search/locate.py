@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 from fp16fix.analyse.measure import measure
 from fp16fix.diagnose import diagnose
-from fp16fix.diagnose.hazard import Hazard, Kind
+from fp16fix.diagnose.hazard import Hazard, Kind, overflowing
 from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.graph.ops import float_outputs
 from fp16fix.repair.lower import lower
-from fp16fix.search.births import CEILING_DB, Birth, births
-from fp16fix.search.culprit import Clerk, Culprit
+from fp16fix.search.births import CEILING_DB, Birth, births, with_states
+from fp16fix.search.culprit import ROUNDING, Clerk, Culprit
 from fp16fix.search.evidence import Evidence, in_fp16
 from fp16fix.search.refine import FAINT_DB, ranking
 from fp16fix.search.segments import Sample
 from fp16fix.search.shadow import Error, shadow
 from fp16fix.search.share import shares
-from fp16fix.search.triage import Triage, triage
+from fp16fix.search.triage import Fault, Triage, triage
+from fp16fix.strict.oracle import StrictOracle
 from fp16fix.verify.compare import Tolerance
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Location:
     """Births too small to matter by themselves, worst first."""
     along: tuple[Step, ...]
     """Every float node of the main graph, in graph order."""
+    cures: bool | None
+    """Whether pinning what all culprits name makes all-FP16 right on a few samples; None where it is right, or nothing was named."""
     explained: float
     """Damage of all culprits together against that of all-FP16, 1 at most: how complete the list is."""
     ranking: tuple[str, ...]
@@ -80,6 +83,7 @@ def locate(
     *,
     hazards: Sequence[Hazard] | None = None,
     draft: Draft | None = None,
+    proofs: Collection[Hazard] = (),
     evidence: Evidence | None = None,
     threads: int = 0,
     tick: Tick = lambda: None,
@@ -92,6 +96,7 @@ def locate(
         tolerance: what counts as right.
         hazards: from ``diagnose``; found here if None.
         draft: what the repair stage would do, for ``Culprit.repair``; without one the answer is always a pin.
+        proofs: hazards that are proven to have no effect.
         evidence: for triage; only the emulations are looked at here if None.
         threads: ONNX Runtime threads.
         tick: called between the steps.
@@ -105,29 +110,42 @@ def locate(
     tick()
     errors = shadow(model, typed, samples, threads=threads)
     tick()
-    unstorable = frozenset(hazard.tensor for hazard in hazards if hazard.kind is Kind.OVERFLOW and not hazard.internal)
+    unstorable = with_states(model, overflowing(hazards))
     found = suspects(births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads), evidence)
     tick()
     names = [birth.node for birth in found]
     damage = shares(model, typed, names, list(islice(samples, FEW)), unstorable=unstorable, threads=threads)
     found.sort(key=lambda birth: (-damage.alone[birth.node], -birth.drop_db, birth.node))
-    clerk = Clerk(model, hazards, draft)
+    clerk = Clerk(model, hazards, draft, proofs)
     named = [clerk.culprit(birth, damage.share(birth.node)) for birth in found]
-    culprits, minor = weighed(named)
+    culprits, minor = weighed(named, evidence)
+    said = triage(evidence, by_kind(culprits))
+    if said.fault is Fault.SUMS:
+        culprits = tuple(clerk.insides())
     return Location(
-        triage=triage(evidence, by_kind(culprits)),
+        triage=said,
         culprits=culprits,
         minor=minor,
+        cures=None if evidence.strict.verified or not culprits else cures(model, culprits, list(islice(samples, FEW)), tolerance, threads),
         along=steps(model, errors, set(names)),
         explained=damage.explained,
         ranking=ranking(model, (pin for each in named for pin in each.pins), found),
     )
 
 
-def weighed(named: Sequence[Culprit]) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
-    """Culprits and minor births; where nothing stands out, what there is adds up to the damage, so that nothing is minor."""
-    heavy = tuple(each for each in named if each.sqnr_out_db < WRONG_DB or each.share >= MINOR_SHARE)
+def weighed(named: Sequence[Culprit], evidence: Evidence) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
+    """Culprits and minor births: all of them are minor where all-FP16 is right, none where none stands out and they add up."""
+    if evidence.strict.verified:
+        return (), tuple(named)
+    heavy = tuple(each for each in named if each.sqnr_out_db < WRONG_DB or (each.share >= MINOR_SHARE and each.kind != ROUNDING))
     return (heavy, tuple(each for each in named if each not in heavy)) if heavy else (tuple(named), ())
+
+
+def cures(model: Model, culprits: Sequence[Culprit], samples: Sequence[Sample], tolerance: Tolerance, threads: int) -> bool:
+    """Whether all-FP16 is right once every pin of every culprit is FP32: where it is not, error also comes from further upstream."""
+    pins = dict.fromkeys((pin for each in culprits for pin in each.pins), "fp32")
+    with StrictOracle(model, samples, tolerance, threads=threads) as oracle:
+        return oracle.verdict(lower(model, {**model.placed, **pins})).verified
 
 
 def suspects(found: Sequence[Birth], evidence: Evidence) -> list[Birth]:
@@ -140,7 +158,8 @@ def by_kind(culprits: Iterable[Culprit]) -> dict[Kind, float]:
     """Shares added up."""
     kinds: dict[Kind, float] = defaultdict(float)
     for culprit in culprits:
-        kinds[Kind(culprit.kind)] += culprit.share
+        if culprit.kind != ROUNDING:
+            kinds[Kind(culprit.kind)] += culprit.share
     return kinds
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.graph.ops import float_inputs
-from fp16fix.search.births import Birth, births
+from fp16fix.search.births import NONE, Birth, births
 from fp16fix.search.minimise import Found, Holds, Names, best, shrink
 from fp16fix.search.segments import Sample
 
@@ -39,7 +39,7 @@ def refine(
     holds: Holds,
     elements: Sequence[str],
     *,
-    unstorable: frozenset[str] = frozenset(),
+    unstorable: Mapping[str, float] = NONE,
     cost: Mapping[str, float] | None = None,
     threads: int = 0,
 ) -> Refined:
@@ -51,7 +51,7 @@ def refine(
         samples: calibration samples for the accusation; held-out samples decide but never guide.
         holds: whether the verdict passes with these nodes pinned too.
         elements: nodes that may be pinned.
-        unstorable: tensors known to leave FP16.
+        unstorable: see ``births``.
         cost: of pinning a node.
         threads: ONNX Runtime threads.
     """

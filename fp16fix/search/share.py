@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def shares(
     nodes: Sequence[str],
     samples: Iterable[Sample],
     *,
-    unstorable: frozenset[str] = frozenset(),
+    unstorable: Collection[str] = (),
     threads: int = 0,
 ) -> Shares:
     """One FP32 pass a sample for each node, and two more; the graph is compiled once.
@@ -84,7 +84,7 @@ def add(totals: dict[str, list[np.ndarray]], key: str, exact: Sequence[np.ndarra
     totals[key] = [old + new for old, new in zip(totals[key], figures, strict=True)] if key in totals else figures
 
 
-def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: frozenset[str] = frozenset()) -> Model:
+def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: Collection[str] = ()) -> Model:
     """The FP32 graph in which input ``switch/k`` makes the readers of the k-th node's outputs see its strict results.
 
     A switch of a node in a body holds for every visit.

@@ -61,6 +61,7 @@ def located(nodes: int = 48, **changes: Any) -> Located:
             culprit(names[5], 0.0, 60.2, repair="none: harmless"),
         ),
         carried=tuple(names[third + 1 :]),
+        cures=True,
         explained=0.97,
         along=tuple(
             Step(name, "Pow", f"{name}_out", born_db(i, nodes), i in {2, 5, third, third + 5, third + 9, third + 12})
@@ -91,4 +92,6 @@ def healthy() -> Located:
     triage = Triage(Fault.ELSEWHERE, "Not a fault of FP16 rounding: strict FP16 emulation is right (y 66.1 dB).", ())
     base = located()
     along = tuple(replace(step, sqnr_db=math.inf if n else math.nan, born=False) for n, step in enumerate(base.along[:4]))
-    return replace(base, triage=triage, culprits=(), minor=(), carried=(), explained=1.0, along=along, minimal=None, warnings=())
+    return replace(
+        base, triage=triage, culprits=(), minor=(), carried=(), cures=None, explained=1.0, along=along, minimal=None, warnings=()
+    )

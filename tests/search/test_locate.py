@@ -93,14 +93,17 @@ def test_demo_detector_names_every_true_culprit_at_the_top() -> None:
 
 
 def test_a_fault_behind_a_flood_of_nan_is_seen() -> None:
-    """The embedding overflows, so every visit of the loop reads NaN; what overflows inside it all the same is named there."""
+    """The embedding overflows, so every visit of the loop reads NaN; what overflows inside it, and behind it, all the same is named there."""
     location = located("subgraph-loop-residual")
     nodes = {culprit.node: culprit for culprit in location.culprits}
-    assert {"/refiner/embed/MatMul", "/refiner/body/wo/MatMul"} == nodes.keys()
+    squares = {"/refiner/body/norm/Pow", "/refiner/final_norm/Pow"}
+    assert {"/refiner/embed/MatMul", "/refiner/body/wo/MatMul", *squares} == nodes.keys(), (
+        "squares of what is past 65504 need their own answer"
+    )
     inner = nodes["/refiner/body/wo/MatMul"]
     assert inner.within == "/refiner/Loop"
     assert "/refiner/Loop" in inner.pins, "its state leaves the body"
-    assert all(each.share > 0.1 for each in nodes.values())
+    assert all(each.share > 0.05 for each in nodes.values())
     assert next(step for step in location.along if step.node == "/refiner/Loop").born
 
 
