@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
@@ -41,6 +43,10 @@ class Attempts:
     judge: Judge = field(init=False)
     tick: Tick = lambda: None
     """Called for every measurement."""
+    stopped: str = ""
+    """What stopped a search before its end."""
+    refused: str = ""
+    """What the user's command had against a candidate that strict emulation passes."""
     _drafts: dict[Names, Draft] = field(default_factory=dict, init=False)
     """By what ``Candidate.repairs`` says of them."""
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False)
@@ -75,7 +81,10 @@ class Attempts:
         config = self.found.config
         wide = {name.removesuffix(BF16): "bf16" if name.endswith(BF16) else "fp32" for name in candidate.pins}
         typed = self.typed(self._drafts[candidate.repairs], wide)
-        verdict = checked(self.oracle.verdict(typed, profile=config.profile), typed, config)
+        strict = self.oracle.verdict(typed, profile=config.profile)
+        verdict = checked(strict, typed, config)
+        if strict.verified and not verdict.verified:
+            self.refused = verdict.reasons[-1]
         self._verdicts[candidate.digest] = verdict
         self.tick()
         return scored(verdict)
@@ -114,10 +123,17 @@ def subject(found: Study) -> dict[str, str]:
     return {
         "model": found.model.digest,
         "samples": found.samples.digest(),
-        "oracle": config.search.check or config.search.oracle,
+        "oracle": config.search.oracle if config.search.check is None else command_of(config.search.check),
         "tolerance": config.tolerance.model_dump_json(),
         "judged": f"{config.profile} profile, {config.io} interface, {config.held_out:g} held out",
     }
+
+
+def command_of(check: str) -> str:
+    """A command with the digests of the files that it names: a script that was changed is another oracle."""
+    words = shlex.split(check)
+    scripts = [Path(word) for word in words[1:] if "{model}" not in word and Path(word).is_file()]
+    return " ".join([check, *(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in scripts)])
 
 
 def names_of(draft: Draft) -> Names:

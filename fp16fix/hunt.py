@@ -7,7 +7,7 @@ from typing import Any
 
 import fp16fix
 from fp16fix.config import Config
-from fp16fix.minimal import minimal, refuse_oracle
+from fp16fix.minimal import is_asked, journal_of, minimal, refuse_oracle
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.located import Located
 from fp16fix.search.locate import locate as locate_in
@@ -42,24 +42,25 @@ def locate(
     refuse_oracle(config)
     witnesses = summon(config, module)
     found = study(config, stages)
-    evidence = witnesses.heard(found, stages)
-    draft = design(found, stages)
-    with stages.stage("locate", 3) as tick:
-        location = locate_in(
-            found.model,
-            witnesses.looked_at(found),
-            config.tolerance.of,
-            hazards=found.hazards,
-            draft=draft,
-            proofs=found.proofs,
-            evidence=evidence,
-            threads=config.threads,
-            tick=tick,
-        )
-    least = None
-    if config.search.check is not None or config.search.minimise:
-        with stages.stage("minimise") as tick:
-            least = minimal(found, location, tick)
+    with journal_of(found) as journal:
+        evidence = witnesses.heard(found, stages)
+        draft = design(found, stages)
+        with stages.stage("locate", 3) as tick:
+            location = locate_in(
+                found.model,
+                witnesses.looked_at(found),
+                config.tolerance.of,
+                hazards=found.hazards,
+                draft=draft,
+                proofs=found.proofs,
+                evidence=evidence,
+                threads=config.threads,
+                tick=tick,
+            )
+        least = None
+        if is_asked(config):
+            with stages.stage("minimise") as tick:
+                least = minimal(found, location, journal, tick)
     return Located(
         triage=location.triage,
         culprits=location.culprits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from fp16fix.attempts import subject
 from fp16fix.build import build
 from fp16fix.config import Config
 from fp16fix.engine import source_of
-from fp16fix.errors import BuildError
+from fp16fix.errors import BackendError, BuildError
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import is_float_node
 from fp16fix.graph.save import save_model
@@ -21,7 +21,7 @@ from fp16fix.progress import Tick
 from fp16fix.repair.islands import flops
 from fp16fix.repair.lower import lower
 from fp16fix.search.check import check, words_of
-from fp16fix.search.journal import Journal
+from fp16fix.search.journal import Journal, refuse_unusable
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Oracle, Score, scored
 from fp16fix.search.locate import Location
 from fp16fix.search.minimise import Culprits, Found, Minimal, best, by_pins, culprits
@@ -34,24 +34,36 @@ CONFIRMED = 2
 CONTRADICTION = "asked again about this very set, the oracle says no"
 
 
-def minimal(found: Study, location: Location, tick: Tick = lambda: None) -> Minimal:
+def is_asked(config: Config) -> bool:
+    """Whether the user wants it."""
+    return config.search.check is not None or config.search.minimise
+
+
+def journal_of(found: Study) -> AbstractContextManager[Journal | None]:
+    """The journal of the search, if there is to be one and it is to be remembered.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    place = found.config.search.journal
+    return Journal(place, subject(found)) if place is not None and is_asked(found.config) else nullcontext()
+
+
+def minimal(found: Study, location: Location, journal: Journal | None = None, tick: Tick = lambda: None) -> Minimal:
     """Shrink the set of FP32 nodes, most suspicious first; any prefix of the search is an answer.
 
     Args:
-        found: ``search`` in its config names oracle, budgets and journal.
+        found: ``search`` in its config names oracle and budgets.
         location: for the order of suspicion.
+        journal: remembers.
         tick: called after every oracle call.
 
     Raises:
-        BackendError: the oracle cannot be asked at all.
-        InputError: the journal cannot be used.
+        BackendError: the oracle cannot be asked at all. One that breaks later ends the search, and what was found stands.
     """
     config, order = found.config, [node.name for node in found.model.nodes() if is_float_node(node)]
     cost = {node.name: 1.0 + flops(node, found.ranges) for node in found.model.nodes()}
-    with (
-        asked(found) as oracle,
-        Journal(config.search.journal, subject(found)) if config.search.journal is not None else nullcontext() as journal,
-    ):
+    with asked(found) as oracle:
         judge = Judge(
             ticking(oracle.ask, tick),
             journal,
@@ -60,7 +72,7 @@ def minimal(found: Study, location: Location, tick: Tick = lambda: None) -> Mini
             repeats=config.search.repeats,
         )
         result = best(culprits(order, location.ranking, by_pins(judge), cost=cost))
-        if result.best is not None and not oracle.is_steady and not confirmed(judge, result.best):
+        if result.best is not None and result.complete and not oracle.is_steady and not confirmed(judge, result.best):
             result = replace(result, complete=False, stopped=CONTRADICTION)
     return told(result, order, oracle.words, judge)
 
@@ -69,7 +81,7 @@ def told(result: Found[Culprits], order: list[str], oracle: str, judge: Judge) -
     """The result in graph order, with what must be said of it."""
     place = {name: index for index, name in enumerate(order)}
     answer = result.best or Culprits(frozenset())
-    nothing = "" if result.best is not None or result.stopped else "not even all nodes in FP32 satisfy the oracle"
+    nothing = "" if result.best is not None or result.stopped else nothing_holds(judge)
     return Minimal(
         pins=tuple(sorted(answer.pins, key=place.__getitem__)),
         together=tuple(tuple(sorted(fault, key=place.__getitem__)) for fault in answer.faults if len(fault) > 1),
@@ -81,9 +93,16 @@ def told(result: Found[Culprits], order: list[str], oracle: str, judge: Judge) -
     )
 
 
+def nothing_holds(judge: Judge) -> str:
+    """Why a search came to its end without an answer."""
+    if judge.untestable:
+        return f"nothing that was tried satisfies the oracle, and it could not test {judge.untestable} of the candidates"
+    return "not even all nodes in FP32 satisfy the oracle"
+
+
 def confirmed(judge: Judge, answer: Culprits) -> bool:
     """Ask once more about the two candidates that everything hangs on; the judge notes contradictions."""
-    with suppress(BudgetSpentError):
+    with suppress(BudgetSpentError, BackendError):
         for pins in (frozenset[str](), answer.pins):
             judge.ask(Candidate(pins), repeats=max(CONFIRMED, judge.repeats))
     return judge.good(Candidate(answer.pins))
@@ -149,12 +168,14 @@ def engines(found: Study, typed: Callable[[Candidate], Model]) -> Oracle:
 
 
 def refuse_oracle(config: Config) -> None:
-    """Say at once, before anything is loaded, that the oracle asked for cannot be asked here.
+    """Say at once, before anything is loaded, that the oracle asked for cannot be asked here, or its journal cannot be used.
 
     Raises:
         BackendMissingError: no engine runs here.
         ConfigError, BackendError: a command that cannot be run.
     """
+    if config.search.journal is not None and is_asked(config):
+        refuse_unusable(config.search.journal)
     if config.search.check is not None:
         words_of(config.search.check)
     elif config.search.oracle == "tensorrt":

@@ -38,6 +38,8 @@ class Proven:
     along_before: Mapping[str, Error]
     along_after: Mapping[str, Error]
     refinements: Mapping[str, str]
+    stopped: str = ""
+    """What stopped the search for pins before its end."""
 
     @property
     def pins(self) -> dict[str, str]:
@@ -65,6 +67,9 @@ def answer(tries: Attempts, draft: Draft, stages: Stages) -> Answer:
             wide |= dict.fromkeys(refined.pins, "fp32")
             refinements = refined.because
             verdict = tries.verdict(draft, wide)
+            tries.stopped = refined.stopped
+    if not verdict.verified and tries.refused and tries.refused not in verdict.reasons:
+        verdict = replace(verdict, reasons=(*verdict.reasons, f"with more in FP32 strict emulation passes, but {tries.refused}"))
     return Answer(wide, verdict, refinements)
 
 
@@ -98,10 +103,11 @@ def prove(tries: Attempts, draft: Draft, stages: Stages) -> Proven:
     config = found.config
     settled = answer(tries, draft, stages)
     wide = settled.wide
-    if settled.verdict.verified and wide:
+    if settled.verdict.verified and wide and tries.stopped != INTERRUPTED:
         with tries.stage(stages, "thin"):
             wide = thinned(tries, draft, wide)
-    verdict, typed = tries.verdict(draft, wide), tries.typed(draft, wide)
+    verdict = tries.verdict(draft, wide) if settled.verdict.verified else settled.verdict
+    typed = tries.typed(draft, wide)
     refinements = {name: why for name, why in settled.refinements.items() if name in wide}
     with stages.stage("pessimistic and FP32 checks", 2 * len(found.held_out)) as tick:
         other = "pessimistic" if config.profile == "engine" else "engine"
@@ -112,7 +118,7 @@ def prove(tries: Attempts, draft: Draft, stages: Stages) -> Proven:
         along_before = shadow(found.model, tries.plain, some, threads=config.threads)
         along_after = shadow(found.model, typed, some, known_exponents(found.model, draft), threads=config.threads)
     recipe = replace(draft.recipe, wide=tuple(sorted(wide.items())))
-    return Proven(recipe, typed, verdict, second, tries.before, equivalence, along_before, along_after, refinements)
+    return Proven(recipe, typed, verdict, second, tries.before, equivalence, along_before, along_after, refinements, tries.stopped)
 
 
 def known_exponents(original: Model, draft: Draft) -> dict[str, int]:

@@ -201,14 +201,18 @@ def sample_warnings(found: Study) -> tuple[str, ...]:
 def warnings(found: Study, draft: Draft, proven: Proven) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = [*sample_warnings(found)]
+    if proven.stopped:
+        said.append(f"The search for pins was stopped ({proven.stopped}): what is used is the best that it had found.")
     odd = [name for name, seen in found.ranges.items() if seen.nonfinite]
     if odd:
         said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")
     close = tight(draft, proven, found.config.headroom)
     if close:
+        many = "1 FP16 tensor has" if len(close) == 1 else f"{len(close)} FP16 tensors have"
+        when = f"driven {2.0 ** close[0].headroom:.1f} times higher, it overflows" if close[0].headroom > 0.0 else "it overflows already"
         said.append(
-            f"{len(close)} FP16 tensors have less head-room than the {found.config.headroom:g} octaves asked for, the least is "
-            f"{close[0].headroom:.1f} at {close[0].tensor!r}: driven {2.0 ** close[0].headroom:.1f} times higher, it overflows."
+            f"{many} less head-room than the {found.config.headroom:g} octaves asked for, the least is "
+            f"{close[0].headroom:.1f} at {close[0].tensor!r}: {when}."
         )
     silent = [
         pattern for pattern in (*found.config.pin, *found.config.allow) if not any(matches(n.name, [pattern]) for n in found.model.nodes())

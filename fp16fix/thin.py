@@ -65,8 +65,9 @@ def fewer(tries: Attempts, draft: Draft, pins: Wide, kept: set[str]) -> dict[str
 
     loose = [name for name in pins if name not in kept]
     cost = {node.name: 1.0 + flops(node, draft.ranges) for node in draft.model.nodes()}
-    smallest = best(shrink(loose, tries.holds(draft, with_), cost=cost)).best
-    return dict(pins) if smallest is None else with_(smallest)
+    result = best(shrink(loose, tries.holds(draft, with_), cost=cost))
+    tries.stopped = result.stopped or tries.stopped
+    return dict(pins) if result.best is None else with_(result.best)
 
 
 def narrower(tries: Attempts, draft: Draft, pins: Wide, ranged: set[str]) -> dict[str, str]:

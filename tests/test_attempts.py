@@ -13,6 +13,7 @@ from fp16fix.progress import Silent, Stages
 from fp16fix.search.judge import Candidate, Score
 from fp16fix.settle import settle
 from fp16fix.study import Study
+from fp16fix.summary import warnings
 
 from .test_settle import STREAM, given, wave
 
@@ -115,3 +116,36 @@ def test_formats_are_part_of_what_is_tried(tmp_path: Path) -> None:
         wide, narrow = (dict.fromkeys(NODES, fmt) for fmt in ("fp32", "bf16"))
         assert tries.verdict(draft, wide).outputs[0].sqnr_db > tries.verdict(draft, narrow).outputs[0].sqnr_db + 10, "eight bits are fewer"
         assert tries.holds(draft, lambda names: dict.fromkeys(names, "fp32"))(frozenset(NODES))
+
+
+def test_what_only_the_users_command_refuses_is_said(tmp_path: Path) -> None:
+    """Strict emulation passes with pins, the command never does: that, and not the draft's figure alone, is the reason."""
+    code = "import sys; sys.exit(7)"
+    found = ill(tmp_path, check=f'{sys.executable} -c "{code}" {{model}}')
+    with attempts(found, Stages(Silent())) as tries:
+        _, proven = settle(tries, Stages(Silent()))
+    assert not proven.verdict.verified
+    assert proven.verdict.reasons[-1] == "with more in FP32 strict emulation passes, but the check command exits 7"
+
+
+def test_an_interrupted_search_uses_what_it_found_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the first set that holds: no further search, and a warning."""
+    measure = Attempts.measure
+    asked: list[bool] = []
+
+    def stopping(self: Attempts, candidate: Candidate) -> Score:
+        if any(asked):
+            raise KeyboardInterrupt
+        score = measure(self, candidate)
+        asked.append(score.good is True)
+        return score
+
+    monkeypatch.setattr(Attempts, "measure", stopping)
+    found = ill(tmp_path, minimise=True)
+    stages = Stages(Silent())
+    with attempts(found, stages) as tries:
+        draft, proven = settle(tries, stages)
+        assert proven.verdict.verified
+        assert proven.stopped == "interrupted"
+        assert "thin" not in stages.seconds
+        assert any("stopped (interrupted)" in line for line in warnings(found, draft, proven))

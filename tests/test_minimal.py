@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from fp16fix import trial
-from fp16fix.errors import BackendError, BackendMissingError, BuildError
+from fp16fix.errors import BackendError, BackendMissingError, BuildError, InputError, ReplayError
 from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
 from fp16fix.hunt import locate
-from fp16fix.minimal import minimal
+from fp16fix.minimal import journal_of, minimal
 from fp16fix.search.locate import Location
 from fp16fix.search.locate import locate as locate_in
 from fp16fix.search.minimise import Minimal
@@ -43,7 +43,8 @@ def located(found: Study) -> Location:
 
 
 def least(found: Study) -> Minimal:
-    return minimal(found, located(found))
+    with journal_of(found) as journal:
+        return minimal(found, located(found), journal)
 
 
 def python(code: str) -> str:
@@ -53,7 +54,7 @@ def python(code: str) -> str:
 def test_strict_emulation_finds_the_pair_and_counts_its_calls(tmp_path: Path) -> None:
     ticks: list[int] = []
     found = ill(tmp_path)
-    answer = minimal(found, located(found), lambda: ticks.append(1))
+    answer = minimal(found, located(found), tick=lambda: ticks.append(1))
     assert (answer.pins, answer.complete, answer.stopped) == (CURE, True, "")
     assert answer.calls == len(ticks) >= 4
     assert answer.oracle == "strict FP16 emulation"
@@ -88,8 +89,46 @@ def test_what_nothing_satisfies_and_what_costs_too_much_are_said(tmp_path: Path)
     assert short.calls == 1
 
 
+def test_an_oracle_that_breaks_leaves_what_was_found(tmp_path: Path) -> None:
+    """Exit 200 after the first yes: that set, not yet minimal, stands."""
+    mark = tmp_path / "mark"
+    code = (
+        f"import pathlib; p = pathlib.Path({str(mark)!r}); ok = {{'a', 'e'}} <= wide; p.exists() and sys.exit(200); "
+        "ok and p.touch(); sys.exit(not ok)"
+    )
+    answer = least(ill(tmp_path, check=python(code)))
+    assert {"Tanh_a", "Mul_e"} < set(answer.pins)
+    assert not answer.complete
+    assert "the check command exits 200" in answer.stopped
+    assert answer.flaky == 0
+
+
+def test_an_oracle_that_can_test_nothing_is_not_said_to_refuse(tmp_path: Path) -> None:
+    answer = least(ill(tmp_path, check=python("sys.exit(125)")))
+    assert answer.pins == ()
+    assert "could not test" in answer.stopped
+
+
+def test_a_script_that_was_changed_is_another_oracle(tmp_path: Path) -> None:
+    script = tmp_path / "judge.py"
+    script.write_text(f"{WIDE}sys.exit('c' not in wide)")
+    found = ill(tmp_path, check=f"{sys.executable} {script} {{model}}", journal=tmp_path / "j.jsonl")
+    assert least(found).pins == ("Mul_c",)
+    script.write_text(f"{WIDE}sys.exit('b' not in wide)")
+    with pytest.raises(ReplayError, match="oracle"):
+        least(found)
+
+
+def test_an_unusable_journal_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fp16fix.hunt.study", None)
+    (tmp_path / "no.jsonl").write_text("no journal\n")
+    for number, place in enumerate((tmp_path, tmp_path / "none" / "j.jsonl", tmp_path / "no.jsonl")):
+        with pytest.raises(InputError, match="journal"):
+            locate(ill(tmp_path / str(number), minimise=True, journal=place).config)
+
+
 def test_a_journal_answers_a_second_search(tmp_path: Path) -> None:
-    found = ill(tmp_path, journal=tmp_path / "j.jsonl")
+    found = ill(tmp_path, journal=tmp_path / "j.jsonl", minimise=True)
     first, second = least(found), least(found)
     assert first.calls > 0
     assert second.calls == 0

@@ -120,3 +120,23 @@ def short(value: object) -> str:
     """A digest's beginning is enough to tell two apart."""
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 24 else text[:12] + "…"
+
+
+def refuse_unusable(path: Path) -> None:
+    """Find out before the work, not after it, as far as that can be seen without knowing the subject.
+
+    Raises:
+        InputError: no folder for it, or a folder itself.
+        ReplayError: a file that is no journal.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        why = "it is a folder" if path.is_dir() else "its folder does not exist"
+        raise InputError(f"cannot open the journal ({why})", where=str(path), hint="name a file in a writable folder")
+    if path.exists():
+        first = path.read_bytes().split(b"\n", 1)[0]
+        try:
+            is_journal = not first or "journal" in json.loads(first)
+        except (ValueError, TypeError):
+            is_journal = False
+        if not is_journal:
+            raise ReplayError("this is not a journal", where=str(path), hint="name another file")

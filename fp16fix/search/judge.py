@@ -152,6 +152,11 @@ class Judge:
             self.budget_s = whole
 
     @property
+    def untestable(self) -> int:
+        """Candidates about which the oracle could say nothing."""
+        return sum(any(score.good is None for score in scores) for scores in self._seen.values())
+
+    @property
     def flaky(self) -> tuple[Candidate, ...]:
         """Candidates whose runs disagreed, in the order noticed; empty is no proof unless runs were repeated."""
         return tuple(self._flaky.values())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from fp16fix.errors import BackendError
 from fp16fix.search.blocks import block_border, by_block, middle
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge
 
@@ -42,12 +43,12 @@ class Found(Generic[T]):
 
 
 def best(steps: Iterable[T]) -> Found[T]:
-    """Run a search to its end, or to the end of the budget, or until Ctrl-C: what it had found by then stands."""
+    """Run a search to its end, or to the end of the budget, until Ctrl-C or until the oracle breaks: what it had found by then stands."""
     last: T | None = None
     try:
         for step in steps:
             last = step
-    except BudgetSpentError as error:
+    except (BudgetSpentError, BackendError) as error:
         return Found(last, complete=False, stopped=error.what)
     except KeyboardInterrupt:
         return Found(last, complete=False, stopped=INTERRUPTED)

@@ -29,6 +29,8 @@ WRITTEN_OUT = frozenset({
 })  # fmt: skip
 """Operators whose ONNX function body is a plausible way to compute them in FP16."""
 SUMS = frozenset({"ReduceSum", "ReduceMean", "GlobalAveragePool", "AveragePool"})
+OPTIONAL_C = 11
+"""Opset from which Gemm can do without C (ONNX operator changelog)."""
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
 
 
@@ -81,6 +83,8 @@ def guards(edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list
         bound_inputs[index] = emit("Abs", [node.inputs[index]])
     if node.op in {"Gemm", "Conv", "ConvTranspose"}:
         bound_inputs = bound_inputs[:2]
+    if node.op == "Gemm" and edit.model.opset < OPTIONAL_C:
+        bound_inputs.append(edit.constant(f"{node.name}/nothing", np.zeros((1, 1), np.float32)))
     attrs = {key: value for key, value in node.attrs.items() if not (node.op == "Gemm" and key in {"alpha", "beta"})}
     bound = emit(node.op, bound_inputs, **attrs)
     if node.op in {"ReduceMean", "GlobalAveragePool", "AveragePool"}:

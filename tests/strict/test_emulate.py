@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.session import Session, proto_of
 from fp16fix.repair.lower import lower
 from fp16fix.strict.emulate import emulate
@@ -165,6 +166,17 @@ def test_pessimistic_products_are_held_to_the_bound_of_any_order() -> None:
     typed = lower(fp32, {})
     np.testing.assert_array_equal(Session(emulate(typed)).run(inputs)["y"], 0.0)
     assert np.isinf(Session(emulate(typed, "pessimistic")).run(inputs)["y"]).all()
+
+
+def test_pessimistic_gemm_of_old_opsets_keeps_the_operand_it_must_have() -> None:
+    """Before opset 11 Gemm could not do without C, nor can the bound on its sums."""
+    text = """<ir_version: 4, opset_import: ["" : 9]> g (float[2,4] x) => (float[2,3] y)
+        <float[4,3] w = {30000.0, 1.0, 1.0, -30000.0, 1.0, 1.0, 30000.0, 1.0, 1.0, -30000.0, 1.0, 1.0}, float[3] c = {1.0, 2.0, 3.0}>
+        { y = Gemm (x, w, c) }"""
+    old = model_from_proto(onnx.parser.parse_model(text))
+    found = Session(emulate(lower(old, {}), "pessimistic")).run({"x": np.ones((2, 4), np.float32)})["y"]
+    assert np.isinf(found[:, 0]).all(), "4 · 30000 passes 65504 whatever its signs"
+    np.testing.assert_array_equal(found[:, 1:], [[6.0, 7.0]] * 2)
 
 
 def test_pessimistic_writes_function_bodies_out() -> None:
