@@ -45,7 +45,10 @@ def compare_autocast(module: torch.nn.Module, inputs: Any, dtype: Any = None, de
         SampleError: the module fails on a sample or returns no tensors.
     """
     comparison = Comparison()
-    for exact, low in pairs(module, inputs if isinstance(inputs, list) else [inputs], dtype, device):
+    samples = inputs if isinstance(inputs, list) else [inputs]
+    if not samples:
+        raise SampleError("there is no sample to run the module on", where=type(module).__name__, hint="give one sample or a list of them")
+    for exact, low in pairs(module, samples, dtype, device):
         comparison.add(exact, low)
     return comparison.figures()
 

@@ -83,3 +83,8 @@ def test_missing_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(BackendMissingError, match="PyTorch is not installed"):
         compare_autocast(net, inputs)
+
+
+def test_no_samples_are_no_agreement() -> None:
+    with pytest.raises(SampleError, match="no sample"):
+        compare_autocast(Net(), [])

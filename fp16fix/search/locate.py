@@ -20,7 +20,7 @@ from fp16fix.search.evidence import Evidence, in_fp16
 from fp16fix.search.refine import FAINT_DB, ranking
 from fp16fix.search.segments import Sample
 from fp16fix.search.shadow import Error, shadow
-from fp16fix.search.share import shares
+from fp16fix.search.share import Shares, shares
 from fp16fix.search.triage import Fault, Triage, triage
 from fp16fix.strict.oracle import StrictOracle
 from fp16fix.verify.compare import Tolerance
@@ -114,7 +114,8 @@ def locate(
     found = suspects(births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads), evidence)
     tick()
     names = [birth.node for birth in found]
-    damage = shares(model, typed, names, list(islice(samples, FEW)), unstorable=unstorable, threads=threads)
+    few = list(islice(samples, FEW))
+    damage = shares(model, typed, names, few, unstorable=unstorable, threads=threads) if names else Shares({}, 0.0, 0.0)
     found.sort(key=lambda birth: (-damage.alone[birth.node], -birth.drop_db, birth.node))
     clerk = Clerk(model, hazards, draft, proofs)
     named = [clerk.culprit(birth, damage.share(birth.node)) for birth in found]
@@ -126,7 +127,7 @@ def locate(
         triage=said,
         culprits=culprits,
         minor=minor,
-        cures=None if evidence.strict.verified or not culprits else cures(model, culprits, list(islice(samples, FEW)), tolerance, threads),
+        cures=None if evidence.strict.verified or not culprits else cures(model, culprits, few, tolerance, threads),
         along=steps(model, errors, set(names)),
         explained=damage.explained,
         ranking=ranking(model, (pin for each in named for pin in each.pins), found),
