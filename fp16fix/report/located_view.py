@@ -119,8 +119,8 @@ def pinning(located: Located) -> str:
     if located.cures is None:
         return ""
     if located.cures:
-        return "Pinned to FP32, all that these name makes all-FP16 right (on two samples)."
-    return "Pinning all that these name is not enough: error also comes from further upstream; --minimise tells what it takes."
+        return "With every node that these name in FP32, all others are right in FP16 (on two samples)."
+    return "Every node that these name in FP32 is not enough: error also comes from further upstream; --minimise tells what it takes."
 
 
 def harmful(located: Located) -> bool:
