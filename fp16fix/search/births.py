@@ -222,10 +222,11 @@ class Neighbours:
 
 def feeds(node: gs.Node, body: gs.Graph, index: int) -> list[gs.Tensor]:
     """What one input of a Loop's or Scan's body holds: the node's own input, and for a state what the last visit left (ONNX operators)."""
+    own = node.inputs[index : index + 1]  # trip count and condition of a Loop may be left out
     if node.op == "Loop":
-        return [node.inputs[index], *([body.outputs[index - 1]] if index >= 2 else [])]
+        return [*own, *([body.outputs[index - 1]] if index >= 2 else [])]
     states = len(body.inputs) - int(node.attrs.get("num_scan_inputs", 0))
-    return [node.inputs[index], *([body.outputs[index]] if index < states else [])]
+    return [*own, *([body.outputs[index]] if index < states else [])]
 
 
 @dataclass(frozen=True, slots=True)

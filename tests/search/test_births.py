@@ -113,3 +113,13 @@ def test_names_stay_unique_and_no_body_of_the_original_is_touched() -> None:
     assert len(set(names)) == len(names)
     assert {"t1", "t2", "e", "f"} <= twins.strict.keys()
     assert {"h", "t1", "d"} <= twins.stored.keys(), "states and captured tensors are read as FP16 stores them"
+
+
+def test_a_loop_without_condition_and_states_is_looked_into() -> None:
+    text = (
+        HEAD
+        + """g (float[4] x) => (float[3,4] y) <int64 n = {3}, float big = {300.0}> {
+        [loop] y = Loop (n, "") <body = body (int64 i, bool on) => (bool on2, float[4] out) {
+            [keep] on2 = Identity (on) [grow] a = Mul (x, big) [square] b = Mul (a, a) [root] out = Sqrt (b) }> }"""
+    )
+    assert born(parsed(text), {"x": wave(4)}).keys() == {"square"}
