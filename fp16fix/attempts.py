@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fp16fix import __version__
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
 from fp16fix.progress import Stages, Tick
@@ -125,7 +126,8 @@ def subject(found: Study) -> dict[str, str]:
         "samples": found.samples.digest(),
         "oracle": config.search.oracle if config.search.check is None else command_of(config.search.check),
         "tolerance": config.tolerance.model_dump_json(),
-        "judged": f"{config.profile} profile, {config.io} interface, {config.held_out:g} held out",
+        "judged": f"fp16fix {__version__}, {config.profile} profile, {config.io} interface, {config.held_out:g} held out, "
+        f"{config.headroom:g} octaves",
     }
 
 
@@ -137,12 +139,10 @@ def command_of(check: str) -> str:
 
 
 def names_of(draft: Draft) -> Names:
-    """Repairs and exponents by name; two drafts of one model with the same names are the same."""
+    """What was done to the model before anything is pinned: repairs by name, and a digest of all their numbers and exponents."""
     recipe = draft.recipe
-    exponents = hashlib.sha256(repr(recipe.exponents).encode()).hexdigest()[:16]
-    return frozenset(
-        [*(repair_key(repair) for repair in (*recipe.repairs, *recipe.finish)), *([f"exponents {exponents}"] if recipe.exponents else [])]
-    )
+    digest = hashlib.sha256(repr((recipe.repairs, recipe.exponents, recipe.finish)).encode()).hexdigest()[:16]
+    return frozenset([*(repair_key(repair) for repair in (*recipe.repairs, *recipe.finish)), f"recipe {digest}"])
 
 
 def checked(verdict: Verdict, typed: Model, config: Config) -> Verdict:
