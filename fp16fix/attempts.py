@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,9 @@ from fp16fix.progress import Stages, Tick
 from fp16fix.repair.design import Draft
 from fp16fix.repair.lower import lower
 from fp16fix.repair.recipe import repair_key
-from fp16fix.search.check import check
-from fp16fix.search.journal import Journal
-from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score, scored
+from fp16fix.search.check import check, words_of
+from fp16fix.search.journal import Journal, refuse_unusable
+from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score, badness, scored
 from fp16fix.search.minimise import Holds, Names
 from fp16fix.strict.oracle import StrictOracle
 from fp16fix.study import Study
@@ -82,13 +83,19 @@ class Attempts:
         config = self.found.config
         wide = {name.removesuffix(BF16): "bf16" if name.endswith(BF16) else "fp32" for name in candidate.pins}
         typed = self.typed(self._drafts[candidate.repairs], wide)
-        strict = self.oracle.verdict(typed, profile=config.profile)
-        verdict = checked(strict, typed, config)
-        if strict.verified and not verdict.verified:
-            self.refused = verdict.reasons[-1]
-        self._verdicts[candidate.digest] = verdict
+        verdict = self.oracle.verdict(typed, profile=config.profile)
+        score = scored(verdict)
+        if config.search.check is not None and verdict.verified:
+            said = check(config.search.check, lambda _: typed, timeout_s=config.build.timeout_s)(Candidate())
+            verdict = replace(verdict, verified=said.good is True, oracle="strict and command", reasons=() if said.good else (said.why,))
+            score = replace(score, good=said.good, why=said.why)
+            self.refused = "" if said.good else said.why
+        worst = self._verdicts.get(candidate.digest)
+        if worst is None or badness(scored(verdict)) < badness(scored(worst)):
+            # Of repeated runs the worst counts, as for the judge.
+            self._verdicts[candidate.digest] = verdict
         self.tick()
-        return scored(verdict)
+        return score
 
     @contextmanager
     def stage(self, stages: Stages, name: str) -> Iterator[None]:
@@ -126,15 +133,21 @@ def subject(found: Study) -> dict[str, str]:
         "samples": found.samples.digest(),
         "oracle": config.search.oracle if config.search.check is None else command_of(config.search.check),
         "tolerance": config.tolerance.model_dump_json(),
+        "simplified": str(config.simplify),
         "judged": f"fp16fix {__version__}, {config.profile} profile, {config.io} interface, {config.held_out:g} held out, "
         f"{config.headroom:g} octaves",
     }
 
 
+SCRIPT = 1 << 20
+"""Bytes up to which a file that a command names, or is, counts as a script."""
+
+
 def command_of(check: str) -> str:
-    """A command with the digests of the files that it names: a script that was changed is another oracle."""
-    words = shlex.split(check)
-    scripts = [Path(word) for word in words[1:] if "{model}" not in word and Path(word).is_file()]
+    """A command with the digests of the scripts in it: one that was changed is another oracle."""
+    words = [word for word in shlex.split(check) if "{model}" not in word]
+    files = [Path(place) for index, word in enumerate(words) if (place := shutil.which(word) if index == 0 else word)]
+    scripts = [path for path in files if path.is_file() and path.stat().st_size <= SCRIPT]
     return " ".join([check, *(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in scripts)])
 
 
@@ -145,11 +158,13 @@ def names_of(draft: Draft) -> Names:
     return frozenset([*(repair_key(repair) for repair in (*recipe.repairs, *recipe.finish)), f"recipe {digest}"])
 
 
-def checked(verdict: Verdict, typed: Model, config: Config) -> Verdict:
-    """The strict verdict, and the user's own command if there is one: both must be content."""
-    if config.search.check is None or not verdict.verified:
-        return verdict
-    score = check(config.search.check, lambda _: typed, timeout_s=config.build.timeout_s)(Candidate())
-    if score.good:
-        return replace(verdict, oracle="strict and command")
-    return replace(verdict, verified=False, oracle="strict and command", reasons=(*verdict.reasons, score.why))
+def refuse_search(config: Config) -> None:
+    """Say at once, before anything is loaded, that a journal or a command cannot be used.
+
+    Raises:
+        InputError, BackendError: which and why.
+    """
+    if config.search.journal is not None:
+        refuse_unusable(config.search.journal)
+    if config.search.check is not None:
+        words_of(config.search.check)

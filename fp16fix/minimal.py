@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fp16fix.attempts import subject
+from fp16fix.attempts import refuse_search, subject
 from fp16fix.build import build
 from fp16fix.config import Config
 from fp16fix.engine import source_of
@@ -20,11 +20,11 @@ from fp16fix.graph.save import save_model
 from fp16fix.progress import Tick
 from fp16fix.repair.islands import flops
 from fp16fix.repair.lower import lower
-from fp16fix.search.check import check, words_of
-from fp16fix.search.journal import Journal, refuse_unusable
+from fp16fix.search.check import check
+from fp16fix.search.journal import Journal
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Oracle, Score, scored
 from fp16fix.search.locate import Location
-from fp16fix.search.minimise import Culprits, Found, Minimal, best, by_pins, culprits
+from fp16fix.search.minimise import INTERRUPTED, Culprits, Found, Minimal, best, by_pins, culprits
 from fp16fix.strict.oracle import StrictOracle
 from fp16fix.study import Study
 from fp16fix.trial import refuse_unrunnable, verdict_of
@@ -72,8 +72,9 @@ def minimal(found: Study, location: Location, journal: Journal | None = None, ti
             repeats=config.search.repeats,
         )
         result = best(culprits(order, location.ranking, by_pins(judge), cost=cost))
-        if result.best is not None and result.complete and not oracle.is_steady and not confirmed(judge, result.best):
-            result = replace(result, complete=False, stopped=CONTRADICTION)
+        doubt = confirmed(judge, result.best) if result.best is not None and result.complete and not oracle.is_steady else ""
+        if doubt:
+            result = replace(result, complete=False, stopped=doubt)
     return told(result, order, oracle.words, judge)
 
 
@@ -100,12 +101,16 @@ def nothing_holds(judge: Judge) -> str:
     return "not even all nodes in FP32 satisfy the oracle"
 
 
-def confirmed(judge: Judge, answer: Culprits) -> bool:
-    """Ask once more about the two candidates that everything hangs on; the judge notes contradictions."""
-    with suppress(BudgetSpentError, BackendError):
+def confirmed(judge: Judge, answer: Culprits) -> str:
+    """Ask once more about the two candidates that everything hangs on; why the answer is in doubt, empty if it is not."""
+    try:
         for pins in (frozenset[str](), answer.pins):
             judge.ask(Candidate(pins), repeats=max(CONFIRMED, judge.repeats))
-    return judge.good(Candidate(answer.pins))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (BudgetSpentError, BackendError) as error:
+        return f"not asked again about this set: {error.what}"
+    return "" if judge.good(Candidate(answer.pins)) else CONTRADICTION
 
 
 def ticking(oracle: Oracle, tick: Tick) -> Oracle:
@@ -174,9 +179,6 @@ def refuse_oracle(config: Config) -> None:
         BackendMissingError: no engine runs here.
         ConfigError, BackendError: a command that cannot be run.
     """
-    if config.search.journal is not None and is_asked(config):
-        refuse_unusable(config.search.journal)
-    if config.search.check is not None:
-        words_of(config.search.check)
-    elif config.search.oracle == "tensorrt":
+    refuse_search(config)
+    if config.search.check is None and config.search.oracle == "tensorrt":
         refuse_unrunnable("search.oracle: tensorrt", "leave the strict emulator as the oracle, or give --check 'command {model}'")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fp16fix import engine
-from fp16fix.attempts import attempts
+from fp16fix.attempts import attempts, refuse_search
 from fp16fix.build import Built
 from fp16fix.config import Config
 from fp16fix.deliver import PLANS, deliver, products_for
@@ -45,6 +45,7 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     """
     stages = Stages(watcher or Silent())
     products = products_for(config)
+    refuse_search(config)
     if products.plan is not None:
         config = engine.ready(config)
     found = study(config, stages)

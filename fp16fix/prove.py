@@ -40,6 +40,8 @@ class Proven:
     refinements: Mapping[str, str]
     stopped: str = ""
     """What stopped the search for pins before its end."""
+    flaky: int = 0
+    """Candidates about which the user's command contradicted itself."""
 
     @property
     def pins(self) -> dict[str, str]:
@@ -59,6 +61,7 @@ class Answer:
 def answer(tries: Attempts, draft: Draft, stages: Stages) -> Answer:
     """Judge the draft on held-out samples, and refine it if need be."""
     wide, refinements = dict(draft.recipe.wide), dict[str, str]()
+    tries.stopped = tries.refused = ""
     with stages.stage("repaired, strict"):
         verdict = tries.verdict(draft, wide)
     if not verdict.verified:
@@ -118,7 +121,8 @@ def prove(tries: Attempts, draft: Draft, stages: Stages) -> Proven:
         along_before = shadow(found.model, tries.plain, some, threads=config.threads)
         along_after = shadow(found.model, typed, some, known_exponents(found.model, draft), threads=config.threads)
     recipe = replace(draft.recipe, wide=tuple(sorted(wide.items())))
-    return Proven(recipe, typed, verdict, second, tries.before, equivalence, along_before, along_after, refinements, tries.stopped)
+    flaky = len(tries.judge.flaky)
+    return Proven(recipe, typed, verdict, second, tries.before, equivalence, along_before, along_after, refinements, tries.stopped, flaky)
 
 
 def known_exponents(original: Model, draft: Draft) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from fp16fix.attempts import Attempts
 from fp16fix.diagnose.hazard import Hazard
@@ -11,7 +12,7 @@ from fp16fix.progress import Stages
 from fp16fix.prove import Proven, answer, prove
 from fp16fix.repair.design import EXPONENTS, Design, Draft, Options
 from fp16fix.repair.recipe import Promise, Recipe, repair_key
-from fp16fix.search.minimise import Names, best, shrink
+from fp16fix.search.minimise import INTERRUPTED, Found, Names, best, shrink
 from fp16fix.study import Study, acquitted
 
 
@@ -49,16 +50,20 @@ def settle(tries: Attempts, stages: Stages) -> tuple[Draft, Proven]:
     if proven.verdict.verified:
         return draft, proven
     harm = harmful(tries, draft.recipe, stages)
-    if not harm:
-        return draft, proven
-    draft = design(tries.found, stages, harm)
-    return draft, prove(tries, draft, stages)
+    if not harm.best:
+        return draft, replace(proven, stopped=proven.stopped or harm.stopped)
+    draft = design(tries.found, stages, harm.best)
+    proven = prove(tries, draft, stages)
+    return draft, replace(proven, stopped=proven.stopped or harm.stopped)
 
 
-def harmful(tries: Attempts, recipe: Recipe, stages: Stages) -> Names:
-    """The smallest set of repairs without which the verdict passes; empty if there is none.
+def harmful(tries: Attempts, recipe: Recipe, stages: Stages) -> Found[Names]:
+    """A 1-minimal set of repairs without which the verdict passes, or the smallest found before the search was stopped.
 
     Exponents are suspected first (they trade the small end of a stream for its large one), then what alters the function.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it before it had found anything.
     """
     suspects = keys(recipe)
 
@@ -71,7 +76,10 @@ def harmful(tries: Attempts, recipe: Recipe, stages: Stages) -> Names:
             yield frozenset(suspects)
             yield from shrink(suspects, lambda without: bool(without) and holds(without), ranking=suspects)
 
-    return best(search()).best or frozenset()
+    result = best(search())
+    if result.stopped == INTERRUPTED and not result.best:
+        raise KeyboardInterrupt
+    return result
 
 
 def keys(recipe: Recipe) -> list[str]:

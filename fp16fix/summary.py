@@ -203,6 +203,8 @@ def warnings(found: Study, draft: Draft, proven: Proven) -> tuple[str, ...]:
     said = [*sample_warnings(found)]
     if proven.stopped:
         said.append(f"The search for pins was stopped ({proven.stopped}): what is used is the best that it had found.")
+    if proven.flaky:
+        said.append(f"The check command is flaky: it contradicted itself about {proven.flaky} of the candidates; such a one is not used.")
     odd = [name for name, seen in found.ranges.items() if seen.nonfinite]
     if odd:
         said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")

@@ -149,3 +149,26 @@ def test_an_interrupted_search_uses_what_it_found_and_says_so(tmp_path: Path, mo
         assert proven.stopped == "interrupted"
         assert "thin" not in stages.seconds
         assert any("stopped (interrupted)" in line for line in warnings(found, draft, proven))
+
+
+def test_a_command_that_contradicts_itself_is_not_believed(tmp_path: Path) -> None:
+    """It refuses what it is shown first and accepts everything after: asked twice, the draft is not good, and the outcome says why."""
+    count = tmp_path / "count"
+    code = f"import sys; p = {str(count)!r}; open(p, 'a').write('x'); sys.exit(len(open(p).read()) == 1)"
+    found = given(
+        tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1.0)}, search={"repeats": 2, "check": f'{sys.executable} -c "{code}" {{model}}'}
+    )
+    with attempts(found, Stages(Silent())) as tries:
+        draft, proven = settle(tries, Stages(Silent()))
+        assert not tries.verdict(draft, dict(draft.recipe.wide)).verified
+        assert proven.flaky == 1
+        assert any("flaky" in line for line in warnings(found, draft, proven))
+
+
+def test_what_a_command_cannot_test_is_not_journaled_as_bad(tmp_path: Path) -> None:
+    journal = tmp_path / "j.jsonl"
+    check = f'{sys.executable} -c "import sys; sys.exit(125)" {{model}}'
+    found = given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1.0)}, search={"journal": journal, "check": check})
+    verified, _ = run(found)
+    assert not verified
+    assert '"good": null' in journal.read_text()

@@ -16,6 +16,7 @@ from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
 from fp16fix.hunt import locate
 from fp16fix.minimal import journal_of, minimal
+from fp16fix.search.judge import Answer, Candidate, Judge
 from fp16fix.search.locate import Location
 from fp16fix.search.locate import locate as locate_in
 from fp16fix.search.minimise import Minimal
@@ -178,3 +179,16 @@ def test_locate_asks_only_on_request(tmp_path: Path) -> None:
     assert asked.minimal is not None
     assert asked.minimal.pins == CURE
     assert asked.stages.keys() >= {"minimise", "locate"}
+
+
+def test_ctrl_c_while_the_answer_is_confirmed_leaves_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = Judge.ask
+
+    def asking(self: Judge, candidate: Candidate, repeats: int | None = None) -> Answer:
+        if repeats is not None:
+            raise KeyboardInterrupt
+        return ask(self, candidate)
+
+    monkeypatch.setattr(Judge, "ask", asking)
+    answer = least(ill(tmp_path, check=python("sys.exit('c' not in wide)")))
+    assert (answer.pins, answer.complete, answer.stopped) == (("Mul_c",), False, "interrupted")

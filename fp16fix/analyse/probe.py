@@ -152,6 +152,9 @@ class Probes:
                 out = self.edit.variable(f"{name}/rows", FLOAT)
                 node.outputs.append(out)
                 body.outputs.append(matrix)
+                for attribute in ("scan_output_axes", "scan_output_directions"):
+                    if attribute in node.attrs:
+                        node.attrs[attribute] = [*node.attrs[attribute], 0]
                 for other_key, other in inner.items():
                     if other_key != key:
                         other.outputs.append(self.nothing(other))

@@ -123,3 +123,11 @@ def test_a_loop_without_condition_and_states_is_looked_into() -> None:
             [keep] on2 = Identity (on) [grow] a = Mul (x, big) [square] b = Mul (a, a) [root] out = Sqrt (b) }> }"""
     )
     assert born(parsed(text), {"x": wave(4)}).keys() == {"square"}
+
+
+def test_scans_that_say_where_their_outputs_go_can_be_probed() -> None:
+    """Probes add outputs to the node; its lists of axes and directions grow with them."""
+    text = SCAN.replace("num_scan_inputs = 1,", "num_scan_inputs = 1, scan_output_axes = [1], scan_output_directions = [1],").replace(
+        "float[5,4] y) <", "float[4,5] y) <"
+    )
+    assert "power" in born(parsed(text), {"x": wave(5, 4)})
