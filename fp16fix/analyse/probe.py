@@ -43,6 +43,8 @@ class Probes:
         """Nodes put into bodies that are yet to be probed."""
         self.order: list[str] = []
         """Tensors of the main graph, one row each, in the order of the ``rows`` output."""
+        self.rows = "rows"
+        """The output that carries them; another name where the model has a tensor of this one."""
         self.nested: list[tuple[str, str]] = []
         """(tensor of a body, name of the output that carries its row)."""
 
@@ -99,6 +101,7 @@ class Probes:
         outputs = []
         if rows:
             out = self.edit.variable("rows", FLOAT)
+            self.rows = out.name
             graph.nodes.append(
                 gs.Node("Concat", self.edit.fresh("probe/rows"), attrs={"axis": 0}, inputs=[t for _, t in rows], outputs=[out])
             )
@@ -109,7 +112,7 @@ class Probes:
     def rows_of(self, found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         """(tensor, its rows) of one run of the probed model."""
         if self.order:
-            yield from ((name, row[None, :]) for name, row in zip(self.order, found["rows"], strict=True))
+            yield from ((name, row[None, :]) for name, row in zip(self.order, found[self.rows], strict=True))
         for name, output in self.nested:
             yield name, found[output]
 

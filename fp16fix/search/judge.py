@@ -32,7 +32,7 @@ class Candidate:
     pins: frozenset[str] = frozenset()
     """Node names."""
     repairs: frozenset[str] = frozenset()
-    """Repairs by key, see ``minimise.repair_key``."""
+    """Repairs by key, see ``recipe.repair_key``."""
 
     @property
     def digest(self) -> str:

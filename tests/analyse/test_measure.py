@@ -134,3 +134,10 @@ def test_branches_inside_loops_are_measured_whichever_way_they_go() -> None:
     none = measure(model(text), [{"x": np.arange(4, dtype=np.float32), "n": np.array(0)}])
     assert "u" not in none
     assert none["y"].high == 3.0
+
+
+def test_a_tensor_may_be_called_like_our_own_output() -> None:
+    found = measure(
+        model("g (float[4,8] x) => (float[4,8] y) { rows = Mul (x, x) y = Neg (rows) }"), [{"x": np.full((4, 8), 3.0, np.float32)}]
+    )
+    assert found["rows"].high == 9.0
