@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from fp16fix.analyse.ranges import Range, Ranges
 from fp16fix.graph.model import Model, element_type, scalar
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
+from fp16fix.progress import Tick
 
 COLUMNS = ("max", "min", "sum", "sum", "sum")
 """high, low, Σx², Σ(x − half(x))², count."""
@@ -31,7 +32,6 @@ SMALL_MATTERS = {"Log": 0, "Div": 1, "Reciprocal": 0, "Sqrt": 0, "Pow": 0}
 """Operators that blow small inputs up: these inputs always get the second pass."""
 
 Sample = Mapping[str, np.ndarray]
-Tick = Callable[[], None]
 
 
 def measure(

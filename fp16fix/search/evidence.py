@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
+from fp16fix.progress import Tick
 from fp16fix.repair.lower import lower
 from fp16fix.search.recorded import Witness
 from fp16fix.search.segments import Sample
@@ -21,8 +22,6 @@ ALIKE_DB = 10.0
 """An emulation accounts for an engine's error if its own is at least a third of that."""
 GARBAGE_DB = 10.0
 """Below this an output is garbage, and how much of it hardly matters."""
-
-Tick = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from fp16fix.diagnose import diagnose
 from fp16fix.diagnose.hazard import Hazard, Kind, overflowing
 from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.graph.ops import float_outputs
+from fp16fix.progress import Tick
 from fp16fix.repair.lower import lower
 from fp16fix.search.births import CEILING_DB, Birth, births, with_states
 from fp16fix.search.culprit import ROUNDING, Clerk, Culprit
@@ -36,8 +37,6 @@ WRONG_DB = 50.0
 """A tensor below this counts as damaged: what the default tolerance asks of outputs."""
 MINOR_SHARE = 0.01
 """A birth with a good result and less than this of the damage is minor."""
-
-Tick = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

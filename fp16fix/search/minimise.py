@@ -60,11 +60,6 @@ def by_pins(judge: Judge, repairs: Names = frozenset()) -> Holds:
     return lambda pins: judge.good(Candidate(pins, repairs))
 
 
-def by_repairs(judge: Judge, pins: Names = frozenset()) -> Holds:
-    """Sets of repairs (by key), with the pins given."""
-    return lambda repairs: judge.good(Candidate(pins, repairs))
-
-
 def shrink(
     elements: Sequence[str], holds: Holds, *, ranking: Sequence[str] = (), cost: Mapping[str, float] | None = None
 ) -> Iterator[Names]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,13 +12,13 @@ import numpy as np
 
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
+from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.verify.compare import Tolerance, judge
 from fp16fix.verify.metrics import Comparison
 from fp16fix.verify.verdict import Figures, Verdict
 
 Sample = Mapping[str, np.ndarray]
-Tick = Callable[[], None]
 
 
 class StrictOracle:

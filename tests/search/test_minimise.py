@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fp16fix.repair.recipe import Promise, Repair, repair_key
 from fp16fix.search.blocks import block_border, by_block
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score
-from fp16fix.search.minimise import Culprits, best, by_pins, by_repairs, culprits, shrink
+from fp16fix.search.minimise import Culprits, best, by_pins, culprits, shrink
 
 Names = frozenset[str]
 
@@ -205,7 +205,8 @@ def test_sets_of_repairs_shrink_too() -> None:
         return Score({keys[1], keys[4]} <= candidate.repairs)
 
     judge = Judge(oracle)
-    assert last(shrink(keys, by_repairs(judge, frozenset({"pinned"})))) == frozenset({keys[1], keys[4]})
+    assert last(shrink(keys, lambda repairs: judge.good(Candidate(frozenset({"pinned"}), repairs)))) == frozenset({keys[1], keys[4]})
     assert {candidate.pins for candidate in asked} == {frozenset({"pinned"})}
+    poor = Judge(oracle, budget_calls=1)
     with pytest.raises(BudgetSpentError):
-        last(shrink(keys, by_repairs(Judge(oracle, budget_calls=1))))
+        last(shrink(keys, lambda repairs: poor.good(Candidate(repairs=repairs))))
