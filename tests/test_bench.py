@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 from fp16fix.graph.load import load
+from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
-from fp16fix.repair.lower import lower
 from tools.bench import autocast, bert_base
 from tools.bench.autocast import AutoCast, Conversion, Job, convert, environment, judged
 from tools.bench.ill_table import autocasts, calibration, main

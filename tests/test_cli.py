@@ -71,8 +71,8 @@ def test_repair_writes_the_graph_the_outcome_and_the_report(
 
 def test_the_repaired_file_verifies_by_itself_and_the_plain_one_does_not(ill: Path, tmp_path: Path, fp16fix: Fp16fix) -> None:
     from fp16fix.graph.load import load
+    from fp16fix.graph.lower import lower
     from fp16fix.graph.save import save_model
-    from fp16fix.repair.lower import lower
 
     samples = tmp_path / "samples"
     assert fp16fix("repair", ill, "-i", samples, "-o", tmp_path / "fixed.onnx") == 0
@@ -267,7 +267,7 @@ def test_locate_hears_a_module_and_an_engine(ill: Path, tmp_path: Path, fp16fix:
 def test_locate_says_how_to_hear_a_plan_where_none_runs(
     ill: Path, tmp_path: Path, fp16fix: Fp16fix, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fp16fix.build.execute import can_execute
+    from fp16fix.engines.execute import can_execute
 
     if can_execute()[0]:
         pytest.skip("engines run here")

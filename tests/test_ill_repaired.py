@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fp16fix.build import BuildOptions, Profile, check_pins
-from fp16fix.build.backend import RTX
+from fp16fix.engines import BuildOptions, Profile, check_pins
+from fp16fix.engines.backend import RTX
 from tests.ill.case import Feeds
 from tools.bench.row import Row, row
 from tools.bench.subjects import Subject, subjects

@@ -11,8 +11,8 @@ import pytest
 from fp16fix.config import Config
 from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
-from fp16fix.pipeline import repair
 from fp16fix.strict.emulate import emulate
+from fp16fix.tasks.repair import repair
 from tests.minilm import export
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

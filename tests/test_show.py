@@ -9,7 +9,7 @@ import pytest
 from fp16fix.cli import show
 from fp16fix.report.located import Located, to_json
 from fp16fix.report.located_view import PINS
-from fp16fix.search.minimise import Minimal
+from fp16fix.search.shrink import Minimal
 from tests.report.locations import culprit, healthy, located, minimal
 
 

@@ -13,23 +13,20 @@ LAYERS = (
     "errors half progress",
     "graph",
     "inputs",
-    "config",
-    "analyse",
-    "diagnose",
-    "repair verify",
-    "strict",
-    "search build weights pytorch twin",
-    "report study",
-    "attempts thin",
-    "prove trial",
-    "settle profiles",
-    "summary deliver engine replay witnesses",
-    "pipeline minimal",
-    "hunt zoo",
+    "config ranges strict verdict",
+    "hazards",
+    "trace",
+    "passes",
+    "engines weights",
+    "oracles search",
+    "location",
+    "report",
+    "tasks",
+    "zoo",
     "cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
-OPTIONAL = {"tensorrt": "build", "tensorrt_rtx": "build", "torch": "pytorch.py build", "cuda": "build", "safetensors": "weights"}
+OPTIONAL = {"tensorrt": "engines", "tensorrt_rtx": "engines", "torch": "weights engines", "cuda": "engines", "safetensors": "weights"}
 
 
 def part(path: Path) -> str:

@@ -117,7 +117,7 @@ def repair(
         build__timeout_s=timeout,
         threads=threads,
     )
-    from fp16fix.pipeline import repair as run
+    from fp16fix.tasks.repair import repair as run
 
     quiet = as_json or settled.json_
     with watching(quiet) as eyes:
@@ -138,10 +138,10 @@ def diagnose(
 ) -> None:
     """Name every hazard of a model under FP16, and which are proven harmless; change nothing."""
     settled = flags.settle(config, model=model, inputs=inputs, shapes=flags.shapes(shape), simplify=simplify, threads=threads)
-    from fp16fix.pipeline import analyse
+    from fp16fix.tasks.diagnose import diagnose as run
 
     with watching(as_json) as eyes:
-        found = analyse(settled, eyes)
+        found = run(settled, eyes)
     show.study(found, as_json=as_json)
 
 
@@ -209,8 +209,8 @@ def locate(
         simplify=simplify,
         threads=threads,
     )
-    from fp16fix.deliver import deliver_location, papers_for
-    from fp16fix.hunt import locate as run
+    from fp16fix.report.delivery import deliver_location, papers_for
+    from fp16fix.tasks.locate import locate as run
 
     papers = papers_for(settled, output)
     with watching(as_json) as eyes:
@@ -255,7 +255,7 @@ def verify(
         build__backend=backend,
         threads=threads,
     )
-    from fp16fix.pipeline import verify as run
+    from fp16fix.tasks.verify import verify as run
 
     with watching(as_json) as eyes:
         verdict = run(settled, candidate, eyes)
@@ -292,7 +292,7 @@ def build(
         build__plugins=plugin,
         build__timeout_s=timeout,
     )
-    from fp16fix.pipeline import build_plan
+    from fp16fix.tasks.build import build_plan
 
     with watching(as_json) as eyes:
         built = build_plan(model, output, settled, eyes)
@@ -319,7 +319,7 @@ def batch(
 @app.command()
 def doctor(as_json: flags.Json = False) -> None:
     """What TensorRT flavours are installed here, what works, and what each would do."""
-    from fp16fix.build.doctor import doctor as examine
+    from fp16fix.engines.doctor import doctor as examine
 
     show.doctor(examine(), as_json=as_json)
 
@@ -330,6 +330,6 @@ def report(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="the page to write", show_default=False)] = None,
 ) -> None:
     """Render the HTML report of a repair or a location again."""
-    from fp16fix.deliver import render_again
+    from fp16fix.report.delivery import render_again
 
     typer.echo(str(render_again(document, output)))

@@ -32,8 +32,8 @@ def export(
 ) -> None:
     """Write a recipe's pins for a weakly typed TensorRT (8.6 to 10), or the FP32 graph they belong to."""
     from fp16fix.graph.save import save_model, write_atomically
-    from fp16fix.replay import changed, pins_for, wide_graph
     from fp16fix.report.outcome import load
+    from fp16fix.report.replay import changed, pins_for, wide_graph
 
     found = load(outcome)
     if to is Format.ONNX:

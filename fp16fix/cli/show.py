@@ -14,13 +14,13 @@ import typer
 from fp16fix.report.words import counted, decibels, percent, visible
 
 if TYPE_CHECKING:
-    from fp16fix.build import Built
-    from fp16fix.build.doctor import Doctor
+    from fp16fix.engines import Built
+    from fp16fix.engines.doctor import Doctor
+    from fp16fix.passes.evidence import Study
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
-    from fp16fix.search.minimise import Minimal
-    from fp16fix.study import Study
-    from fp16fix.verify.verdict import Figures, Verdict
+    from fp16fix.search.shrink import Minimal
+    from fp16fix.verdict.verdict import Figures, Verdict
     from fp16fix.weights import WeightReport
     from fp16fix.zoo.run import Summary
 

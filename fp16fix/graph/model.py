@@ -35,6 +35,8 @@ class Model:
     """Nodes the author of a mixed model put in ``fp32`` or ``bf16``: respected as pins."""
     io: dict[str, int] = field(default_factory=dict)
     """Element types of float inputs and outputs in the user's file; the graph itself is held in FP32."""
+    border: set[str] = field(default_factory=set)
+    """Nodes that stand between the interface and what the graph stores (``passes.rescale.fold``): FP32, and no pins."""
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
@@ -47,6 +49,7 @@ class Model:
             dict(self.metadata),
             dict(self.placed),
             dict(self.io),
+            set(self.border),
         )
 
     def graphs(self) -> Iterator[gs.Graph]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeGuard, TypeVar
 
 from fp16fix import half
-from fp16fix.analyse.ranges import Range
+from fp16fix.ranges.range import Range
 from fp16fix.report.outcome import Disposition, Outcome, Step
 from fp16fix.report.words import counted, decibels, number, octaves
 

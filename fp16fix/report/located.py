@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fp16fix.location.culprit import Culprit
+from fp16fix.location.locate import Step
+from fp16fix.location.triage import Triage
 from fp16fix.report.document import Document
 from fp16fix.report.outcome import ModelFacts, SampleFacts
-from fp16fix.search.culprit import Culprit
-from fp16fix.search.locate import Step
-from fp16fix.search.minimise import Minimal
-from fp16fix.search.triage import Triage
+from fp16fix.search.shrink import Minimal
 
 VERSION = 1
 """Of the JSON; raised when a key changes its meaning or goes."""

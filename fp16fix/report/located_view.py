@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fp16fix.location.culprit import Culprit
+from fp16fix.location.triage import OF_RANGE, Fault
 from fp16fix.report.chart import Curve, curve
 from fp16fix.report.headline import Card
 from fp16fix.report.located import Located
 from fp16fix.report.outcome import Step
 from fp16fix.report.view import CAP, Capped, capped, timed
 from fp16fix.report.words import counted, decibels, percent
-from fp16fix.search.culprit import Culprit
-from fp16fix.search.minimise import Minimal
-from fp16fix.search.triage import OF_RANGE, Fault
+from fp16fix.search.shrink import Minimal
 
 PINS = 40
 """Pins listed with one culprit, where a Loop's body may have thousands, and on a terminal."""

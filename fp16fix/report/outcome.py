@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fp16fix.analyse.ranges import Range
-from fp16fix.diagnose.hazard import Hazard
-from fp16fix.repair.recipe import Recipe, Refusal
+from fp16fix.hazards.hazard import Hazard
+from fp16fix.passes.recipe import Recipe, Refusal
+from fp16fix.ranges.range import Range
 from fp16fix.report.document import Document
-from fp16fix.verify.verdict import Figures, Verdict
+from fp16fix.verdict.verdict import Figures, Verdict
 
 VERSION = 1
 """Of the JSON; raised when a key changes its meaning or goes."""

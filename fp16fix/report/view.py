@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from fp16fix.analyse.ranges import Range
-from fp16fix.repair.recipe import Refusal, Repair
+from fp16fix.passes.recipe import Refusal, Repair
+from fp16fix.ranges.range import Range
 from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
 from fp16fix.report.headline import Card, cards, story
 from fp16fix.report.outcome import Disposition, Outcome
 from fp16fix.report.words import counted, decibels, worst
-from fp16fix.verify.verdict import Figures, Verdict
+from fp16fix.verdict.verdict import Figures, Verdict
 
 CAP = 300
 """Rows of a table; the JSON has the rest."""

@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
-from fp16fix.verify.verdict import Figures
+from fp16fix.verdict.verdict import Figures
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -13,7 +13,7 @@ from typing import Any
 
 from fp16fix.errors import Fp16fixError
 from fp16fix.search.journal import Journal
-from fp16fix.verify.verdict import Verdict
+from fp16fix.verdict.verdict import Verdict
 
 NAMED = 64
 """Candidates of at most this many elements are written to the journal by name, for people; larger ones by digest and count."""

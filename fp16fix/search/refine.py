@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.graph.ops import float_inputs
-from fp16fix.search.births import NONE, Birth, births
-from fp16fix.search.minimise import Found, Holds, Names, best, shrink
-from fp16fix.search.segments import Sample
+from fp16fix.search.shrink import Found, Holds, Names, best, shrink
+from fp16fix.trace.births import NONE, Birth, births
+from fp16fix.trace.segments import Sample
 
 FAINT_DB = 0.5
 """What a node must lose to be accused at all; many small losses add up."""

@@ -7,10 +7,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
+from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.ops import CONTROL, MOVEMENT, SELECTION
 from fp16fix.half import BF16, FP16, FP32
-from fp16fix.repair.lower import retype_attribute
 from fp16fix.strict.pessimistic import PRODUCTS, SUMS, guards, written_out
 from fp16fix.strict.steps import spread
 

@@ -54,7 +54,7 @@ def scan(path: Path | str) -> WeightReport:
 
 def from_checkpoint(path: Path, notes: Notes) -> Iterator[TensorCast]:
     """Tensors of a PyTorch checkpoint, under the names of its nested dictionaries."""
-    from fp16fix.pytorch import checkpoint_tensors
+    from fp16fix.weights.pytorch import checkpoint_tensors
 
     for name, shape, dtype, pieces in checkpoint_tensors(path, notes.said):
         yield cast_of(name, shape, dtype, pieces)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.errors import Fp16fixError
-from fp16fix.pipeline import repair
+from fp16fix.tasks.repair import repair
 
 
 def main() -> int:

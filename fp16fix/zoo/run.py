@@ -20,7 +20,7 @@ from fp16fix.progress import Watcher
 from fp16fix.report.document import portable
 from fp16fix.report.html import Row, write_index
 from fp16fix.report.outcome import Outcome, load
-from fp16fix.verify.verdict import Figures
+from fp16fix.verdict.verdict import Figures
 
 STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed"}
 

@@ -10,10 +10,10 @@ import pytest
 
 from fp16fix.errors import ModelError
 from fp16fix.graph.load import load, model_from_proto
+from fp16fix.graph.lower import count_types, lower
 from fp16fix.graph.model import element_type
 from fp16fix.graph.session import Session, light, proto_of
 from fp16fix.half import FP16
-from fp16fix.repair.lower import count_types, lower
 from tests.models import model, normal, proto
 
 TEXT = "g (float[4,8] x) => (float[4,8] y) { a = Exp (x) b = Exp (a) y = Add (a, b) }"

@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from fp16fix.location.culprit import Culprit
+from fp16fix.location.locate import Step
+from fp16fix.location.triage import Fault, Triage
 from fp16fix.report.located import Located
-from fp16fix.search.culprit import Culprit
-from fp16fix.search.locate import Step
-from fp16fix.search.minimise import Minimal
-from fp16fix.search.triage import Fault, Triage
+from fp16fix.search.shrink import Minimal
 from tests.report.outcomes import INF, outcome, tensor_names
 
 VERDICT = "A range fault: strict FP16 emulation reproduces it (image: 3.1 dB, wanted 50 dB), mostly by overflow."

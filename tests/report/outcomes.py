@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from fp16fix.analyse.ranges import Range
-from fp16fix.diagnose.hazard import Hazard, Kind
-from fp16fix.repair.recipe import Promise, Recipe, Refusal, Repair
+from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.passes.recipe import Promise, Recipe, Refusal, Repair
+from fp16fix.ranges.range import Range
 from fp16fix.report.outcome import Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Step
-from fp16fix.verify.verdict import Figures, Verdict
+from fp16fix.verdict.verdict import Figures, Verdict
 
 INF = math.inf
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fp16fix.analyse.ranges import Range
+from fp16fix.ranges.range import Range
 from fp16fix.report.chart import COLUMNS, EDGE, Axis, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
 from fp16fix.report.outcome import Step
 from tests.report.outcomes import outcome, span

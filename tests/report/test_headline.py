@@ -8,7 +8,7 @@ import pytest
 
 from fp16fix.report.headline import cards, story
 from fp16fix.report.outcome import EngineFacts, Outcome
-from fp16fix.verify.verdict import Figures
+from fp16fix.verdict.verdict import Figures
 from tests.report.outcomes import outcome
 
 

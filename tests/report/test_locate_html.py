@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fp16fix.errors import InputError
+from fp16fix.location.triage import Fault, Triage
 from fp16fix.report.html import render_location, write_location
 from fp16fix.report.view import CAP
-from fp16fix.search.triage import Fault, Triage
 from tests.report.locations import culprit, healthy, located, minimal
 from tests.report.skeleton import HOSTILE, Skeleton
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from fp16fix.location.triage import Fault, Triage
 from fp16fix.report.located_view import HEADLINES, PINS, answer, births, cards, flaky, least, located_view, story
 from fp16fix.report.view import CAP
-from fp16fix.search.minimise import Minimal
-from fp16fix.search.triage import Fault, Triage
+from fp16fix.search.shrink import Minimal
 from tests.report.locations import culprit, healthy, located, minimal
 
 

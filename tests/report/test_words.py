@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fp16fix.report import words
-from fp16fix.verify.verdict import Figures
+from fp16fix.verdict.verdict import Figures
 
 FINE = Figures("y", 60.0, 0.125, 0.01, 0.9999, 0)
 NAN = math.nan

@@ -153,7 +153,7 @@ SEARCH = """
 import os, signal, sys
 from fp16fix.search.journal import Journal
 from fp16fix.search.judge import Judge, Score
-from fp16fix.search.minimise import by_pins, shrink
+from fp16fix.search.shrink import by_pins, shrink
 left = int(sys.argv[2])
 def oracle(candidate):
     global left

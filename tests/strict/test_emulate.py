@@ -11,8 +11,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from fp16fix.graph.load import model_from_proto
+from fp16fix.graph.lower import lower
 from fp16fix.graph.session import Session, proto_of
-from fp16fix.repair.lower import lower
 from fp16fix.strict.emulate import emulate
 from tests.models import model, normal, proto, sqnr_db
 

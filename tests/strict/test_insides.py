@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from fp16fix.build import check
-from fp16fix.build.backend import RTX
-from fp16fix.build.proof import FLOATS, PASSIVE, NodeTypes
+from fp16fix.engines import check
+from fp16fix.engines.backend import RTX
+from fp16fix.engines.proof import FLOATS, PASSIVE, NodeTypes
 from fp16fix.errors import BuildError
 from fp16fix.graph.load import model_from_proto
+from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
 from fp16fix.graph.session import Session
-from fp16fix.repair.laws import TABLE
-from fp16fix.repair.lower import lower
+from fp16fix.passes.rescale.laws import TABLE
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.insides import INSIDES, How, table
 from fp16fix.strict.steps import WRITERS

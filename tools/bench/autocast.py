@@ -21,12 +21,12 @@ from pathlib import Path
 from fp16fix.config import Tolerance
 from fp16fix.errors import Fp16fixError
 from fp16fix.graph.load import load
+from fp16fix.graph.lower import count_types
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.signature import signature
-from fp16fix.repair.lower import count_types
+from fp16fix.oracles.emulator import Sample, StrictOracle
+from fp16fix.passes.evidence import Arrays
 from fp16fix.report.document import portable
-from fp16fix.strict.oracle import Sample, StrictOracle
-from fp16fix.study import Arrays
 
 REQUIREMENTS = (("torch==2.13.0",), ("nvidia-modelopt[onnx]==0.47.*",))
 """Installed in this order: ModelOpt would otherwise bring a CUDA build of torch along."""

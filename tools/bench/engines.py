@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from fp16fix.build import Built, build
 from fp16fix.config import Config, merged
-from fp16fix.engine import build_options
+from fp16fix.engines import Built, build
+from fp16fix.engines.compile import build_options
+from fp16fix.engines.profiles import declared, settled
 from fp16fix.errors import BuildError
 from fp16fix.graph.load import load
+from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
-from fp16fix.pipeline import repair
-from fp16fix.profiles import declared, settled
-from fp16fix.repair.lower import lower
 from fp16fix.report.outcome import Outcome
+from fp16fix.tasks.repair import repair
 from tools.bench.networks import NETWORKS, write
 
 NOTE = Path(__file__).parents[2] / "notes" / "engines.md"

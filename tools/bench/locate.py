@@ -17,11 +17,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fp16fix.graph.load import model_from_proto
+from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
-from fp16fix.repair.lower import lower
-from fp16fix.search.births import births
 from fp16fix.search.judge import Judge, Score
-from fp16fix.search.minimise import Culprits, best, by_pins, culprits
+from fp16fix.search.shrink import Culprits, best, by_pins, culprits
+from fp16fix.trace.births import births
 
 Names = frozenset[str]
 WIDTH = 16

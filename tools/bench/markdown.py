@@ -13,7 +13,7 @@ HEAD = """# Every ill model, repaired
 
 Made by `python -m tools.bench.ill_table --env CACHE_DIR` with {versions}.
 
-Every model of `tests/ill` goes through `fp16fix.pipeline.repair` as a file with a folder of samples, half of which calibrate. What
+Every model of `tests/ill` goes through `fp16fix.tasks.repair.repair` as a file with a folder of samples, half of which calibrate. What
 comes out is loaded again and judged by the strict emulator on **all** samples and on the inputs kept outside them on purpose (a fully
 masked row, a longer sequence, values four times larger), against the FP32 model as it was given; right means at least 50 dB on every
 output, no new NaN or infinity, and equal integers. NVIDIA ModelOpt AutoCast 0.47 calibrates on the same files and is judged the same

@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fp16fix.analyse.ranges import Range
 from fp16fix.config import Config
 from fp16fix.config.sections import Tolerance
-from fp16fix.diagnose.hazard import Kind
 from fp16fix.graph.load import load
+from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.session import Session
 from fp16fix.half import FP16
-from fp16fix.pipeline import repair
-from fp16fix.repair.apply import prepared
-from fp16fix.repair.design import spared_tensors
-from fp16fix.repair.lower import count_types, lower
-from fp16fix.repair.recipe import Promise
+from fp16fix.hazards.hazard import Kind
+from fp16fix.oracles.emulator import Sample, StrictOracle
+from fp16fix.passes.apply import prepared
+from fp16fix.passes.design import spared_tensors
+from fp16fix.passes.recipe import Promise
+from fp16fix.ranges.range import Range
 from fp16fix.report.outcome import Outcome
-from fp16fix.strict.oracle import Sample, StrictOracle
-from fp16fix.verify.metrics import Comparison
-from fp16fix.verify.verdict import Figures, Verdict
+from fp16fix.tasks.repair import repair
+from fp16fix.verdict.metrics import Comparison
+from fp16fix.verdict.verdict import Figures, Verdict
 from tools.bench.subjects import Subject
 
 
@@ -105,20 +105,20 @@ def row(subject: Subject, folder: Path) -> Row:
         plain = Score.of(oracle.verdict(lower(file, {})))
         strict = Score.of(oracle.verdict(typed))
         pessimistic = Score.of(oracle.verdict(typed, profile="pessimistic"))
-    counts = count_types(typed)
+    counts = outcome.counts
     steps = (*outcome.recipe.repairs, *outcome.recipe.finish)
     return Row(
         subject=subject,
         plain=plain,
         strict=strict,
         pessimistic=pessimistic,
-        fp32_nodes=counts["fp32_nodes"],
-        bf16_nodes=counts["bf16_nodes"],
+        fp32_nodes=counts.fp32_nodes,
+        bf16_nodes=counts.bf16_nodes,
         placed=sum(name in original.placed for name, _ in outcome.recipe.wide),
-        float_nodes=counts["float_nodes"],
-        casts=counts["casts"],
-        run_muls=max(outcome.counts.muls_added - counts["border_muls"], 0),
-        border_muls=counts["border_muls"],
+        float_nodes=counts.float_nodes,
+        casts=counts.casts,
+        run_muls=max(counts.muls_added - counts.border_muls, 0),
+        border_muls=counts.border_muls,
         headroom=headroom(outcome, original, lower(original, {}), typed),
         equivalence=max(each.max_rel for each in equivalence(original, prepared(original, outcome.recipe), seen)),
         rules=tuple(sorted({step.rule for step in steps})),

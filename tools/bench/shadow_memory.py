@@ -21,14 +21,14 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from fp16fix.graph.load import load
+from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import is_float_node
 from fp16fix.inputs.files import arrays_from_npz, write_npz
-from fp16fix.repair.lower import lower
-from fp16fix.search.births import births
-from fp16fix.search.segments import Sample
-from fp16fix.search.shadow import shadow
-from fp16fix.search.share import shares
+from fp16fix.trace.births import births
+from fp16fix.trace.segments import Sample
+from fp16fix.trace.shadow import shadow
+from fp16fix.trace.share import shares
 from tools.bench.bert_base import sentence
 
 SIDE, CHANNELS, DEPTH = 896, 32, 20

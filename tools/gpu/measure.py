@@ -24,18 +24,18 @@ import onnx
 import onnx_graphsurgeon as gs
 
 import fp16fix
-from fp16fix.build import BuildOptions, build, parse_profiles
-from fp16fix.build.backend import STRONG
-from fp16fix.build.execute import can_execute, latency, run
-from fp16fix.build.gpu import gpu_status
+from fp16fix.engines import BuildOptions, build, parse_profiles
+from fp16fix.engines.backend import STRONG
+from fp16fix.engines.execute import can_execute, latency, run
+from fp16fix.engines.gpu import gpu_status
 from fp16fix.graph.load import load
+from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session, proto_of
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.signature import signature
-from fp16fix.repair.lower import lower
 from fp16fix.strict.emulate import emulate
-from fp16fix.verify.metrics import Comparison
+from fp16fix.verdict.metrics import Comparison
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -1,0 +1,147 @@
+"""Optimisation profiles against the model's inputs before anything runs, against the samples, and corner by corner in the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from fp16fix.config import Config
+from fp16fix.config.sections import ShapeRange
+from fp16fix.engines import Profile, covering
+from fp16fix.engines.options import Dims, EngineInput, check_profiles
+from fp16fix.errors import ConfigError, ModelError
+from fp16fix.graph.load import first_line
+from fp16fix.inputs.load import load as load_samples
+from fp16fix.inputs.shapes import text_from_dims
+from fp16fix.inputs.signature import Input, settle
+from fp16fix.passes.evidence import Arrays
+
+Sample = Mapping[str, np.ndarray]
+
+
+def declared(path: Path) -> tuple[Input, ...]:
+    """The inputs an ONNX file declares, read without external weights.
+
+    Raises:
+        ModelError: no such file, or not ONNX.
+    """
+    if not path.is_file():
+        raise ModelError("no such file", where=str(path), hint="give the path of an .onnx file")
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception as error:  # protobuf and OS errors share no base class
+        raise ModelError(f"not a readable ONNX file ({first_line(error)})", where=str(path), hint="export the model again") from error
+    weights = {tensor.name for tensor in graph.initializer}
+    return tuple(input_of(value) for value in graph.input if value.name not in weights)
+
+
+def input_of(value: onnx.ValueInfoProto) -> Input:
+    """One declared input."""
+    tensor = value.type.tensor_type
+    dims = (d.dim_param or None if d.WhichOneof("value") != "dim_value" or d.dim_value < 0 else d.dim_value for d in tensor.shape.dim)
+    return Input(value.name, tensor.elem_type, tuple(dims))
+
+
+def settled(config: Config) -> Config:
+    """The config of an engine build with all that its profiles and ``shapes`` say of each other, or an error before any analysis.
+
+    ``shapes`` that settle every dynamic dimension stand for a profile of just these shapes; a profile's ``opt`` shapes are those of
+    made-up samples.
+
+    Raises:
+        ModelError: no such file, or not ONNX.
+        ConfigError: a dynamic input without a profile (with the flags to add), a profile that does not fit the inputs, a sample in a file
+            that no profile covers.
+    """
+    inputs = declared(config.model or Path())
+    profiles = profiles_of(config)
+    if not profiles and config.shapes:
+        fixed = {each.name: numbers(each) for each in settle(inputs, config.shapes)}
+        if any(dynamic(each) for each in inputs) and not any(-1 in shape for shape in fixed.values()):
+            config = with_profile(config, {each.name: fixed[each.name] for each in inputs if dynamic(each)})
+    refuse_unfit(config, inputs)
+    if config.inputs is None and not config.shapes and profiles:
+        return config.model_copy(update={"shapes": {name: opt for name, (_, opt, _) in plain(profiles[0], inputs).items()}})
+    if config.inputs is not None and in_files(config):
+        refuse_uncovered(config, Arrays(load_samples(config.inputs, inputs, config.shapes)))
+    return config
+
+
+def in_files(config: Config) -> bool:
+    """Whether the samples are there already; others are made up or come out of a function, once."""
+    return config.inputs is not None and ".py:" not in config.inputs
+
+
+def refuse_unfit(config: Config, inputs: Sequence[Input]) -> None:
+    """ConfigError unless the profiles fit the inputs, as far as that is known before parsing."""
+    check_profiles([plain(profile, inputs) for profile in profiles_of(config)], [EngineInput(each.name, numbers(each)) for each in inputs])
+
+
+def profiles_of(config: Config) -> tuple[Profile, ...]:
+    """The config's profiles as the builder takes them."""
+    return tuple({name: (r.min, r.opt, r.max) for name, r in profile.items()} for profile in config.build.profiles)
+
+
+def with_profile(config: Config, shapes: Mapping[str, Dims]) -> Config:
+    """The config with one profile of exactly these shapes."""
+    profile = {name: ShapeRange(min=dims, opt=dims, max=dims) for name, dims in shapes.items()}
+    return config.model_copy(update={"build": config.build.model_copy(update={"profiles": (profile,)})})
+
+
+def numbers(given: Input) -> Dims:
+    """Its shape, −1 where free."""
+    return tuple(dim if isinstance(dim, int) else -1 for dim in given.shape)
+
+
+def dynamic(given: Input) -> bool:
+    """Whether any dimension is free."""
+    return -1 in numbers(given)
+
+
+def may_hold_shape(given: Input) -> bool:
+    """A static list of integers: its values may decide shapes, which only TensorRT's parser knows, so a profile may bound values."""
+    return given.element in {onnx.TensorProto.INT32, onnx.TensorProto.INT64} and len(given.shape) <= 1 and not dynamic(given)
+
+
+def plain(profile: Profile, inputs: Sequence[Input]) -> Profile:
+    """A profile without the inputs of which only the parser can tell what is bounded."""
+    held = {each.name for each in inputs if may_hold_shape(each)}
+    return {name: shapes for name, shapes in profile.items() if name not in held}
+
+
+def measures(sample: Sample, inputs: Sequence[Input]) -> dict[str, Dims]:
+    """What a profile bounds of a sample: shapes, or values where those decide shapes."""
+    held = {each.name for each in inputs if may_hold_shape(each)}
+    return {
+        name: tuple(int(value) for value in array.reshape(-1)) if name in held else tuple(array.shape) for name, array in sample.items()
+    }
+
+
+def refuse_uncovered(config: Config, samples: Arrays) -> None:
+    """Every sample must be one the engine can run.
+
+    Raises:
+        ConfigError: a sample that no profile covers, with its shapes and every profile's bounds.
+    """
+    profiles = profiles_of(config)
+    if not profiles:
+        return
+    inputs = declared(config.model or Path())
+    for sample in samples.samples:
+        found = measures(sample.arrays, inputs)
+        if covering(profiles, found) is None:
+            bounded = {name for profile in profiles for name in profile}
+            shapes = ", ".join(f"{name} {text_from_dims(dims)}" for name, dims in found.items() if name in bounded)
+            raise ConfigError(
+                f"sample {sample.name!r} has {shapes}, which no optimisation profile covers: " + "; ".join(map(bounds, profiles)),
+                where="build.profiles",
+                hint="widen a profile, add one (--profile), or leave the sample out",
+            )
+
+
+def bounds(profile: Profile) -> str:
+    """``x 1x3 to 8x3``."""
+    return ", ".join(f"{name} {text_from_dims(low)} to {text_from_dims(high)}" for name, (low, _, high) in sorted(profile.items()))

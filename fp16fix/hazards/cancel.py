@@ -1,0 +1,33 @@
+"""Cancel: a difference of large, nearly equal values keeps only their rounding errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from fp16fix import half
+from fp16fix.graph.ops import float_inputs
+from fp16fix.hazards.context import Context, hazard
+from fp16fix.hazards.hazard import Hazard, Kind
+
+KEPT_DB = 40.0
+"""A difference whose operands' FP16 rounding noise leaves it less than this is a hazard."""
+RELATIVE_NOISE = 2.0**-11 / math.sqrt(3)
+"""RMS relative error of one rounding to 11 bits: uniform in ±½ ulp, ulp between 2⁻¹¹ and 2⁻¹⁰ of the value."""
+
+
+def find(context: Context) -> Iterator[Hazard]:
+    """Add, Sub and Sum whose result is far smaller than what goes in."""
+    for node in context.nodes():
+        if node.op not in {"Add", "Sub", "Sum"}:
+            continue
+        operands = [seen for tensor in float_inputs(node) if (seen := context.range_of(tensor)) is not None]
+        result = context.range_of(node.outputs[0])
+        if result is None or len(operands) < 2 or result.energy == 0.0:
+            continue
+        largest = max(seen.rms for seen in operands)
+        kept = 20.0 * math.log10(result.rms / (largest * RELATIVE_NOISE)) if largest > 0.0 and math.isfinite(largest) else math.inf
+        if kept < KEPT_DB and largest < half.FP16.overflow:
+            bits = math.log2(largest / result.rms)
+            why = f"{node.op} of values of RMS {largest:.3g} leaves {result.rms:.3g}: {bits:.1f} bits cancel, {kept:.0f} dB survive FP16"
+            yield hazard(node, Kind.CANCEL, result, bits, why)

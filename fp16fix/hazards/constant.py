@@ -1,0 +1,82 @@
+"""Constant: a literal or weight that FP16 cannot hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import onnx_graphsurgeon as gs
+
+from fp16fix import half
+from fp16fix.hazards.context import Context, hazard
+from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.hazards.vanish import STORAGE_DB
+from fp16fix.ranges.range import Range
+
+BYSTANDERS = frozenset({"Resize", "Upsample", "Range", "NonMaxSuppression", "Loop", "If", "Scan"})
+"""Operators whose constant operands are not rounded to FP16 or do not enter arithmetic."""
+
+
+def find(context: Context) -> Iterator[Hazard]:
+    """Initializers past 65504 or infinite, and weights whose values are mostly lost at the small end; once per tensor and reader."""
+    seen_pairs: set[tuple[str, str]] = set()
+    for node in context.nodes():
+        if node.op in BYSTANDERS:
+            continue
+        for tensor in node.inputs:
+            if not isinstance(tensor, gs.Constant) or (node.name, tensor.name) in seen_pairs:
+                continue
+            seen_pairs.add((node.name, tensor.name))
+            seen = context.range_of(tensor)
+            found = None if seen is None else judged(node, seen)
+            if found is not None:
+                yield found
+
+
+def judged(node: gs.Node, seen: Range) -> Hazard | None:
+    """The hazard of one initializer as ``node`` reads it."""
+    size = math.prod(seen.shape)
+    what = "literal" if size == 1 else f"weight of {size} values"
+    if seen.nonfinite and seen.absmax < half.FP16.overflow:
+        # An infinity that the model's author wrote is an infinity in FP16 too.
+        return None
+    if seen.nonfinite:
+        return hazard(node, Kind.CONSTANT, seen, math.inf, f"the {what} {seen.tensor!r} holds {seen.nonfinite} infinite values")
+    if seen.absmax >= half.FP16.overflow:
+        return hazard(
+            node,
+            Kind.CONSTANT,
+            seen,
+            math.log2(seen.absmax / half.LARGEST),
+            f"the {what} {seen.tensor!r} reaches {seen.absmax:.4g}; FP16 ends at 65504",
+        )
+    if seen.energy > 0.0 and seen.storage_db < STORAGE_DB and not is_small_addend(node, seen):
+        lost = math.log2(half.SMALLEST_NORMAL / seen.rms) if seen.rms < half.SMALLEST_NORMAL else 0.0
+        return hazard(
+            node,
+            Kind.CONSTANT,
+            seen,
+            lost,
+            f"the {what} {seen.tensor!r} has an RMS of {seen.rms:.3g}: stored in FP16 it keeps {seen.storage_db:.0f} dB",
+        )
+    return None
+
+
+ADDENDS = {
+    "Conv": 2,
+    "ConvTranspose": 2,
+    "Gemm": 2,
+    "LayerNormalization": 2,
+    "InstanceNormalization": 2,
+    "GroupNormalization": 2,
+    "BatchNormalization": 2,
+}
+"""Operators and the index of their bias."""
+
+
+def is_small_addend(node: gs.Node, seen: Range) -> bool:
+    """A tiny bias is lost beside what it is added to in any format; eps literals are ``vanish``'s business."""
+    if node.op in {"Add", "Sum", "Sub", "Max", "Clip", "Min"}:
+        return True
+    index = ADDENDS.get(node.op)
+    return index is not None and index < len(node.inputs) and node.inputs[index].name == seen.tensor

@@ -1,0 +1,71 @@
+"""What every kind of diagnosis looks at: the nodes with their float tensors, and ranges with what is known of constants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.model import Model, constant, is_float
+from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.ranges.range import Range
+
+
+@dataclass(slots=True)
+class Context:
+    """One model with its ranges; ``range_of`` also knows initializers."""
+
+    model: Model
+    ranges: Mapping[str, Range]
+    pinned: frozenset[str] = frozenset()
+    """Nodes that run wide anyway (the user's own islands): nothing is diagnosed there."""
+    _constants: dict[str, Range | None] = field(default_factory=dict)
+
+    def nodes(self) -> list[gs.Node]:
+        """Nodes that may run in FP16."""
+        return [node for node in self.model.nodes() if node.name not in self.pinned]
+
+    def range_of(self, tensor: gs.Tensor) -> Range | None:
+        """What is known of a float tensor: calibration, or its values."""
+        if not tensor.name or not is_float(tensor):
+            return None
+        if tensor.name in self.ranges:
+            return self.ranges[tensor.name]
+        if tensor.name not in self._constants:
+            values = constant(tensor)
+            self._constants[tensor.name] = None if values is None else constant_range(tensor.name, values)
+        return self._constants[tensor.name]
+
+
+BLOCK = 1 << 20
+"""Elements of a weight looked at together; whole weights would be copied several times."""
+
+
+def constant_range(name: str, values: np.ndarray) -> Range:
+    """The ``Range`` of an initializer, exactly, in blocks."""
+    flat = values.reshape(-1)
+    low, high, smallest, energy, noise, odd = math.inf, -math.inf, math.inf, 0.0, 0.0, 0
+    for start in range(0, flat.size, BLOCK):
+        part = flat[start : start + BLOCK].astype(np.float32)
+        finite = part[np.isfinite(part)]
+        odd += part.size - finite.size
+        if not finite.size:
+            continue
+        low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        magnitude = np.abs(finite[finite != 0])
+        smallest = min(smallest, float(magnitude.min())) if magnitude.size else smallest
+        energy += float(np.square(finite, dtype=np.float64).sum())
+        with np.errstate(over="ignore", invalid="ignore"):
+            noise += float(np.square((finite - finite.astype(np.float16).astype(np.float32)).astype(np.float64)).sum())
+    count = max(1, flat.size - odd)
+    if low > high:
+        low = high = 0.0
+    return Range(name, values.shape, low, high, smallest, energy / count, noise / count, odd)
+
+
+def hazard(node: gs.Node, kind: Kind, seen: Range, bits: float, why: str, *, internal: bool = False) -> Hazard:
+    """A ``Hazard`` with the tensor's range filled in."""
+    return Hazard(node.name, kind, seen.tensor, node.op, seen.low, seen.high, seen.smallest, round(max(0.0, bits), 3), why, internal)

@@ -1,0 +1,110 @@
+"""Swamp: FP16 is too coarse for a count, a coordinate, an angle or a long sum, whatever the range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import onnx_graphsurgeon as gs
+
+from fp16fix import half
+from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.hazards.context import Context, hazard
+from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.hazards.overflow import axis_length
+from fp16fix.hazards.positions import is_grid, positional
+
+ANGLE = 8.0
+"""Largest |angle| whose FP16 spacing (2⁻⁷ at 8) keeps a sine better than 1 %."""
+PIXEL = 1.0 / 32
+"""Rounding of a sampling position that bilinear interpolation does not show: 3 % of the difference of two neighbours."""
+COUNTING = 4
+"""Whole numbers in fewer octaves than this are mask literals, not counts."""
+LONG = half.INTEGERS
+"""Adding one to a sum past this changes nothing in FP16."""
+
+
+def find(context: Context) -> Iterator[Hazard]:
+    """Positions and what is computed from them, integers past 2048, trigonometric arguments, sums longer than FP16 can count."""
+    derived = positional(context)
+    for node in context.nodes():
+        if node.op not in MOVEMENT:
+            yield from integers(context, node, derived)
+            yield from coordinates(context, node, derived)
+        yield from angles(context, node)
+        yield from sampling(context, node)
+        yield from sums(context, node)
+
+
+def integers(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
+    """A tensor computed from positions alone, or an integer-valued one that passes 2048."""
+    for tensor in float_outputs(node):
+        seen = context.range_of(tensor)
+        if seen is None or seen.absmax >= half.FP16.overflow:
+            continue
+        bits = math.log2(max(1.0, seen.absmax / half.INTEGERS))
+        if tensor.name in derived:
+            why = f"{node.op} computes a position from {derived[tensor.name]}: it reaches {seen.absmax:.4g} here and grows with length"
+            yield hazard(node, Kind.SWAMP, seen, bits, why)
+        elif seen.integral and seen.absmax > half.INTEGERS and len(seen.octaves) >= COUNTING:
+            yield hazard(
+                node, Kind.SWAMP, seen, bits, f"{node.op} makes whole numbers up to {seen.absmax:.0f}; FP16 counts exactly only to 2048"
+            )
+
+
+def coordinates(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
+    """An activation added to a grid: a coordinate, whose FP16 spacing is its error in pixels."""
+    if node.op not in {"Add", "Sub"}:
+        return
+    on_grid = any(t.name in derived or (isinstance(t, gs.Constant) and is_grid(t)) for t in float_inputs(node))
+    seen = context.range_of(node.outputs[0])
+    if on_grid and seen is not None and node.outputs[0].name not in derived and half.INTEGERS < seen.absmax < half.FP16.overflow:
+        spacing = 2.0 ** (half.octave(seen.absmax) - 10)
+        why = f"{node.op} makes coordinates up to {seen.absmax:.4g} from a grid; FP16 steps there are {spacing:.3g}"
+        yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / half.INTEGERS), why)
+
+
+def angles(context: Context, node: gs.Node) -> Iterator[Hazard]:
+    """A sine or cosine of an angle that FP16 holds too coarsely."""
+    if node.op not in {"Sin", "Cos"}:
+        return
+    seen = context.range_of(node.inputs[0])
+    if seen is not None and seen.absmax > ANGLE:
+        spacing = 2.0 ** (half.octave(seen.absmax) - 10)
+        why = f"{node.op} of angles up to {seen.absmax:.4g}: FP16 steps there are {spacing:.3g} rad, and grow with length"
+        yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / ANGLE), why)
+
+
+def sampling(context: Context, node: gs.Node) -> Iterator[Hazard]:
+    """A GridSample whose grid, in [−1, 1], is coarser in FP16 than a fraction of a pixel (ONNX GridSample: x = −1…1 spans the width)."""
+    if node.op != "GridSample" or isinstance(node.inputs[1], gs.Constant):
+        return
+    image, grid = context.range_of(node.inputs[0]), context.range_of(node.inputs[1])
+    if image is None or grid is None or len(image.shape) < 4:
+        return
+    step = max(image.shape[2:]) / 2 * 2.0**-11
+    if step > PIXEL:
+        why = f"GridSample of {max(image.shape[2:])} pixels: the FP16 grid moves in steps of up to {2 * step:.3g} pixels"
+        yield hazard(node, Kind.SWAMP, grid, math.log2(step / PIXEL), why)
+
+
+def sums(context: Context, node: gs.Node) -> Iterator[Hazard]:
+    """A sum over more terms than FP16 can count; right where the accumulator is FP32."""
+    if node.op not in {"ReduceSum", "ReduceMean", "CumSum", "GlobalAveragePool"} or not float_inputs(node):
+        return
+    source, result = context.range_of(float_inputs(node)[0]), context.range_of(node.outputs[0])
+    if source is None or result is None:
+        return
+    if node.op == "CumSum":
+        yield hazard(
+            node,
+            Kind.SWAMP,
+            result,
+            0.0,
+            "CumSum runs on with the length of its axis; an FP16 running sum loses small steps once it is large",
+        )
+        return
+    length = axis_length(source, result)
+    if length > LONG and min(source.low, 0.0) * -10 < source.high:
+        why = f"{node.op} adds {length} values of mostly one sign; an FP16 accumulator stops growing"
+        yield hazard(node, Kind.SWAMP, result, math.log2(length / LONG), why, internal=True)

@@ -1,0 +1,139 @@
+"""FP32 model, samples and outputs computed elsewhere → ``Evidence``: every comparison that triage decides by, each made once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fp16fix.graph.lower import lower
+from fp16fix.graph.model import Model
+from fp16fix.graph.session import Session
+from fp16fix.location.recorded import Witness
+from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.progress import Tick
+from fp16fix.strict.emulate import emulate
+from fp16fix.trace.segments import Sample
+from fp16fix.verdict.gates import Tolerance, judge
+from fp16fix.verdict.metrics import Comparison
+from fp16fix.verdict.verdict import Figures, Verdict
+
+ALIKE_DB = 10.0
+"""An emulation accounts for an engine's error if its own is at least a third of that."""
+GARBAGE_DB = 10.0
+"""Below this an output is garbage, and how much of it hardly matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was measured; None was not."""
+
+    strict: Verdict
+    """All-FP16, strictly emulated, against FP32."""
+    pessimistic: Verdict | None = None
+    """The same with sums held in FP16."""
+    reference: Verdict | None = None
+    """FP32 against the framework's outputs; the oracle says whose: ``reference`` (recorded) or ``module``."""
+    autocast: Verdict | None = None
+    """PyTorch's autocast against PyTorch's FP32; the oracle is the device."""
+    fp32_engine: Verdict | None = None
+    """The user's FP32 engine against the framework's outputs where there are some, else against FP32."""
+    engine: Verdict | None = None
+    """The user's FP16 engine against FP32."""
+    alike: tuple[Figures, ...] = ()
+    """Strict emulation against that engine."""
+
+
+def in_fp32(
+    model: Model,
+    samples: Iterable[Sample],
+    tolerance: Tolerance,
+    *,
+    reference: Witness | None = None,
+    engine: Witness | None = None,
+    threads: int = 0,
+    tick: Tick = lambda: None,
+) -> tuple[Verdict | None, Verdict | None]:
+    """FP32 against the framework's outputs, and an FP32 engine against those, or against FP32 where there are none; one pass.
+
+    Raises:
+        SampleError: outputs that do not fit.
+    """
+    if reference is None and engine is None:
+        return None, None
+    session = Session(model, threads=threads)
+    for sample in samples:
+        exact = session.run(sample)
+        truth = reference.take(exact) if reference is not None else {}
+        if reference is not None:
+            reference.comparison.add(truth, exact)
+        if engine is not None:
+            told = engine.take(exact)
+            engine.comparison.add({name: truth.get(name, exact[name]) for name in told}, told)
+        tick()
+    framework, told_by = (None if each is None else each.verdict(tolerance) for each in (reference, engine))
+    return framework, told_by
+
+
+def in_fp16(
+    model: Model,
+    samples: Iterable[Sample],
+    tolerance: Tolerance,
+    *,
+    engine: Witness | None = None,
+    threads: int = 0,
+    tick: Tick = lambda: None,
+) -> Evidence:
+    """All-FP16, strictly emulated, and an FP16 engine, both against FP32 and against each other.
+
+    Sums held in FP16 are tried only where the emulation is right or does not account for what the engine does.
+
+    Args:
+        model: FP32.
+        samples: re-iterable.
+        tolerance: what counts as right.
+        engine: outputs of the user's FP16 engine.
+        threads: ONNX Runtime threads.
+        tick: called after each sample.
+
+    Raises:
+        SampleError: outputs that do not fit.
+    """
+    typed = lower(model, model.placed)
+    strict, alike = Comparison(), Comparison()
+    with StrictOracle(model, samples, tolerance, threads=threads) as oracle:
+        session = Session(emulate(typed), threads=threads)
+        for sample, exact in zip(samples, oracle.references(), strict=True):
+            found = session.run(sample)
+            strict.add(exact, found)
+            if engine is not None:
+                told = engine.take(exact)
+                engine.comparison.add({name: exact[name] for name in told}, told)
+                alike.add(told, found)
+            tick()
+        emulated = judge(strict.figures(), tolerance, "strict", "engine", oracle.count)
+        ran = None if engine is None else engine.verdict(tolerance)
+        doubtful = emulated.verified or (ran is not None and not accounts_for(emulated, ran))
+        pessimistic = oracle.verdict(typed, profile="pessimistic") if doubtful else None
+    return Evidence(emulated, pessimistic, engine=ran, alike=alike.figures())
+
+
+def accounts_for(emulated: Verdict, engine: Verdict) -> bool:
+    """Whether an emulation goes about as wrong as the engine in every output that the engine gets wrong."""
+    mine = {figures.output: figures for figures in emulated.outputs}
+    return all(depth(mine[each.output]) <= max(depth(each), GARBAGE_DB) + ALIKE_DB for each in wrong(engine))
+
+
+def wrong(verdict: Verdict) -> list[Figures]:
+    """The outputs that a reason names, worst first."""
+    return [each for each in worst_first(verdict.outputs) if any(reason.startswith(f"{each.output}: ") for reason in verdict.reasons)]
+
+
+def worst_first(figures: Iterable[Figures]) -> list[Figures]:
+    """Lost values, then changed integers, then the least SQNR."""
+    return sorted(figures, key=lambda each: (-each.new_nonfinite, -each.mismatches, math.inf if math.isnan(each.sqnr_db) else each.sqnr_db))
+
+
+def depth(figures: Figures) -> float:
+    """SQNR in dB, −inf where values are lost or integers changed."""
+    return -math.inf if figures.new_nonfinite or figures.mismatches else figures.sqnr_db

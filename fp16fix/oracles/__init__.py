@@ -1,0 +1,1 @@
+"""Whatever can say if a candidate is good: one file each."""

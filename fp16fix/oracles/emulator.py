@@ -1,0 +1,72 @@
+"""``StrictOracle``: says whether a typed graph is good, by running it strictly on held-out samples against the FP32 model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from fp16fix.graph.model import Model
+from fp16fix.graph.session import Session
+from fp16fix.progress import Tick
+from fp16fix.strict.emulate import emulate
+from fp16fix.verdict.gates import Tolerance, judge
+from fp16fix.verdict.metrics import Comparison
+from fp16fix.verdict.verdict import Figures, Verdict
+
+Sample = Mapping[str, np.ndarray]
+
+
+class StrictOracle:
+    """Reference outputs are computed once and kept on disk, so that memory does not grow with the samples."""
+
+    def __init__(
+        self, reference: Model, samples: Iterable[Sample], tolerance: Tolerance, *, threads: int = 0, tick: Tick = lambda: None
+    ) -> None:
+        self.samples = samples
+        self.tolerance = tolerance
+        self.threads = threads
+        self.calls = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
+        session = Session(reference, threads=threads)
+        self.count = 0
+        for sample in samples:
+            for index, (_, value) in enumerate(sorted(session.run(sample).items())):
+                np.save(Path(self._folder.name) / f"{self.count}.{index}.npy", np.asarray(value))
+            self.count += 1
+            tick()
+        self.outputs = tuple(sorted(session.outputs))
+
+    def __enter__(self) -> StrictOracle:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the reference outputs."""
+        self._folder.cleanup()
+
+    def references(self) -> Iterator[dict[str, Any]]:
+        """FP32 outputs by name, one sample after another."""
+        for number in range(self.count):
+            yield {name: np.load(Path(self._folder.name) / f"{number}.{index}.npy") for index, name in enumerate(self.outputs)}
+
+    def figures(self, candidate: Model, *, strict: bool = True, profile: str = "engine", tick: Tick = lambda: None) -> tuple[Figures, ...]:
+        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is)."""
+        self.calls += 1
+        session = Session(emulate(candidate, profile) if strict else candidate, threads=self.threads)
+        comparison = Comparison()
+        for sample, reference in zip(self.samples, self.references(), strict=True):
+            found = session.run(sample)
+            comparison.add(reference, {name: found[name] for name in self.outputs})
+            tick()
+        return comparison.figures()
+
+    def verdict(self, candidate: Model, *, profile: str = "engine", tick: Tick = lambda: None) -> Verdict:
+        """Pass or fail against the tolerance."""
+        return judge(self.figures(candidate, profile=profile, tick=tick), self.tolerance, "strict", profile, self.count)

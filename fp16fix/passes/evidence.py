@@ -1,0 +1,127 @@
+"""Config → ``Study``: the model, its samples, what calibration saw, the hazards, and which of them are proven harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from fp16fix.config import Config
+from fp16fix.errors import ConfigError, ModelError
+from fp16fix.graph.load import load
+from fp16fix.graph.model import Model
+from fp16fix.hazards import diagnose
+from fp16fix.hazards.hazard import Hazard
+from fp16fix.inputs.load import load as load_samples
+from fp16fix.inputs.made import make
+from fp16fix.inputs.sample import Samples
+from fp16fix.inputs.signature import settle, signature
+from fp16fix.inputs.split import split
+from fp16fix.progress import Stages
+from fp16fix.ranges.measure import measure
+from fp16fix.ranges.range import Ranges
+from fp16fix.trace.harmless import harmless
+
+WITNESSES = 2
+"""Samples that proofs of harmlessness are run on: each costs a pass of the whole model, and the verdict has the last word anyway."""
+
+
+class Arrays(Sequence[Mapping[str, np.ndarray]]):
+    """Samples as what a session takes; each is read when it is asked for and kept by nobody."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Mapping[str, np.ndarray]:  # type: ignore[override]
+        return self.samples[index].arrays
+
+    def few(self, count: int) -> Arrays:
+        """The first ``count``."""
+        return Arrays(self.samples[:count])
+
+    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
+        for sample in self.samples:
+            yield sample.arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Everything known of a model before anything is changed."""
+
+    config: Config
+    model: Model
+    samples: Samples
+    calibration: Arrays
+    held_out: Arrays
+    ranges: Ranges
+    hazards: tuple[Hazard, ...]
+    proofs: Mapping[Hazard, str]
+    """Harmless hazards and the proof in a sentence."""
+
+    @property
+    def shared(self) -> bool:
+        """One sample serves both calibration and verdict."""
+        return self.calibration.samples.shared
+
+
+def study(config: Config, stages: Stages) -> Study:
+    """Load, measure, diagnose, acquit.
+
+    Raises:
+        InputError: the model, the samples or the config.
+    """
+    if config.model is None:
+        raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
+    with stages.stage("load"):
+        model = load(config.model, simplified=config.simplify)
+        samples = samples_for(config, model)
+        calibration, held_out = split(samples, config.held_out)
+    refuse_unknown_outputs(config, model)
+    seen, tested = Arrays(calibration), Arrays(held_out)
+    with stages.stage("measure ranges", len(seen)) as tick:
+        ranges = measure(model, seen, threads=config.threads, tick=tick)
+    refuse_nonfinite_outputs(model, ranges)
+    with stages.stage("diagnose"):
+        hazards = diagnose(model, ranges, frozenset(model.placed))
+        proofs = acquitted(model, hazards, seen, config.threads)
+    return Study(config, model, samples, seen, tested, ranges, hazards, proofs)
+
+
+def refuse_unknown_outputs(config: Config, model: Model) -> None:
+    """A bound for an output that does not exist would be a bound on nothing."""
+    names = [tensor.name for tensor in model.graph.outputs]
+    for name in config.tolerance.outputs:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"outputs are {', '.join(names)}"
+            raise ConfigError(f"the model has no output {name!r}", where="tolerance.outputs", hint=hint)
+
+
+def samples_for(config: Config, model: Model) -> Samples:
+    """The user's samples, or made-up ones."""
+    inputs = settle(signature(model), config.shapes)
+    if config.inputs is None:
+        return make(model, inputs, config.shapes, count=config.made, seed=config.seed)
+    return load_samples(config.inputs, inputs, config.shapes)
+
+
+def acquitted(model: Model, hazards: Sequence[Hazard], samples: Arrays, threads: int) -> dict[Hazard, str]:
+    """Harmless hazards with their proofs in words."""
+    return {hazard: proof.why for hazard, proof in harmless(model, hazards, samples.few(WITNESSES), threads=threads).items()}
+
+
+def refuse_nonfinite_outputs(model: Model, ranges: Ranges) -> None:
+    """FP32 that is itself NaN everywhere is not an FP16 problem."""
+    for tensor in model.graph.outputs:
+        seen = ranges.get(tensor.name)
+        if seen is not None and seen.nonfinite and seen.low == seen.high == 0.0:
+            raise ModelError(
+                f"output {tensor.name!r} has no finite value in FP32 on these samples",
+                where=model.name,
+                hint="the fault is not FP16's: check the inputs' preprocessing or the export",
+            )

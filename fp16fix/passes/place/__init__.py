@@ -1,0 +1,1 @@
+"""Which nodes run wide: what must, and the cheapest islands around it."""

@@ -1,0 +1,161 @@
+"""What must be wide → the set of nodes that runs wide, by minimum cut between moving twice the bytes and inserting casts.
+
+Every float node is on one of two sides. Being wide costs the extra bytes it moves and the extra time of its FLOPs; a tensor whose
+producer and readers disagree costs one Cast (shared by its readers). Two hazards a node apart become one island when that is cheaper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+from fp16fix.graph.model import Model, bodies
+from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
+from fp16fix.passes.place.pins import Forced
+from fp16fix.ranges.range import Range
+
+CAST_BYTES = 6
+"""A Cast reads one width and writes the other."""
+CAST_FIXED = 4096
+"""Bytes whose transfer takes as long as one more small kernel: what a Cast costs besides its traffic."""
+WIDE_FIXED = 2 * CAST_FIXED
+"""What each wide node costs besides its traffic: a fusion that FP16 neighbours lose, and one more thing to explain. Two hazards one
+small node apart are joined (one node against two Casts), and no island grows towards the ends of the graph to save one Cast."""
+WIDE_BYTES = 2
+"""Extra bytes an element costs when read or written in FP32 instead of FP16."""
+FLOPS_PER_BYTE = 100
+"""FP32 FLOPs that take as long as a byte of memory traffic: tensor-core FP16 is an order of magnitude faster, so extra time is
+FLOPs / FLOPS_PER_BYTE in bytes (A100: 19.5 TFLOP/s FP32 against 1.6–2.0 TB/s gives about 10 per byte at equal cost; the matrix
+units raise what is lost to about ten times that for the FP16 path, hence charged at 1/10 of a byte per FP32 FLOP at most)."""
+LARGE = 2**30
+SCALE = 64
+"""Bytes a unit of capacity stands for (maximum_flow takes 32-bit integers)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Islands:
+    """The cut and its price."""
+
+    nodes: frozenset[str]
+    cost_bytes: int
+    """Extra traffic, casts and FLOPs of the cut, in bytes; 0 with no island."""
+
+
+def islands(model: Model, ranges: Mapping[str, Range], force: Forced, allow: frozenset[str] = frozenset()) -> Islands:
+    """The cheapest set of wide nodes that contains everything forced.
+
+    Args:
+        model: the graph that will be lowered.
+        ranges: shapes of its tensors, for sizes.
+        force: from ``pins.forced``.
+        allow: nodes the user wants in FP16 whatever is found.
+    """
+    network = Network(model, ranges, force, allow)
+    return network.cut()
+
+
+class Network:
+    """The flow network: source = wide, sink = FP16."""
+
+    def __init__(self, model: Model, ranges: Mapping[str, Range], force: Forced, allow: frozenset[str]) -> None:
+        self.ranges = ranges
+        self.index: dict[object, int] = {"wide": 0, "half": 1}
+        self.edges: dict[tuple[int, int], int] = {}
+        self.names: list[str] = []
+        for node in model.nodes():
+            if is_float_node(node):
+                self.names.append(node.name)
+                self.add_node(node, force, allow)
+        for node in model.nodes():
+            for tensor in float_outputs(node):
+                self.add_tensor(tensor)
+
+    def vertex(self, key: object) -> int:
+        return self.index.setdefault(key, len(self.index))
+
+    def edge(self, a: int, b: int, bytes_: float) -> None:
+        capacity = min(LARGE, max(1, math.ceil(bytes_ / SCALE)))
+        self.edges[a, b] = min(LARGE, self.edges.get((a, b), 0) + capacity)
+
+    def elements(self, tensor: gs.Tensor) -> int:
+        if isinstance(tensor, gs.Constant):
+            return int(np.prod(tensor.shape))
+        seen = self.ranges.get(tensor.name)
+        return math.prod(seen.shape) if seen is not None else 1
+
+    def add_node(self, node: gs.Node, force: Forced, allow: frozenset[str]) -> None:
+        vertex = self.vertex(node.name)
+        if node.name in allow:
+            self.edges[vertex, 1] = LARGE
+            return
+        traffic = sum(self.elements(t) for t in (*float_inputs(node), *float_outputs(node)))
+        self.edge(vertex, 1, WIDE_FIXED + WIDE_BYTES * traffic + flops(node, self.ranges) * 10 / FLOPS_PER_BYTE)
+        borders = [t for body in bodies(node).values() for t in (*body.inputs, *body.outputs)]
+        touches = {t.name for t in (*float_inputs(node), *float_outputs(node), *borders)}
+        if node.name in force.nodes or touches & force.tensors:
+            self.edges[0, vertex] = LARGE
+
+    def add_tensor(self, tensor: gs.Tensor) -> None:
+        """One Cast where the producer's side and some reader's side differ."""
+        producer = self.index[tensor.inputs[0].name]
+        readers = sorted({self.index[node.name] for node in tensor.outputs if node.name in self.index})
+        if not readers:
+            return
+        cost = CAST_BYTES * self.elements(tensor) + CAST_FIXED
+        down, up = self.vertex(("down", tensor.name)), self.vertex(("up", tensor.name))
+        self.edge(producer, down, cost)
+        self.edge(up, producer, cost)
+        for reader in readers:
+            self.edges[down, reader] = LARGE
+            self.edges[reader, up] = LARGE
+
+    def cut(self) -> Islands:
+        """Nodes on the wide side of a minimum cut."""
+        if not any(a == 0 for a, _ in self.edges):
+            return Islands(frozenset(), 0)
+        size = len(self.index)
+        keys = sorted(self.edges)
+        matrix = csr_matrix(
+            ([self.edges[key] for key in keys], ([a for a, _ in keys], [b for _, b in keys])), shape=(size, size), dtype=np.int32
+        )
+        result = maximum_flow(matrix, 0, 1)
+        residual = matrix - result.flow
+        residual.data = np.maximum(residual.data, 0)
+        residual.eliminate_zeros()
+        reached = set(breadth_first_order(residual, 0, return_predecessors=False).tolist())
+        wide = frozenset(name for name in self.names if self.index[name] in reached)
+        return Islands(wide, int(result.flow_value) * SCALE)
+
+
+def flops(node: gs.Node, ranges: Mapping[str, Range]) -> float:
+    """Multiply-adds counted as two; 0 for what is not a product (its time is its traffic)."""
+    outputs = float_outputs(node)
+    seen = ranges.get(outputs[0].name) if outputs else None
+    if seen is None:
+        return 0.0
+    return 2.0 * math.prod(seen.shape) * inner_length(node, ranges)
+
+
+def inner_length(node: gs.Node, ranges: Mapping[str, Range]) -> int:
+    """Terms of each dot product."""
+
+    def shape(index: int) -> tuple[int, ...]:
+        if index >= len(node.inputs):
+            return ()
+        tensor = node.inputs[index]
+        seen = ranges.get(tensor.name)
+        return tuple(tensor.shape) if isinstance(tensor, gs.Constant) else seen.shape if seen is not None else ()
+
+    if node.op in {"Conv", "ConvTranspose"}:
+        weight = shape(1)
+        return math.prod(weight[1:]) if node.op == "Conv" else math.prod((weight[:1] + weight[2:]) if weight else ())
+    if node.op in {"MatMul", "Gemm", "Einsum"}:
+        left = shape(0)
+        return (left[0] if node.attrs.get("transA") else left[-1]) if left else 0
+    return 0

@@ -1,0 +1,1 @@
+"""One integer program of exponents, and folding them into the graph."""

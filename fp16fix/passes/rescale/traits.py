@@ -1,0 +1,60 @@
+"""Nodes and their laws → what is special about tensors: whose small values matter, how fast they grow, which never meet FP16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.model import Model
+from fp16fix.graph.ops import CONTROL, MOVEMENT
+from fp16fix.passes.rescale.equations import Equation, constant_power, operands
+
+Laws = list[tuple[gs.Node, tuple[Equation, ...]]]
+"""Every node, outer graphs first, with its equations."""
+DEGREE = 4.0
+"""Head-room is widened for products of up to this many activations."""
+SMALL_MATTERS = {"Log": ("x0",), "Div": ("x1",), "Reciprocal": ("x0",), "Sqrt": ("x0",), "Pow": ("x0",), "BatchNormalization": ("x4",)}
+"""Operands whose small values are blown up (Pow: by exponents below 1)."""
+CARRIES_SMALL = MOVEMENT | frozenset({"Sqrt", "Max", "Clip", "Add", "Abs"})
+"""Operators whose small results come from one small operand (sums and means come from their largest ones)."""
+
+
+def inside(nodes: Iterable[gs.Node], wide: frozenset[str]) -> set[str]:
+    """Tensors that only nodes in FP32 touch."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for node in nodes:
+        found[node.name in wide] |= {tensor.name for tensor in operands(node).values()}
+    return found[True] - found[False]
+
+
+def delicate(laws: Laws) -> set[str]:
+    """Tensors whose small values matter by themselves, because a reciprocal, a root or a logarithm follows."""
+    found: set[str] = set()
+    for node, law in reversed(laws):
+        ports = operands(node)
+        small = () if node.op == "Pow" and (constant_power(node) or 0) >= 1 else SMALL_MATTERS.get(node.op, ())
+        found |= {ports[p].name for p in small if p in ports and law}
+        if node.op in CARRIES_SMALL and any(t.name in found for t in node.outputs):
+            moving = [t for p, t in ports.items() if p[0] == "x" and isinstance(t, gs.Variable)]
+            found |= {t.name for t in moving if len(moving) == 1}
+    return found
+
+
+def degrees(model: Model, laws: Laws) -> dict[str, float]:
+    """By how many octaves each activation grows when the graph's inputs grow by one: a square doubles the head-room it needs.
+
+    The laws say so themselves: a tensor twice as large is one whose exponent was forgotten. Sums grow as their fastest operand.
+    """
+    found = {tensor.name: 1.0 for graph in model.graphs() for tensor in graph.inputs}
+    for node, law in laws:
+        ports = operands(node)
+        for equation in law:
+            results = [(port, factor) for port, factor in equation if port[0] == "y"]
+            if len(results) == 1 and not any(port[0] == "@" for port, _ in equation):
+                (result, scale), name = results[0], ports[results[0][0]].name
+                grown = -sum(factor * found.get(ports[port].name, 0.0) for port, factor in equation if port != result) / scale
+                found[name] = max(found.get(name, -DEGREE), min(DEGREE, grown))
+        for tensor in node.outputs if node.op in CONTROL else ():
+            found[tensor.name] = 1.0
+    return found

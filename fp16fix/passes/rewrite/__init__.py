@@ -1,0 +1,1 @@
+"""Local rewrites of the FP32 graph by rules, one file each."""

@@ -1,0 +1,55 @@
+"""``Rule``: one way to remove a hazard; says what it fires on, what it promises, and why it declines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from fp16fix.graph.model import Model
+from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.ranges.range import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a rule may look at: the FP32 model, ranges by tensor name, and the hazards found in it."""
+
+    model: Model
+    ranges: Mapping[str, Range]
+    hazards: Sequence[Hazard]
+    headroom: float = 2.0
+    """Octaves to leave above what calibration saw."""
+
+    def hazards_at(self, nodes: Iterable[str]) -> list[Hazard]:
+        """Hazards whose node is among ``nodes``."""
+        names = set(nodes)
+        return [hazard for hazard in self.hazards if hazard.node in names]
+
+
+class Rule(Protocol):
+    """A rule file defines one class with these members; ``rules/__init__.py`` finds it."""
+
+    name: ClassVar[str]
+    """kebab-case; what reports and recipes call it."""
+    order: ClassVar[int]
+    """Rules of lower order are tried first."""
+    promise: ClassVar[Promise]
+    answers: ClassVar[frozenset[Kind]]
+    fires: ClassVar[tuple[str, ...]]
+    """ONNX text models on which the rule must propose a repair; each really ill in FP16, really cured."""
+    declines: ClassVar[tuple[str, ...]]
+    """Near misses, on which it must propose nothing."""
+
+    def propose(self, evidence: Evidence) -> Iterable[Repair | Refusal]:
+        """Repairs for what is ill (or better fused anyway), refusals with reasons for what it recognises but leaves."""
+        ...
+
+    def apply(self, model: Model, repair: Repair) -> None:
+        """Carry ``repair`` out on ``model`` in place (the caller gives a copy).
+
+        Raises:
+            ReplayError: the model does not hold what the repair names.
+        """
+        ...

@@ -1,0 +1,227 @@
+"""Study, draft, proof, engine → ``Outcome``: what is told about a repair, and how every hazard ended."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+import onnx_graphsurgeon as gs
+
+import fp16fix
+from fp16fix.graph.lower import count_types
+from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
+from fp16fix.half import BF16, FP32
+from fp16fix.hazards.hazard import Hazard
+from fp16fix.passes.design import Draft, matches
+from fp16fix.passes.evidence import Study
+from fp16fix.passes.place.islands import flops
+from fp16fix.passes.recipe import Refusal
+from fp16fix.progress import Stages
+from fp16fix.ranges.range import Range
+from fp16fix.report.outcome import Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Step
+from fp16fix.search.prove import Proven
+from fp16fix.trace.shadow import Error
+
+LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
+
+
+def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
+    """The outcome, before any file is written."""
+    ends = dispositions(found, draft, proven)
+    return Outcome(
+        tool=fp16fix.__version__,
+        command=tuple(command),
+        model=model_facts(found),
+        samples=sample_facts(found),
+        versions=versions(),
+        hazards=ends,
+        recipe=proven.recipe,
+        refusals=(
+            *draft.refusals,
+            *(Refusal(e.hazard.node, e.hazard.kind.value, e.by, e.end == "harmless") for e in ends if e.end in {"harmless", "refused"}),
+        ),
+        verdict=proven.verdict,
+        pessimistic=proven.pessimistic,
+        before=proven.before,
+        equivalence=proven.equivalence,
+        counts=counts(draft, proven),
+        along=along(found.model, proven.along_before, proven.along_after),
+        ranges=tuple(found.ranges.values()),
+        repaired_ranges=tuple(draft.ranges.values()),
+        headroom=found.config.headroom,
+        engine=engine,
+        stages={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
+        refinements=dict(proven.refinements),
+        warnings=warnings(found, draft, proven),
+        wide_tensors=wide_tensors(proven.typed),
+    )
+
+
+def model_facts(found: Study) -> ModelFacts:
+    """The file as it was loaded."""
+    model = found.model
+    return ModelFacts(str(found.config.model), model.digest, model.opset, len(list(model.nodes())), tuple(model.notes))
+
+
+def sample_facts(found: Study) -> SampleFacts:
+    """What the verdict rests on."""
+    samples = found.samples
+    return SampleFacts(
+        samples.source,
+        samples.digest(),
+        len(samples),
+        len(found.calibration),
+        len(found.held_out),
+        samples.made_up,
+        found.shared,
+        samples.notes,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries whose behaviour the result depends on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def dispositions(found: Study, draft: Draft, proven: Proven) -> tuple[Disposition, ...]:
+    """Every hazard of the original model with its end."""
+    wide = proven.pins
+    scaled = {name.split("→")[0]: e for name, e in draft.recipe.exponents}
+    covered = {node: repair for repair in (*draft.recipe.repairs, *draft.recipe.finish) for node in (repair.node, *repair.covers)}
+    left = {(hazard.node, hazard.kind) for hazard in draft.remaining}
+
+    def end(hazard: Hazard) -> Disposition:
+        if hazard in found.proofs:
+            return Disposition(hazard, "harmless", found.proofs[hazard])
+        if matches(hazard.node, found.config.allow):
+            return Disposition(hazard, "refused", "the user allows this node in FP16 as it is")
+        if hazard.node in wide:
+            why = proven.refinements.get(hazard.node, "inside an island: neither a rule nor an exponent could hold it")
+            return Disposition(hazard, "pinned", f"{wide[hazard.node]}: {why}")
+        if hazard.node in covered:
+            repair = covered[hazard.node]
+            return Disposition(hazard, "repaired", f"{repair.rule} ({repair.promise.value}): {repair.because}")
+        if hazard.tensor in scaled:
+            return Disposition(hazard, "rescaled", f"stored as true × 2^{-scaled[hazard.tensor]:d} (exact)")
+        if hazard.internal:
+            return Disposition(
+                hazard, "harmless", "engines add in FP32 inside this operator; strict emulation with FP32 accumulators passes"
+            )
+        if (hazard.node, hazard.kind) in left:
+            return Disposition(hazard, "refused", "nothing could be done here; see the verdict")
+        return Disposition(hazard, "gone", "another repair took its cause away")
+
+    return tuple(end(hazard) for hazard in found.hazards)
+
+
+def counts(draft: Draft, proven: Proven) -> Counts:
+    """Nodes, casts, FLOPs and bytes of the typed graph."""
+    typed = count_types(proven.typed)
+    total = {"flops": 0.0, "bytes": 0.0}
+    wide = {"flops": 0.0, "bytes": 0.0}
+    for node in proven.typed.nodes():
+        if not is_float_node(node):
+            continue
+        work, moved = flops(node, draft.ranges), traffic(node, draft.ranges)
+        total["flops"] += work
+        total["bytes"] += moved
+        if any(element_type(t) == FP32.onnx for t in float_outputs(node)) and node.op != "Cast":
+            wide["flops"] += work
+            wide["bytes"] += moved
+    return Counts(
+        **typed,
+        muls_added=draft.muls,
+        flops_total=total["flops"],
+        flops_fp32=wide["flops"],
+        bytes_total=total["bytes"],
+        bytes_fp32=wide["bytes"],
+        island_cost_bytes=draft.islands.cost_bytes,
+    )
+
+
+def wide_tensors(typed: Model) -> tuple[str, ...]:
+    """Activations that the typed graph holds in FP32 or BF16, borders aside."""
+    return tuple(
+        t.name for node in typed.graph.nodes if node.op != "Cast" for t in float_outputs(node) if element_type(t) in (FP32.onnx, BF16.onnx)
+    )
+
+
+def traffic(node: gs.Node, ranges: Mapping[str, Range]) -> float:
+    """Bytes of float tensors a node reads and writes."""
+    moved = 0.0
+    for tensor in (*float_inputs(node), *float_outputs(node)):
+        seen = ranges.get(tensor.name.removesuffix("/fp16").removesuffix("/fp32"))
+        shape = tuple(tensor.shape) if isinstance(tensor, gs.Constant) else seen.shape if seen is not None else ()
+        moved += math.prod(shape) * (4 if element_type(tensor) == FP32.onnx else 2)
+    return moved
+
+
+def along(model: Model, before: Mapping[str, Error], after: Mapping[str, Error]) -> tuple[Step, ...]:
+    """Error at the first float output of every node of the original graph."""
+    steps = []
+    for node in model.graph.nodes:
+        outputs = float_outputs(node)
+        if outputs and outputs[0].name in before:
+            name = outputs[0].name
+            steps.append(Step(node.name, node.op, name, before[name].damage_db, after[name].damage_db if name in after else None))
+    return tuple(steps)
+
+
+def tight(draft: Draft, proven: Proven, headroom: float) -> list[Range]:
+    """FP16 tensors with less head-room than asked for, the tightest first; mask literals and harmless overflows do not grow."""
+    wide = set(wide_tensors(proven.typed))
+    found = [
+        seen
+        for name, seen in draft.ranges.items()
+        if name not in wide and name not in draft.spared and seen.headroom < headroom and not len(seen.octaves) <= MASK_OCTAVES
+    ]
+    return sorted(found, key=lambda seen: seen.headroom)
+
+
+MASK_OCTAVES = 4
+"""Values in so few octaves are a mask's literals."""
+
+
+def sample_warnings(found: Study) -> tuple[str, ...]:
+    """What is weak about the inputs that everything rests on."""
+    if found.samples.made_up:
+        return ("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.",)
+    return ("Only one sample was given: it served both calibration and verdict.",) if found.shared else ()
+
+
+def warnings(found: Study, draft: Draft, proven: Proven) -> tuple[str, ...]:
+    """What a reader must know before trusting the verdict."""
+    said = [*sample_warnings(found)]
+    if proven.stopped:
+        said.append(f"The search for pins was stopped ({proven.stopped}): what is used is the best that it had found.")
+    if proven.flaky:
+        said.append(f"The check command is flaky: it contradicted itself about {proven.flaky} of the candidates; such a one is not used.")
+    odd = [name for name, seen in found.ranges.items() if seen.nonfinite]
+    if odd:
+        said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")
+    close = tight(draft, proven, found.config.headroom)
+    if close:
+        many = "1 FP16 tensor has" if len(close) == 1 else f"{len(close)} FP16 tensors have"
+        when = f"driven {2.0 ** close[0].headroom:.1f} times higher, it overflows" if close[0].headroom > 0.0 else "it overflows already"
+        said.append(
+            f"{many} less head-room than the {found.config.headroom:g} octaves asked for, the least is "
+            f"{close[0].headroom:.1f} at {close[0].tensor!r}: {when}."
+        )
+    silent = [
+        pattern for pattern in (*found.config.pin, *found.config.allow) if not any(matches(n.name, [pattern]) for n in found.model.nodes())
+    ]
+    said += [f"The pattern {pattern!r} of pin or allow matches no node." for pattern in silent]
+    if proven.verdict.verified and not proven.pessimistic.verified and proven.pessimistic.profile == "pessimistic":
+        said.append(
+            "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails."
+        )
+    return tuple(said)

@@ -1,0 +1,1 @@
+"""Each command as one function, on one screen."""

@@ -1,0 +1,48 @@
+"""A mixed-precision graph, or a plan, against the FP32 model → ``Verdict``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fp16fix.config import Config
+from fp16fix.graph.load import load
+from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
+from fp16fix.passes.evidence import Arrays, samples_for
+from fp16fix.progress import Silent, Stages, Watcher
+from fp16fix.report.delivery import PLANS
+from fp16fix.verdict.verdict import Verdict
+
+
+def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None) -> Verdict:
+    """A mixed-precision ONNX file against the FP32 model, strictly; or a plan, by running it on the GPU; over all samples.
+
+    Raises:
+        InputError: either model or the samples.
+        BackendError: a plan, and no engine can run here, or this one does not.
+    """
+    stages, candidate = Stages(watcher or Silent()), Path(candidate)
+    if candidate.suffix in PLANS:
+        return verify_plan(config, candidate, stages)
+    with stages.stage("load"):
+        reference = load(config.model or Path(), simplified=False)
+        typed = load(candidate, simplified=False, widened=False)
+        given = samples_for(config, reference)
+        samples = [sample.arrays for sample in given]
+    with (
+        StrictOracle(reference, samples, config.tolerance.of, threads=config.threads) as oracle,
+        stages.stage("strict run", len(samples)) as tick,
+    ):
+        verdict = oracle.verdict(typed, profile=config.profile, tick=tick)
+        return replace(verdict, oracle="strict, on made-up inputs") if given.made_up else verdict
+
+
+def verify_plan(config: Config, plan: Path, stages: Stages) -> Verdict:
+    """An engine against the FP32 model on the GPU of this machine. Raises as ``verify``."""
+    refuse_unrunnable(plan)
+    with stages.stage("load"):
+        reference = load(config.model or Path(), simplified=False)
+        samples = Arrays(samples_for(config, reference))
+    with stages.stage("run engine", len(samples)):
+        return verdict_of(config, plan, reference, samples, config.build.backend)

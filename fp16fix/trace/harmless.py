@@ -1,0 +1,180 @@
+"""Proof that a hazard has no effect: the node and what follows it run strictly on exact inputs, and the error heals.
+
+``tanh(inf)`` is 1, and ``x·sigmoid(x)`` is 0 far to the left: an overflow or underflow that the next operators absorb costs nothing,
+and pinning it would cost speed. All proofs of a model run in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.lower import lower
+from fp16fix.graph.model import FLOATS, Model, bodies, element_type
+from fp16fix.graph.opset import raise_opset
+from fp16fix.graph.splice import cut, splice
+from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.ranges.probe import PROBING
+from fp16fix.strict.emulate import emulate
+from fp16fix.trace.shadow import Error, Pair, compare_in_graph
+
+DEPTH = 8
+"""How many operators may pass before the error must have healed."""
+HEALED_DB = 48.0
+"""A tensor this close to FP32 counts as healed; one FP16 rounding alone leaves about 73 dB, eight in a row about 64 dB."""
+HEALED_OFF = 1e-4
+"""Share of elements that may still be off: a massive channel makes the SQNR blind to all others, this is not."""
+AT_ONCE = 24
+"""Proofs run together; each adds at most a few dozen nodes."""
+PROVABLE = frozenset({Kind.OVERFLOW, Kind.VANISH, Kind.CANCEL})
+"""Kinds that a run can acquit. Literals, coordinates and an eps guard inputs that calibration may not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Why a hazard is harmless."""
+
+    hazard: Hazard
+    healed_at: tuple[str, ...]
+    worst_db: float
+
+    @property
+    def why(self) -> str:
+        """One sentence."""
+        return f"run strictly, the error is gone at {', '.join(self.healed_at[:3])} ({self.worst_db:.0f} dB there)"
+
+
+def harmless(
+    model: Model, hazards: Sequence[Hazard], samples: Iterable[Mapping[str, np.ndarray]], *, threads: int = 0
+) -> dict[Hazard, Proof]:
+    """The hazards (of main-graph nodes) that are proven to have no effect on these samples.
+
+    Args:
+        model: the FP32 model.
+        hazards: candidates; kinds that a run cannot acquit are passed over.
+        samples: calibration samples.
+        threads: ONNX Runtime threads.
+    """
+    model = raise_opset(model, PROBING)
+    nodes = {node.name: node for node in model.graph.nodes}
+    order = {node.name: index for index, node in enumerate(model.graph.nodes)}
+    candidates = [
+        h
+        for h in hazards
+        if h.kind in PROVABLE and not h.internal and h.node in nodes and h.tensor in {t.name for t in nodes[h.node].outputs}
+    ]
+    accused = frozenset(h.node for h in hazards if not h.internal)
+    proofs: dict[Hazard, Proof] = {}
+    for start in range(0, len(candidates), AT_ONCE):
+        proofs |= prove(model, candidates[start : start + AT_ONCE], nodes, order, samples, accused, threads)
+    return proofs
+
+
+def prove(
+    model: Model,
+    hazards: Sequence[Hazard],
+    nodes: Mapping[str, gs.Node],
+    order: Mapping[str, int],
+    samples: Iterable[Mapping[str, np.ndarray]],
+    accused: frozenset[str],
+    threads: int,
+) -> dict[Hazard, Proof]:
+    """Splice every hazard's strict cone beside the FP32 graph, run once, and see where errors end."""
+    host = model.copy()
+    pairs: list[Pair] = []
+    labels: list[tuple[Hazard, dict[str, str]]] = []
+    for number, hazard in enumerate(hazards):
+        cone = forward(nodes[hazard.node], order)
+        twins = splice(host, emulate(lower(cut(model, cone), {}, io="fp16")), f"proof{number}/")
+        floats = [t.name for name in sorted(cone) for t in nodes[name].outputs if t.name and element_type(t) in FLOATS]
+        names = {name: f"proof{number}/{name}" for name in floats}
+        pairs += [Pair(label, name, twins[name]) for name, label in names.items()]
+        labels.append((hazard, names))
+    errors = compare_in_graph(host, pairs, samples, threads=threads, elementwise=True)
+    found = {}
+    for hazard, names in labels:
+        seen = {name: replace(errors[label], tensor=name) for name, label in names.items() if label in errors}
+        proof = verdict(hazard, model, nodes, seen, accused)
+        if proof is not None:
+            found[hazard] = proof
+    return found
+
+
+def forward(node: gs.Node, order: Mapping[str, int]) -> set[str]:
+    """Names of the nodes within ``DEPTH`` operators after ``node``, itself included; control flow ends a path."""
+    cone, frontier = {node.name}, [node]
+    for _ in range(DEPTH):
+        following = {
+            id(c): c for n in frontier for t in n.outputs for c in t.outputs if c.name in order and c.name not in cone and not bodies(c)
+        }
+        frontier = list(following.values())
+        cone |= {n.name for n in frontier}
+    return cone
+
+
+def verdict(
+    hazard: Hazard, model: Model, nodes: Mapping[str, gs.Node], errors: Mapping[str, Error], others: frozenset[str] = frozenset()
+) -> Proof | None:
+    """Follow the error forward; None if any path reaches the end of the cone or a graph output unhealed, or breaks out again.
+
+    Args:
+        hazard: the accused.
+        model: the FP32 model.
+        nodes: its main-graph nodes by name.
+        errors: of the tensors in the cone.
+        others: nodes with hazards of their own: an error behind them is theirs.
+    """
+    finals = {tensor.name for tensor in model.graph.outputs}
+    healed: list[Error] = []
+    pending = [t for t in nodes[hazard.node].outputs if t.name and element_type(t) in FLOATS]
+    visited: set[str] = set()
+    while pending:
+        tensor = pending.pop()
+        if tensor.name in visited:
+            continue
+        visited.add(tensor.name)
+        error = errors.get(tensor.name)
+        if error is None:
+            return None
+        if is_healed(error):
+            if not stays_healed(tensor, nodes, errors, others):
+                return None
+            healed.append(error)
+            continue
+        if tensor.name in finals or not tensor.outputs:
+            return None
+        for consumer in tensor.outputs:
+            if consumer.name not in nodes:
+                return None
+            floats = [t for t in consumer.outputs if t.name and element_type(t) in FLOATS]
+            if not floats:
+                return None
+            pending += floats
+    ends = sorted(healed, key=lambda e: e.sqnr_db)
+    return Proof(hazard, tuple(e.tensor for e in ends), ends[0].sqnr_db) if ends else None
+
+
+def is_healed(error: Error) -> bool:
+    """Close to FP32 as a whole, and element by element."""
+    return error.damage_db >= HEALED_DB and error.off <= HEALED_OFF
+
+
+def stays_healed(tensor: gs.Tensor, nodes: Mapping[str, gs.Node], errors: Mapping[str, Error], others: frozenset[str]) -> bool:
+    """Whether nothing behind a healed tensor errs again: a zero where 0.004 was is small until it is multiplied by a massive channel."""
+    pending, visited = [tensor], {tensor.name}
+    while pending:
+        for consumer in pending.pop().outputs:
+            if consumer.name not in nodes or consumer.name in others:
+                continue
+            for output in consumer.outputs:
+                error = errors.get(output.name)
+                if error is None or output.name in visited:
+                    continue
+                if not is_healed(error):
+                    return False
+                visited.add(output.name)
+                pending.append(output)
+    return True

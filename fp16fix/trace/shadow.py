@@ -1,0 +1,300 @@
+"""FP32 and strict values side by side in one graph and one pass, reduced inside it to error per tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.opset import raise_opset
+from fp16fix.graph.splice import splice
+from fp16fix.half import FP32
+from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce
+from fp16fix.strict.emulate import emulate
+from fp16fix.trace.segments import Sample, Segment, segments
+
+PREFIX = "strict/"
+BIG = 3.0e38
+BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
+PIECE = 1 << 18
+"""Elements of a large tensor that are compared at once: 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """How far a strict tensor is from its FP32 twin, all samples together."""
+
+    tensor: str
+    sqnr_db: float
+    """10·log₁₀(Σ ref² / Σ (ref − x)²) over elements finite in both; inf if equal, −inf if only noise is left."""
+    nonfinite: int
+    """Elements finite in FP32 and not in the strict run."""
+    off: float = 0.0
+    """Share of elements off by more than ``OFF`` of their own size; measured only where asked for."""
+
+    @property
+    def damage_db(self) -> float:
+        """``sqnr_db`` with new non-finite values counted as total loss."""
+        return -math.inf if self.nonfinite else self.sqnr_db
+
+
+def shadow(
+    reference: Model, typed: Model, samples: Iterable[Sample], exponents: Mapping[str, int] | None = None, *, threads: int = 0
+) -> dict[str, Error]:
+    """Error of every float tensor of the main graph that both models have, in graph order.
+
+    Args:
+        reference: the FP32 model.
+        typed: the lowered model, computed strictly.
+        samples: run once each; nothing leaves the runtime but one row a tensor.
+        exponents: tensor → e for tensors that the typed model stores as true × 2^−e.
+        threads: ONNX Runtime threads.
+    """
+    host, twins = side_by_side(reference, typed)
+    return compare_in_graph(host, pairs_of(twins, exponents or {}), samples, threads=threads)
+
+
+def side_by_side(reference: Model, typed: Model) -> tuple[Model, dict[str, gs.Tensor]]:
+    """One graph that computes the FP32 model and, strictly, the typed one; and the strict tensors by their own names."""
+    host = raise_opset(reference, PROBING)
+    return host, splice(host, raise_opset(emulate(typed), PROBING), PREFIX)
+
+
+def pairs_of(twins: Mapping[str, gs.Tensor], exponents: Mapping[str, int]) -> list[Pair]:
+    """A pair for every strict float tensor, filed under its name."""
+    return [
+        Pair(name, name, twin, exponents.get(name, 0))
+        for name, twin in twins.items()
+        if element_type(twin) == FP32.onnx and twin.name != name
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A tensor of the host and its strict twin, both in the main graph or in the same body."""
+
+    label: str
+    """What the result is filed under; several pairs may share a reference."""
+    reference: str
+    twin: gs.Tensor
+    exponent: int = 0
+    """The twin holds reference × 2^−exponent."""
+
+
+def compare_in_graph(
+    host: Model, pairs: Iterable[Pair], samples: Iterable[Sample], *, threads: int = 0, elementwise: bool = False
+) -> dict[str, Error]:
+    """Errors by label; the host is consumed. Long graphs run in stretches.
+
+    ``elementwise`` also counts elements that are off by much of their own size: a massive channel hides all others from an SQNR.
+
+    A first pass sums squares; only tensors whose sums are not finite get the masks that tell lost values from the rest.
+    """
+    meet(host, pairs)
+    totals: dict[str, np.ndarray] = {}
+    off: dict[str, float] = {}
+    if elementwise:
+        # One pass tells everything; the cheaper first pass would only be repeated.
+        for segment in segments(host, samples):
+            rows = Rows(full_summary, lambda tensor: tensor.name.startswith(MEET), columns=5).sum_over(segment, threads)
+            totals |= {name: row[:3] for name, row in rows.items()}
+            off |= {name: float(row[3] / max(1.0, row[4])) for name, row in rows.items()}
+        return errors_of(totals, off)
+    for segment in segments(host, samples):
+        quick = Rows(quick_summary, lambda tensor: tensor.name.startswith(MEET))
+        sums = quick.sum_over(segment, threads)
+        odd = {name for name, row in sums.items() if not np.isfinite(row).all()}
+        if odd:
+            sums |= Rows(pair_summary, lambda tensor: tensor.name in odd).sum_over(segment, threads)  # noqa: B023 - used at once
+        totals |= sums
+    return errors_of(totals, off)
+
+
+def errors_of(totals: Mapping[str, np.ndarray], off: Mapping[str, float]) -> dict[str, Error]:
+    """Errors by label."""
+    labels = {name: name.removeprefix(MEET) for name in totals}
+    return {labels[name]: replace(error_of(labels[name], row), off=off.get(name, 0.0)) for name, row in totals.items()}
+
+
+@dataclass(slots=True)
+class Rows:
+    """Summaries of the wanted tensors of a stretch, those of bodies over all their visits."""
+
+    reduce: Reduce
+    wanted: Callable[[gs.Tensor], bool]
+    columns: int = 3
+    probes: Probes | None = field(default=None, init=False)
+    """Those of the stretch that runs."""
+
+    def sum_over(self, segment: Segment, threads: int) -> dict[str, np.ndarray]:
+        """Rows added over the samples, by tensor."""
+        total: dict[str, np.ndarray] = {}
+        for found in segment.run(self.install, threads):
+            assert self.probes is not None
+            for name, rows in self.probes.rows_of(found):
+                row = rows.astype(np.float64).sum(axis=0)
+                total[name] = total[name] + row if name in total else row
+        return total
+
+    def install(self, model: Model) -> None:
+        """Put the probes in."""
+        probes = Probes(model, ("sum",) * self.columns, self.reduce)
+        probes.install(lambda tensor: isinstance(tensor, gs.Variable) and self.wanted(tensor))
+        self.probes = probes
+
+
+MEET = "meet/"
+OFF = 2.0**-5
+"""An element this far off, relative to itself and to what is typical beside it, is wrong; FP16 rounding is 2⁻¹¹ a step."""
+
+
+def meet(host: Model, pairs: Iterable[Pair]) -> None:
+    """A difference node for every pair, in its own graph, placed behind whichever of the two comes last."""
+    by_twin: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_twin.setdefault(pair.twin.name, []).append(pair)
+    for graph in list(host.graphs()):
+        meet_in(graph, by_twin)
+
+
+def meet_in(graph: gs.Graph, by_twin: Mapping[str, Sequence[Pair]]) -> None:
+    """The pairs of which both are made in one graph (or come into it)."""
+    own = {t.name: t for t in (*graph.inputs, *(t for node in graph.nodes for t in node.outputs)) if t.name}
+    done = {t.name for t in graph.inputs}
+    waiting: dict[str, list[Pair]] = {}
+    """By the name of the tensor that completes the pair."""
+    ordered: list[gs.Node] = []
+    for node in graph.nodes:
+        ordered.append(node)
+        for tensor in node.outputs:
+            done.add(tensor.name)
+            for pair in by_twin.get(tensor.name, ()):
+                if pair.reference in done:
+                    ordered += meeting(pair, own[pair.reference])
+                elif pair.reference in own:
+                    waiting.setdefault(pair.reference, []).append(pair)
+            for pair in waiting.pop(tensor.name, ()):
+                ordered += meeting(pair, tensor)
+    graph.nodes[:] = ordered
+
+
+def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:
+    """``meet/label = reference − twin·2^e``; probes find both through it, and need not use the difference itself."""
+    nodes, twin = [], pair.twin
+    if pair.exponent:
+        scaled = gs.Variable(f"scaled/{pair.label}", dtype=np.dtype(np.float32))
+        factor = gs.Constant(f"factor/{pair.label}", np.asarray(2.0**pair.exponent, np.float32))
+        nodes.append(gs.Node("Mul", scaled.name, inputs=[twin, factor], outputs=[scaled]))
+        twin = scaled
+    out = gs.Variable(MEET + pair.label, dtype=np.dtype(np.float32))
+    return [*nodes, gs.Node("Sub", out.name, inputs=[reference, twin], outputs=[out])]
+
+
+def quick_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
+    """Row: Σ ref², Σ (ref − x)², 0; not finite where either tensor is not (or its sum of squares passes FP32)."""
+    return in_pieces(probes, difference, quick_cells)
+
+
+def quick_cells(probes: Probes, reference: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
+    """The cells of ``quick_summary``."""
+    return [probes.scalars("ReduceSumSquare", reference), probes.scalars("ReduceSumSquare", difference), probes.literal([0.0])]
+
+
+def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
+    """Row: Σ ref² and Σ (ref − x)² where both are finite, count of new non-finite values."""
+    return in_pieces(probes, difference, pair_cells)
+
+
+def pair_cells(probes: Probes, reference: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
+    """The cells of ``pair_summary``."""
+    zero = probes.literal(0.0)
+    kept = finite(probes, difference)
+    signal = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, reference, zero]))
+    noise = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, difference, zero]))
+    new = probes.emit("And", [finite(probes, reference), probes.emit("Not", [kept], BOOL)], BOOL)
+    return [signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT))]
+
+
+Cells = Callable[[Probes, gs.Tensor, gs.Tensor], list[gs.Tensor]]
+"""Reference and difference to cells that add up over pieces."""
+
+
+def in_pieces(probes: Probes, difference: gs.Tensor, cells: Cells) -> gs.Tensor:
+    """The row of one pair; large tensors are looked at a piece at a time, so that neither difference nor masks are ever held whole."""
+    reference, twin = difference.inputs[0].inputs
+    if is_small(reference):
+        return probes.row(cells(probes, reference, difference))
+
+    source, casts = unrounded(reference, twin)
+
+    def row(step: gs.Tensor) -> gs.Tensor:
+        start = probes.emit("Reshape", [probes.emit("Mul", [step, size], INT64), one], INT64)
+        bounds = [start, probes.emit("Add", [start, size], INT64), probes.literal([0], np.int64)]
+        part, other = (probes.emit("Slice", [tensor, *bounds]) for tensor in flat)
+        for element in casts:
+            other = probes.emit("Cast", [other], element, to=element)
+        return probes.row(cells(probes, part, probes.emit("Sub", [part, other])))
+
+    size, one, whole = probes.literal(PIECE, np.int64), probes.literal([1], np.int64), probes.literal([-1], np.int64)
+    flat = [probes.emit("Reshape", [tensor, whole]) for tensor in (reference, source)]
+    count = probes.emit(
+        "Add", [probes.emit("Div", [probes.emit("Size", [reference], INT64), size], INT64), probes.literal(1, np.int64)], INT64
+    )
+    return probes.added_up(count, row)
+
+
+def unrounded(reference: gs.Tensor, twin: gs.Tensor) -> tuple[gs.Tensor, tuple[int, ...]]:
+    """What a twin was rounded from, and the Casts that do it again on a piece: a twin that nobody else reads is then never made.
+
+    The twin itself, and none, where that would only keep one more tensor alive.
+    """
+    up = twin.inputs[0] if twin.inputs else None
+    down = up.inputs[0].inputs[0] if up is not None and up.op == "Cast" and up.inputs[0].inputs else None
+    if up is None or down is None or down.op != "Cast" or not (down.inputs[0] is reference or is_only_compared(twin)):
+        return twin, ()
+    return down.inputs[0], (int(down.attrs["to"]), int(up.attrs["to"]))
+
+
+def is_only_compared(tensor: gs.Tensor) -> bool:
+    """Whether it is made for its difference alone."""
+    return all(reader.op == "Sub" and reader.outputs[0].name.startswith(MEET) for reader in tensor.outputs)
+
+
+def is_small(tensor: gs.Tensor) -> bool:
+    """Whether a tensor is known to hold no more than a piece."""
+    shape = tensor.shape
+    return shape is not None and all(isinstance(d, (int, np.integer)) for d in shape) and math.prod(shape) <= PIECE
+
+
+def full_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
+    """Row: as ``pair_summary``, then elements off by more than ``OFF`` of (their size + the tensor's typical size), and all elements.
+
+    The typical size is the power mean of exponent ½, which a few massive channels do not move.
+    """
+    size = probes.emit("Abs", [difference.inputs[0].inputs[0]])
+    root = probes.emit("ReduceMean", [probes.emit("Sqrt", [size])], keepdims=0)
+    bound = probes.emit("Mul", [probes.emit("Add", [size, probes.emit("Mul", [root, root])]), probes.literal(OFF)])
+    off = probes.emit("Not", [probes.emit("LessOrEqual", [probes.emit("Abs", [difference]), bound], BOOL)], BOOL)
+    count = probes.emit("Reshape", [probes.emit("Size", [difference], 7), probes.literal([1], np.int64)], 7)
+    total = probes.scalars("ReduceSum", probes.emit("Cast", [off], to=FLOAT))
+    cells = pair_cells(probes, difference.inputs[0].inputs[0], difference)
+    return probes.row([*cells, total, probes.emit("Cast", [count], to=FLOAT)])
+
+
+def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
+    """Mask of elements that are neither NaN nor infinite (nor within a hair of FP32's end); masks are a quarter of the tensor's size."""
+    below = probes.emit("Less", [tensor, probes.literal(BIG)], BOOL)
+    return probes.emit("And", [below, probes.emit("Greater", [tensor, probes.literal(-BIG)], BOOL)], BOOL)
+
+
+def error_of(name: str, row: np.ndarray) -> Error:
+    """An ``Error`` from summed rows."""
+    signal, noise, nonfinite = (float(x) for x in row)
+    if noise == 0.0:
+        return Error(name, math.inf, int(nonfinite))
+    return Error(name, 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf, int(nonfinite))

@@ -1,0 +1,104 @@
+"""A design that fails its verdict on held-out samples is not the end: what does harm is found and left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from fp16fix.config import Config
+from fp16fix.inputs.files import write_npz
+from fp16fix.passes.design import EXPONENTS, LEFT_OUT, Draft
+from fp16fix.passes.evidence import Study, study
+from fp16fix.progress import Silent, Stages
+from fp16fix.search import leave_out as settle_module
+from fp16fix.search.leave_out import design, keys, settle
+from fp16fix.search.shrink import Names
+from fp16fix.search.trials import Attempts, attempts
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> '
+STREAM = (
+    HEAD
+    + """g (float[4,8] x) => (float[4,8] y) <float w = {1048576.0}, float v = {0.001953125}> {
+    a = Mul (x, w)  b = Abs (a)  c = Add (a, b)  y = Mul (c, v) }"""
+)
+"""A stream that calibration sees at 1e6 and the verdict at 1."""
+LOG = HEAD + "g (float[4,8] x) => (float[4,8] y) <float eps = {1e-10}> { a = Add (x, eps)  y = Log (a) }"
+"""An eps that nobody misses beside 0.1, and everybody beside 1e-9."""
+BOTH = (
+    HEAD
+    + """g (float[4,8] x, float[4,8] p) => (float[4,8] y, float[4,8] z)
+    <float w = {1048576.0}, float v = {0.00000095367431640625}, float eps = {1e-10}> {
+    a = Mul (x, w)  b = Abs (a)  c = Add (a, b)  y = Mul (c, v)  d = Add (p, eps)  z = Log (d) }"""
+)
+
+
+def given(tmp_path: Path, text: str, *samples: dict[str, np.ndarray], **keys_: object) -> Study:
+    """The first half of the samples is for calibration, the second for the verdict."""
+    tmp_path.mkdir(exist_ok=True)
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    (tmp_path / "samples").mkdir()
+    for index, sample in enumerate(samples):
+        write_npz(tmp_path / "samples" / f"{index}.npz", sample)
+    config = Config(model=tmp_path / "m.onnx", inputs=str(tmp_path / "samples"), **keys_)  # type: ignore[arg-type]
+    return study(config, Stages(Silent()))
+
+
+def wave(scale: float, shift: float = 0.0) -> np.ndarray:
+    return (scale * np.linspace(0.5, 1.0, 32, dtype=np.float32) + np.float32(shift)).reshape(4, 8)
+
+
+def named(draft: Draft) -> list[str]:
+    return keys(draft.recipe)
+
+
+def settled(found: Study) -> tuple[Draft, Draft, bool]:
+    """The whole design, the one settled on, and whether that is verified."""
+    stages = Stages(Silent())
+    with attempts(found, stages) as tries:
+        draft, proven = settle(tries, stages)
+    return design(found, stages), draft, proven.verdict.verified
+
+
+def test_what_exponents_push_into_subnormals_is_pinned(tmp_path: Path) -> None:
+    """Held-out values a million times smaller than calibration's: pins on top of the exponents hold them."""
+    found = given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1e-6)})
+    stages = Stages(Silent())
+    with attempts(found, stages) as tries:
+        draft, proven = settle(tries, stages)
+        without = [tries.verdict(draft, {n: f for n, f in proven.pins.items() if n != name}).verified for name in proven.refinements]
+    assert draft.recipe.exponents
+    assert proven.verdict.verified
+    assert without == [False] * len(proven.refinements) != [], "each pin is needed"
+
+
+def test_only_the_repair_that_does_harm_is_left_out(tmp_path: Path) -> None:
+    """The eps raised for the calibration's 0.1 moves a held-out 1e-9; the stream's exponents do no harm and stay."""
+    calm = {"x": wave(1.0), "p": wave(0.1, 0.1)}
+    found = given(tmp_path, BOTH, calm, {"x": wave(1.0), "p": wave(1e-9)})
+    whole, draft, verified = settled(found)
+    altered = [key for key in named(whole) if key != EXPONENTS]
+    assert altered
+    assert EXPONENTS in named(whole)
+    assert named(draft) == [EXPONENTS]
+    assert verified
+    assert [each.why for each in draft.refusals if each.node in "d z".split() or each.why == LEFT_OUT]
+
+
+def test_nothing_is_tried_where_nothing_can_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FP16 weights and interface alone miss the bound: one bare attempt shows it, and no set of repairs is searched."""
+    found = given(tmp_path, LOG, {"x": wave(1.0)}, {"x": wave(1.0)}, io="fp16", tolerance={"sqnr_db": 140.0})
+    asked: list[Names] = []
+
+    def counted(found: Study, stages: Stages, without: Names = frozenset()) -> Draft:
+        asked.append(without)
+        return design(found, stages, without)
+
+    monkeypatch.setattr(settle_module, "design", counted)
+    stages = Stages(Silent())
+    with attempts(found, stages) as tries:
+        assert not settle(tries, stages)[1].verdict.verified
+        assert isinstance(tries, Attempts)
+    assert [len(without) for without in asked] == [0, 1], "whole, then bare"

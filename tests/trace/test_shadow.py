@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from fp16fix.graph.load import model_from_proto
+from fp16fix.graph.lower import lower
+from fp16fix.graph.model import Model
+from fp16fix.graph.session import Session
+from fp16fix.strict.emulate import emulate
+from fp16fix.trace import segments as segments_module
+from fp16fix.trace import shadow as shadow_module
+from fp16fix.trace.births import births
+from fp16fix.trace.segments import borders, segments
+from fp16fix.trace.shadow import Error, shadow, side_by_side
+
+from ..ill.case import case
+
+NAMES = ("residual-t5-ffn", "subgraph-loop-residual", "subgraph-if-layernorm", "subgraph-scan-power", "detector-boxes-off")
+
+
+def load(name: str) -> tuple[Model, list[dict[str, np.ndarray]]]:
+    ill = case(name)
+    return model_from_proto(ill.build()), ill.samples()[:2]
+
+
+def by_hand(model: Model, samples: list[dict[str, np.ndarray]]) -> dict[str, Error]:
+    """The outputs' errors from two separate runs, in NumPy."""
+    exact, strict = Session(model), Session(emulate(lower(model, {})))
+    found = {}
+    for name in exact.outputs:
+        ref = np.concatenate([np.ravel(exact.run(sample)[name]) for sample in samples]).astype(np.float64)
+        low = np.concatenate([np.ravel(strict.run(sample)[name]) for sample in samples]).astype(np.float64)
+        both = np.isfinite(low)
+        noise = float(((ref - low)[both] ** 2).sum())
+        sqnr = 10 * math.log10(float((ref[both] ** 2).sum()) / noise) if noise else math.inf
+        found[name] = Error(name, sqnr, int((~both).sum()))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_err_as_two_separate_runs_say(name: str) -> None:
+    model, samples = load(name)
+    errors = shadow(model, lower(model, {}), samples)
+    for output, expected in by_hand(model, samples).items():
+        assert errors[output].nonfinite == expected.nonfinite
+        assert errors[output].sqnr_db == pytest.approx(expected.sqnr_db, abs=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stretches_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, samples = load(name)
+    whole = shadow(model, lower(model, {}), samples)
+    monkeypatch.setattr(segments_module, "LONG", 20)
+    monkeypatch.setattr(segments_module, "WINDOW", 8)
+    host, _ = side_by_side(model, lower(model, {}))
+    assert len(borders(host.graph.nodes)) >= 3, "the graph must really be parted"
+    parted = shadow(model, lower(model, {}), samples)
+    assert parted.keys() == whole.keys()
+    for tensor, error in whole.items():
+        assert parted[tensor].nonfinite == error.nonfinite
+        assert parted[tensor].sqnr_db == pytest.approx(error.sqnr_db, abs=1e-3)
+
+
+def test_borders_are_where_little_crosses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments_module, "LONG", 6)
+    monkeypatch.setattr(segments_module, "WINDOW", 4)
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) {
+        a1 = Abs (x)  a2 = Neg (x)  a = Add (a1, a2)
+        b1 = Abs (a)  b2 = Neg (a)  b3 = Sqrt (b1)  b = Add (b3, b2)
+        y = Relu (b) }"""
+    nodes = model_from_proto(onnx.parser.parse_model(text)).graph.nodes
+    assert borders(nodes) == [0, 3, 8]
+
+
+def test_nodes_appear_once_in_order_and_everything_read_is_fed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, samples = load("subgraph-loop-residual")
+    monkeypatch.setattr(segments_module, "LONG", 3)
+    monkeypatch.setattr(segments_module, "WINDOW", 1)
+    names = [node.name for node in model.graph.nodes]
+    seen: list[str] = []
+    for segment in segments(model, samples):
+        seen += [node.name for node in segment.model.graph.nodes]
+        assert list(segment.run(lambda _: None, 1)) == [{}] * len(samples)
+    assert seen == names
+    assert all(one < other for one, other in pairwise(sorted(set(seen))))
+
+
+def test_values_lost_are_counted_beside_sums_past_fp32() -> None:
+    """A reference whose sum of squares overflows FP32 is no lost value; an infinite strict value is."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) { b = Mul (x, x) y = Tanh (b) }"""
+    model = model_from_proto(onnx.parser.parse_model(text))
+    errors = shadow(model, lower(model, {}), [{"x": np.asarray([1.0, 2.0, 300.0, 1e13], np.float32)}])
+    assert errors["b"].nonfinite == 2
+    assert errors["b"].sqnr_db == math.inf
+    assert errors["y"] == Error("y", errors["y"].sqnr_db, 0)
+    assert errors["y"].sqnr_db > 70
+
+
+LARGE = "g (float[3,{n}] x) => (float[3,{n}] y) <float w = {{600.0}}> {{ a = Mul (x, w) b = Mul (a, a) c = Sqrt (b) y = Tanh (c) }}"
+
+
+@pytest.mark.parametrize("count", [shadow_module.PIECE // 3 + 1, shadow_module.PIECE, 2 * shadow_module.PIECE + 7])
+def test_large_tensors_are_compared_piece_by_piece_with_the_same_result(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values lost, values kept and equal values, in tensors that fill their last piece or do not."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> ' + LARGE.format(n=count)
+    model = model_from_proto(onnx.parser.parse_model(text))
+    samples = [{"x": np.random.default_rng(0).uniform(0.0, 1.0, (3, count)).astype(np.float32)}]
+    typed = lower(model, {})
+    parted = shadow(model, typed, samples), births(model, typed, samples)
+    monkeypatch.setattr(shadow_module, "is_small", lambda _: True)
+    whole = shadow(model, typed, samples), births(model, typed, samples)
+    assert parted[0].keys() == whole[0].keys() >= {"a", "b", "c", "y"}
+    assert parted[0]["b"].nonfinite > 0
+    for name, error in whole[0].items():
+        assert parted[0][name].nonfinite == error.nonfinite
+        assert parted[0][name].sqnr_db == pytest.approx(error.sqnr_db, abs=0.01)
+    assert [(each.node, each.source, each.pins) for each in parted[1]] == [(each.node, each.source, each.pins) for each in whole[1]] != []
+
+
+def test_a_twin_that_nobody_reads_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over exact inputs a strict result is rounded only where it is compared; in a plain shadow run the next strict node reads it."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> ' + LARGE.format(n=shadow_module.PIECE)
+    model = model_from_proto(onnx.parser.parse_model(text))
+    ran: list[list[str]] = []
+
+    class Watched(Session):
+        def __init__(self, compiled: Model, **keywords: Any) -> None:
+            ran.append([node.op for node in compiled.graph.nodes])
+            super().__init__(compiled, **keywords)
+
+    monkeypatch.setattr(segments_module, "Session", Watched)
+    births(model, lower(model, {}), [{"x": np.ones((3, shadow_module.PIECE), np.float32)}])
+    assert ran[0].count("Sub") == 0
+    assert ran[0].count("Cast") == 2 * 5, "of x, a, b and c, which strict nodes read rounded, and of y behind its Cast to FP32"
