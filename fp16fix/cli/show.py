@@ -16,7 +16,7 @@ from fp16fix.report.words import counted, decibels, percent, visible
 if TYPE_CHECKING:
     from fp16fix.engines import Built
     from fp16fix.engines.doctor import Doctor
-    from fp16fix.passes.evidence import Study
+    from fp16fix.passes.evidence import Evidence
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
     from fp16fix.search.shrink import Minimal
@@ -105,7 +105,7 @@ def error(figures: Figures | None) -> str:
     return f"{figures.sqnr_db:.1f} dB (off by at most {figures.max_abs:.3g})"
 
 
-def study(found: Study, *, as_json: bool) -> None:
+def study(found: Evidence, *, as_json: bool) -> None:
     """Hazards of a model."""
     if as_json:
         rows = [{**asdict(h), "harmless": found.proofs.get(h)} for h in found.hazards]

@@ -12,7 +12,7 @@ from typing import Any
 
 from fp16fix.engines.api import NEEDS, missing
 from fp16fix.engines.gpu import gpu_status
-from fp16fix.engines.listen import DRIVERLESS, Listener, Refusal, logger, monitor
+from fp16fix.engines.listen import DRIVERLESS, LibraryRefusal, Listener, logger, monitor
 from fp16fix.engines.options import BuildOptions, EngineInput, check_profiles
 from fp16fix.engines.proof import Proof, attention_nodes, inspector_layers, network_layers, prove
 from fp16fix.errors import ConfigError
@@ -25,12 +25,12 @@ class Assembly:
         """Create builder, network and parser.
 
         Raises:
-            Refusal: the module lacks what the flavour needs, or the builder cannot be created (no driver, no GPU).
+            LibraryRefusal: the module lacks what the flavour needs, or the builder cannot be created (no driver, no GPU).
         """
         lacking = missing(trt, NEEDS[flavour])
         if lacking:
             what = f"{trt.__name__} {trt.__version__} lacks {', '.join(lacking[:5])}"
-            raise Refusal(what, kind="BackendMissingError", hint="install a version between 10 and 11.4, or another --backend")
+            raise LibraryRefusal(what, kind="BackendMissingError", hint="install a version between 10 and 11.4, or another --backend")
         self.trt = trt
         self.options = options
         self.listener = listener
@@ -45,7 +45,7 @@ class Assembly:
             self.builder = trt.Builder(self.logger)
         except TypeError as error:  # what pybind11 raises when the C++ factory returned nothing
             words = "; ".join(listener.errors) or gpu_status().why or str(error)
-            raise Refusal(
+            raise LibraryRefusal(
                 f"TensorRT {self.version} cannot create a builder: {words}",
                 hint="build on a machine with an NVIDIA GPU, or with --backend rtx",
             ) from error
@@ -78,7 +78,7 @@ class Assembly:
         """Parse an ONNX file, pin, check profiles, and prove the network.
 
         Raises:
-            Refusal: every parser error, in the parser's own words, with its node.
+            LibraryRefusal: every parser error, in the parser's own words, with its node.
             ConfigError: profiles that do not fit the inputs.
         """
         self.listener.stage("parse", 0.0)
@@ -104,7 +104,7 @@ class Assembly:
             raise ConfigError(f"TensorRT {self.version} cannot mark debug tensors", hint="it came with 10.12")
         self.network.mark_unfused_tensors_as_debug_tensors()
 
-    def refused(self) -> Refusal:
+    def refused(self) -> LibraryRefusal:
         """All parser errors as one refusal."""
         errors = [self.parser.get_error(index) for index in range(self.parser.num_errors)]
         told, nodes = [], []
@@ -114,7 +114,7 @@ class Assembly:
             told.append(f"node {name or error.node()!r}{f' ({operator})' if operator else ''}: {' '.join(lines)}")
             nodes.append(name)
         words = "\n    ".join(told or self.listener.errors or ["no reason given"])
-        return Refusal(f"TensorRT's parser refuses the graph:\n    {words}", nodes=tuple(filter(None, nodes)))
+        return LibraryRefusal(f"TensorRT's parser refuses the graph:\n    {words}", nodes=tuple(filter(None, nodes)))
 
     def inputs(self) -> tuple[EngineInput, ...]:
         """The network's inputs; shape tensors are known only after parsing."""
@@ -125,7 +125,7 @@ class Assembly:
         """Build and write the plan, synced to disk.
 
         Raises:
-            Refusal: the builder returned nothing; with its errors.
+            LibraryRefusal: the builder returned nothing; with its errors.
         """
         config = self.config()
         self.listener.stage("build", 0.0)
@@ -144,21 +144,21 @@ class Assembly:
         if gpu_status().present:
             self.inspect(plan)
 
-    def failed(self) -> Refusal:
+    def failed(self) -> LibraryRefusal:
         """The builder's errors as a refusal, with the nodes they speak of."""
         if self.listener.cancelled.is_set():
-            return Refusal("the build was cancelled")
+            return LibraryRefusal("the build was cancelled")
         text = "\n    ".join(self.listener.errors[-8:]) or "no reason given"
         if "Attention operation was not supported" in text:
             nodes = self.suspects
-            return Refusal(
+            return LibraryRefusal(
                 f"no engine for Attention {', '.join(nodes[:5])}:\n    {text}",
                 hint="decompose Attention into MatMul, Softmax, MatMul",
                 nodes=nodes,
             )
         known = self.proof.by_node() if self.proof else {}
         nodes = tuple(name for name in known if any(form in text for form in (f"[{name}]", f"[{name}...", f"...{name}]", f" {name}: ")))
-        return Refusal(f"TensorRT's builder made no engine:\n    {text}", nodes=nodes)
+        return LibraryRefusal(f"TensorRT's builder made no engine:\n    {text}", nodes=nodes)
 
     def config(self) -> Any:
         """A builder config with every option set, or warned about."""
@@ -201,7 +201,9 @@ class Assembly:
                 setter = profile.set_shape_input if shapes[name].holds_shape else profile.set_shape
                 setter(name, low, likely, high)
             if config.add_optimization_profile(profile) < 0:
-                raise Refusal(f"TensorRT refuses the profile {dict(wanted)}: {'; '.join(self.listener.errors[-3:])}", kind="ConfigError")
+                raise LibraryRefusal(
+                    f"TensorRT refuses the profile {dict(wanted)}: {'; '.join(self.listener.errors[-3:])}", kind="ConfigError"
+                )
 
     def keep_timing_cache(self, config: Any) -> None:
         """Write the tactic timings back, where the flavour keeps any."""

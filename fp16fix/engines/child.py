@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fp16fix.engines.assemble import Assembly
-from fp16fix.engines.listen import Listener, Refusal
+from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import options_from_json
 from fp16fix.errors import ConfigError
 
@@ -50,7 +50,7 @@ def main() -> int:
     threading.Thread(target=leave_with_parent, args=(wire, target), daemon=True).start()
     try:
         wire.emit({"result": serve(raw, target, wire)})
-    except Refusal as refusal:
+    except LibraryRefusal as refusal:
         wire.emit({"failure": {"kind": refusal.kind, "what": str(refusal), "hint": refusal.hint, "nodes": list(refusal.nodes)}})
         return 1
     except ConfigError as error:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fp16fix.engines.listen import Refusal
+from fp16fix.engines.listen import LibraryRefusal
 
 
 class Device(Protocol):
@@ -40,7 +40,7 @@ def open_device() -> Device:
     """The first of torch with CUDA, cuda-python.
 
     Raises:
-        Refusal: neither is installed.
+        LibraryRefusal: neither is installed.
     """
     if importlib.util.find_spec("torch") is not None:
         import torch
@@ -49,7 +49,7 @@ def open_device() -> Device:
             return TorchDevice(torch)
     if importlib.util.find_spec("cuda") is not None:
         return CudaDevice(cuda_runtime())
-    raise Refusal(
+    raise LibraryRefusal(
         "no library to reach GPU memory with", kind="BackendMissingError", hint="pip install cuda-python, or a torch built for CUDA"
     )
 
@@ -124,7 +124,7 @@ class CudaDevice:
         """Call, check, and return the one value there is."""
         error, *found = getattr(self._cuda, name)(*values)
         if int(error) != 0:
-            raise Refusal(f"{name} failed: {error}")
+            raise LibraryRefusal(f"{name} failed: {error}")
         return found[0] if found else None
 
     def allocate(self, count: int) -> int:

@@ -14,7 +14,7 @@ STEP = 0.01
 """Least change of a fraction worth an event."""
 
 
-class Refusal(Exception):  # noqa: N818 - it is the library's answer, turned into an error on the other side of the pipe
+class LibraryRefusal(Exception):  # noqa: N818 - it is the library's answer, turned into an error on the other side of the pipe
     """The parser or builder said no."""
 
     def __init__(self, what: str, *, hint: str = "", nodes: Sequence[str] = (), kind: str = "BuildError") -> None:

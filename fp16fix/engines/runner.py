@@ -15,7 +15,7 @@ import numpy as np
 
 from fp16fix.engines.api import EXECUTE, missing
 from fp16fix.engines.device import Device
-from fp16fix.engines.listen import Listener, Refusal, logger
+from fp16fix.engines.listen import LibraryRefusal, Listener, logger
 from fp16fix.engines.options import Dims, Profile, covering
 
 NUMPY: dict[str, Any] = {
@@ -38,18 +38,20 @@ class Runner:
         """Deserialise.
 
         Raises:
-            Refusal: the bindings are too old, or the plan was made for another GPU or version.
+            LibraryRefusal: the bindings are too old, or the plan was made for another GPU or version.
         """
         lacking = missing(trt, EXECUTE)
         if lacking:
-            raise Refusal(f"{trt.__name__} {trt.__version__} lacks {', '.join(lacking)}", kind="BackendMissingError")
+            raise LibraryRefusal(f"{trt.__name__} {trt.__version__} lacks {', '.join(lacking)}", kind="BackendMissingError")
         self.trt, self.device, self.listener = trt, device, listener
         self.logger = logger(trt, listener)
         self.runtime = trt.Runtime(self.logger)
         self.engine = self.runtime.deserialize_cuda_engine(plan.read_bytes())
         if self.engine is None:
             words = "; ".join(listener.errors[-3:]) or "no reason given"
-            raise Refusal(f"TensorRT {trt.__version__} cannot load the plan: {words}", hint="build it here, or for this GPU: --target")
+            raise LibraryRefusal(
+                f"TensorRT {trt.__version__} cannot load the plan: {words}", hint="build it here, or for this GPU: --target"
+            )
         self.context = self.engine.create_execution_context()
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
         self.inputs = [name for name in names if self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
@@ -84,7 +86,7 @@ class Runner:
         shapes = {name: tuple(sample[name].shape) for name in self.inputs if not self.on_host(name)}
         profile = covering(self.profiles, shapes)
         if profile is None:
-            raise Refusal(
+            raise LibraryRefusal(
                 f"no optimisation profile of the plan covers {shapes}", kind="ConfigError", hint="widen --profile and build again"
             )
         self.context.set_optimization_profile_async(profile, self.device.stream)
@@ -96,7 +98,7 @@ class Runner:
             self.context.set_tensor_address(name, values.ctypes.data if self.on_host(name) else self.device.upload(values))
         unsettled = list(self.context.infer_shapes())
         if unsettled:
-            raise Refusal(f"the shapes of {', '.join(unsettled)} do not follow from the inputs {shapes}")
+            raise LibraryRefusal(f"the shapes of {', '.join(unsettled)} do not follow from the inputs {shapes}")
         return {name: self.bind_output(name) for name in self.outputs}
 
     def bind_output(self, name: str) -> Any:
@@ -114,7 +116,7 @@ class Runner:
     def enqueue(self) -> None:
         """Queue one inference."""
         if not self.context.execute_async_v3(self.device.stream):
-            raise Refusal(f"the engine does not run: {'; '.join(self.listener.errors[-3:]) or 'no reason given'}")
+            raise LibraryRefusal(f"the engine does not run: {'; '.join(self.listener.errors[-3:]) or 'no reason given'}")
 
     def run(self, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name, in the engine's types."""
@@ -153,7 +155,7 @@ class Runner:
         found: dict[str, np.ndarray] = {}
         listener = self.listening = debug_listener(self.trt, self.device, found)
         if not self.context.set_debug_listener(listener):
-            raise Refusal("TensorRT refuses a debug listener", hint="build with debug_tensors")
+            raise LibraryRefusal("TensorRT refuses a debug listener", hint="build with debug_tensors")
         self.context.set_all_tensors_debug_state(True)
         if hasattr(self.context, "unfused_tensors_debug_state"):
             self.context.unfused_tensors_debug_state = True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fp16fix.engines.assemble import Assembly
-from fp16fix.engines.listen import Listener, Refusal
+from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import BuildOptions
 from fp16fix.errors import ConfigError
 
@@ -19,7 +19,7 @@ def assembly(flavour: str, options: BuildOptions, listener: Listener) -> Assembl
     """An assembly for flavour ``rtx`` or ``strong``.
 
     Raises:
-        Refusal: the module does not import.
+        LibraryRefusal: the module does not import.
     """
     trt = load("tensorrt_rtx" if flavour == "rtx" else "tensorrt")
     return (RtxAssembly if flavour == "rtx" else StrongAssembly)(trt, flavour, options, listener)
@@ -30,7 +30,7 @@ def load(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
-        raise Refusal(
+        raise LibraryRefusal(
             f"{module} is installed and does not import: {error}",
             kind="BackendMissingError",
             hint="reinstall it, its -libs package included",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fp16fix.engines.listen import Listener, Refusal
+from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import BuildOptions
 from fp16fix.engines.proof import dtype_name, owners
 from fp16fix.engines.strong import StrongAssembly, load
@@ -24,11 +24,11 @@ def assembly(flavour: str, options: BuildOptions, listener: Listener) -> WeakAss
     """An assembly for flavour ``weak``.
 
     Raises:
-        Refusal: the module does not import, or has no weak typing.
+        LibraryRefusal: the module does not import, or has no weak typing.
     """
     trt = load("tensorrt")
     if not hasattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS"):
-        raise Refusal(f"TensorRT {trt.__version__} has no weak typing", kind="BackendMissingError", hint="--backend strong")
+        raise LibraryRefusal(f"TensorRT {trt.__version__} has no weak typing", kind="BackendMissingError", hint="--backend strong")
     return WeakAssembly(trt, flavour, options, listener)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 Shape = tuple[int, ...]
 
 
-class Kind(str, Enum):
+class Filling(str, Enum):
     """What an input is taken for."""
 
     IDS = "ids"
@@ -38,28 +38,28 @@ class Kind(str, Enum):
     """Standard normal."""
 
 
-def draw(kind: Kind, shape: Shape, limit: int, rng: np.random.Generator, *, padded: bool) -> np.ndarray:
+def draw(kind: Filling, shape: Shape, limit: int, rng: np.random.Generator, *, padded: bool) -> np.ndarray:
     """Values of ``kind``; ``limit`` is the first integer out of bounds; ``padded`` asks for padding where the kind knows it."""
     match kind:
-        case Kind.IDS | Kind.SMALL | Kind.STEPS:
+        case Filling.IDS | Filling.SMALL | Filling.STEPS:
             return rng.integers(0, limit, shape)
-        case Kind.POSITIONS:
+        case Filling.POSITIONS:
             return np.broadcast_to(_places(shape) % limit, shape)
-        case Kind.SEGMENTS:
+        case Filling.SEGMENTS:
             return np.broadcast_to(np.minimum(_places(shape) * 2 // max(_last(shape), 1), limit - 1), shape)
-        case Kind.MASK:
+        case Filling.MASK:
             return _mask(shape, rng, padded=padded)
-        case Kind.ADDITIVE:
+        case Filling.ADDITIVE:
             return (_mask(shape, rng, padded=padded) - 1.0) * 1e4
-        case Kind.LENGTHS:
+        case Filling.LENGTHS:
             return rng.integers(max(limit // 4, 1), limit, shape) if padded and limit > 1 else np.full(shape, limit)
-        case Kind.IMAGE:
+        case Filling.IMAGE:
             return np.stack([image(rng, *shape[1:]) for _ in range(shape[0])]) if 0 not in shape else np.zeros(shape)
-        case Kind.IMAGE_LAST:
-            return np.moveaxis(draw(Kind.IMAGE, (shape[0], shape[3], shape[1], shape[2]), limit, rng, padded=padded), 1, 3)
-        case Kind.FLAGS:
+        case Filling.IMAGE_LAST:
+            return np.moveaxis(draw(Filling.IMAGE, (shape[0], shape[3], shape[1], shape[2]), limit, rng, padded=padded), 1, 3)
+        case Filling.FLAGS:
             return rng.random(shape) < 0.5
-        case Kind.NORMAL:
+        case Filling.NORMAL:
             return rng.standard_normal(shape)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from fp16fix.errors import SampleError
-from fp16fix.inputs.draw import Kind
+from fp16fix.inputs.draw import Filling
 from fp16fix.inputs.shapes import text_from_dims
 from fp16fix.inputs.signature import Input, show
 
@@ -20,7 +20,7 @@ _BATCH = re.compile(r"batch|^(n|b|bs)$", re.IGNORECASE)
 _SEQUENCE = re.compile(r"seq|len|token|time|frame|past|context|ctx|^[tsl]$", re.IGNORECASE)
 _SPACE = re.compile(r"height|width|^[hw]$", re.IGNORECASE)
 
-Plan = Mapping[str, tuple[Input, Kind]]
+Plan = Mapping[str, tuple[Input, Filling]]
 """Inputs by name, and what each is taken for."""
 
 
@@ -46,7 +46,7 @@ def dims(plan: Plan, batch: int) -> dict[str, tuple[int, ...]]:
     return {name: tuple(size for size in sizes if size is not None) for name, sizes in found.items()}
 
 
-def _size(entry: Input, kind: Kind, axis: int, batch: int, symbols: dict[str, int], *, past: bool) -> int | None:
+def _size(entry: Input, kind: Filling, axis: int, batch: int, symbols: dict[str, int], *, past: bool) -> int | None:
     dim = entry.shape[axis]
     if isinstance(dim, int):
         return dim
@@ -73,15 +73,15 @@ def _by_name(dim: str, batch: int, *, past: bool, latent: bool) -> int | None:
     return LATENT if _SPACE.search(dim) and latent else None
 
 
-def _by_position(entry: Input, kind: Kind, axis: int, batch: int) -> int | None:
+def _by_position(entry: Input, kind: Filling, axis: int, batch: int) -> int | None:
     rank, dim = len(entry.shape), entry.shape[axis]
     if axis == 0 and not (isinstance(dim, str) and _SPACE.search(dim)):
         return batch
-    if kind in {Kind.IMAGE, Kind.IMAGE_LAST}:
+    if kind in {Filling.IMAGE, Filling.IMAGE_LAST}:
         return SIDE
     if rank == 4 and axis > 1 and is_latent(entry.name):
         return LATENT
-    tokens = kind not in {Kind.NORMAL, Kind.STEPS} or (rank == 3 and _free(entry) == 1)
+    tokens = kind not in {Filling.NORMAL, Filling.STEPS} or (rank == 3 and _free(entry) == 1)
     return SEQUENCE if tokens and not (isinstance(dim, str) and _SPACE.search(dim)) else None
 
 

@@ -12,7 +12,7 @@ import onnx
 from fp16fix.errors import SampleError
 from fp16fix.graph.model import FLOATS, Model, numpy_type
 from fp16fix.inputs.check import Contract
-from fp16fix.inputs.draw import Kind, draw
+from fp16fix.inputs.draw import Filling, draw
 from fp16fix.inputs.guess import dims, is_latent
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.signature import Input, settle
@@ -32,7 +32,7 @@ class Field:
     """How one input is made."""
 
     name: str
-    kind: Kind
+    kind: Filling
     element: int
     limit: int
     """First integer out of bounds; 0 where none applies."""
@@ -62,7 +62,7 @@ class Made:
         for position, field in enumerate(self.fields):
             rng = np.random.default_rng([self.seed, self.index, position])
             values = draw(field.kind, self.shapes[field.name], field.limit, rng, padded=padded)
-            if field.kind in {Kind.IMAGE, Kind.IMAGE_LAST} and field.element in _INTEGERS:
+            if field.kind in {Filling.IMAGE, Filling.IMAGE_LAST} and field.element in _INTEGERS:
                 values = np.rint(values * 255.0)
             arrays[field.name] = values.astype(numpy_type(field.element))
         return arrays
@@ -93,26 +93,26 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
     return Samples(tuple(entries), Contract(inputs), f"made from the signature (seed {seed})", made_up=True, notes=notes)
 
 
-def _field(entry: Input, kind: Kind, facts: Uses, sizes: Mapping[str, tuple[int, ...]]) -> Field:
+def _field(entry: Input, kind: Filling, facts: Uses, sizes: Mapping[str, tuple[int, ...]]) -> Field:
     others = [shape[1] for name, shape in sizes.items() if name != entry.name and len(shape) > 1]
     own = sizes[entry.name]
     limit = {
-        Kind.STEPS: facts.rows or _STEPS,
-        Kind.LENGTHS: min(others, default=1),
-        Kind.SEGMENTS: facts.rows or 2,
-        Kind.POSITIONS: facts.rows or max(own[-1] if own else 1, 1),
-        Kind.IDS: facts.rows or 1,
-        Kind.SMALL: _SMALL,
+        Filling.STEPS: facts.rows or _STEPS,
+        Filling.LENGTHS: min(others, default=1),
+        Filling.SEGMENTS: facts.rows or 2,
+        Filling.POSITIONS: facts.rows or max(own[-1] if own else 1, 1),
+        Filling.IDS: facts.rows or 1,
+        Filling.SMALL: _SMALL,
     }.get(kind, 0)
     return Field(entry.name, kind, entry.element, limit)
 
 
-def _kind(entry: Input, facts: Uses) -> Kind:
+def _kind(entry: Input, facts: Uses) -> Filling:
     """What the input is, by its type, then its name, then its use."""
     if entry.element in FLOATS:
         return _float_kind(entry, facts)
     if entry.element == onnx.TensorProto.BOOL:
-        return Kind.MASK if _says(entry, "mask") or facts.masks else Kind.FLAGS
+        return Filling.MASK if _says(entry, "mask") or facts.masks else Filling.FLAGS
     if entry.element not in _INTEGERS:
         raise SampleError("holds neither numbers nor booleans, and cannot be made up", where=f"input {entry.name!r}", hint="give --inputs")
     if facts.shapes:
@@ -121,40 +121,40 @@ def _kind(entry: Input, facts: Uses) -> Kind:
     if named is not None:
         return named
     if facts.indexes:
-        return Kind.IDS
+        return Filling.IDS
     if facts.masks:
-        return Kind.MASK
+        return Filling.MASK
     image = _image(entry) if entry.element == onnx.TensorProto.UINT8 else None
-    return image or Kind.SMALL
+    return image or Filling.SMALL
 
 
-def _named_integers(entry: Input) -> Kind | None:
+def _named_integers(entry: Input) -> Filling | None:
     if _says(entry, "mask"):
-        return Kind.MASK
+        return Filling.MASK
     if _says(entry, r"position|pos_id"):
-        return Kind.POSITIONS
+        return Filling.POSITIONS
     if _says(entry, r"token_type|segment"):
-        return Kind.SEGMENTS
+        return Filling.SEGMENTS
     if _says(entry, r"time_?step"):
-        return Kind.STEPS
-    return Kind.LENGTHS if _says(entry, r"len(gth)?s?$|_lens?_") else None
+        return Filling.STEPS
+    return Filling.LENGTHS if _says(entry, r"len(gth)?s?$|_lens?_") else None
 
 
-def _float_kind(entry: Input, facts: Uses) -> Kind:
+def _float_kind(entry: Input, facts: Uses) -> Filling:
     if _says(entry, "mask"):
-        return Kind.ADDITIVE if facts.adds and not facts.masks else Kind.MASK
+        return Filling.ADDITIVE if facts.adds and not facts.masks else Filling.MASK
     if _says(entry, r"time_?step"):
-        return Kind.STEPS
-    return _image(entry) or Kind.NORMAL
+        return Filling.STEPS
+    return _image(entry) or Filling.NORMAL
 
 
-def _image(entry: Input) -> Kind | None:
+def _image(entry: Input) -> Filling | None:
     if len(entry.shape) != 4 or is_latent(entry.name):
         return None
     _, first, middle, last = entry.shape
     if first in _CHANNELS and _sides(middle, last):
-        return Kind.IMAGE
-    return Kind.IMAGE_LAST if last in _CHANNELS and _sides(first, middle) else None
+        return Filling.IMAGE
+    return Filling.IMAGE_LAST if last in _CHANNELS and _sides(first, middle) else None
 
 
 def _sides(*sizes: int | str | None) -> bool:

@@ -103,7 +103,7 @@ class Clerk:
         if self.draft is None:
             return "pin fp32"
         names, recipe = {node.name, *inner}, self.draft.recipe
-        rules = [repair.rule for repair in (*recipe.repairs, *recipe.finish) if names & {repair.node, *repair.covers}]
+        rules = [repair.by for repair in (*recipe.repairs, *recipe.finish) if names & {repair.node, *repair.covers}]
         if rules:
             return ", ".join(dict.fromkeys(rules))
         wide = sorted({fmt for name, fmt in recipe.wide if name in names})

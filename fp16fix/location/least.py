@@ -1,4 +1,4 @@
-"""Study and location → ``Minimal``: the least that must be FP32 for an oracle to be content, whichever oracle the user trusts."""
+"""Evidence and location → ``Minimal``: the least that must be FP32 for an oracle to be content, whichever oracle the user trusts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fp16fix.location.locate import Location
 from fp16fix.oracles.command import check
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
-from fp16fix.passes.evidence import Study
+from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.place.islands import flops
 from fp16fix.progress import Tick
 from fp16fix.search.journal import Journal
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Oracle, Score, scored
-from fp16fix.search.shrink import INTERRUPTED, Culprits, Found, Minimal, best, by_pins, culprits
+from fp16fix.search.shrink import INTERRUPTED, Culprits, Minimal, Result, best, by_pins, culprits
 from fp16fix.search.trials import refuse_search, subject
 
 CONFIRMED = 2
@@ -39,7 +39,7 @@ def is_asked(config: Config) -> bool:
     return config.search.check is not None or config.search.minimise
 
 
-def journal_of(found: Study) -> AbstractContextManager[Journal | None]:
+def journal_of(found: Evidence) -> AbstractContextManager[Journal | None]:
     """The journal of the search, if there is to be one and it is to be remembered.
 
     Raises:
@@ -49,7 +49,7 @@ def journal_of(found: Study) -> AbstractContextManager[Journal | None]:
     return Journal(place, subject(found)) if place is not None and is_asked(found.config) else nullcontext()
 
 
-def minimal(found: Study, location: Location, journal: Journal | None = None, tick: Tick = lambda: None) -> Minimal:
+def minimal(found: Evidence, location: Location, journal: Journal | None = None, tick: Tick = lambda: None) -> Minimal:
     """Shrink the set of FP32 nodes, most suspicious first; any prefix of the search is an answer.
 
     Args:
@@ -78,7 +78,7 @@ def minimal(found: Study, location: Location, journal: Journal | None = None, ti
     return told(result, order, oracle.words, judge)
 
 
-def told(result: Found[Culprits], order: list[str], oracle: str, judge: Judge) -> Minimal:
+def told(result: Result[Culprits], order: list[str], oracle: str, judge: Judge) -> Minimal:
     """The result in graph order, with what must be said of it."""
     place = {name: index for index, name in enumerate(order)}
     answer = result.best or Culprits(frozenset())
@@ -136,7 +136,7 @@ class Asked:
 
 
 @contextmanager
-def asked(found: Study) -> Iterator[Asked]:
+def asked(found: Evidence) -> Iterator[Asked]:
     """The user's command, TensorRT engines on the GPU of this machine, or the strict emulator."""
     config, model = found.config, found.model
 
@@ -153,7 +153,7 @@ def asked(found: Study) -> Iterator[Asked]:
             yield Asked(lambda candidate: scored(oracle.verdict(typed(candidate), profile=config.profile)), words, is_steady=True)
 
 
-def engines(found: Study, typed: Callable[[Candidate], Model]) -> Oracle:
+def engines(found: Evidence, typed: Callable[[Candidate], Model]) -> Oracle:
     """Builds an engine for each candidate and runs it on the held-out samples; one that does not build or run cannot be tested."""
     config = found.config
 

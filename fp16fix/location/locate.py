@@ -14,7 +14,7 @@ from fp16fix.graph.ops import float_outputs
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind, overflowing
 from fp16fix.location.culprit import ROUNDING, Clerk, Culprit
-from fp16fix.location.testimony import Evidence, in_fp16
+from fp16fix.location.testimony import Testimony, in_fp16
 from fp16fix.location.triage import Fault, Triage, triage
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.progress import Tick
@@ -22,7 +22,7 @@ from fp16fix.ranges.measure import measure
 from fp16fix.search.refine import FAINT_DB, ranking
 from fp16fix.trace.births import CEILING_DB, Birth, births, with_states
 from fp16fix.trace.segments import Sample
-from fp16fix.trace.shadow import Error, shadow
+from fp16fix.trace.shadow import Damage, shadow
 from fp16fix.trace.share import Shares, shares
 from fp16fix.verdict.gates import Tolerance
 
@@ -40,8 +40,8 @@ MINOR_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Error of one node's worst output in an all-FP16 run."""
+class AlongPlain:
+    """Damage of one node's worst output in an all-FP16 run."""
 
     node: str
     op: str
@@ -60,7 +60,7 @@ class Location:
     """Worst first."""
     minor: tuple[Culprit, ...]
     """Births too small to matter by themselves, worst first."""
-    along: tuple[Step, ...]
+    along: tuple[AlongPlain, ...]
     """Every float node of the main graph, in graph order."""
     cures: bool | None
     """Whether pinning what all culprits name makes all-FP16 right on a few samples; None where it is right, or nothing was named."""
@@ -83,7 +83,7 @@ def locate(
     hazards: Sequence[Hazard] | None = None,
     draft: Draft | None = None,
     proofs: Collection[Hazard] = (),
-    evidence: Evidence | None = None,
+    evidence: Testimony | None = None,
     threads: int = 0,
     tick: Tick = lambda: None,
 ) -> Location:
@@ -133,7 +133,7 @@ def locate(
     )
 
 
-def weighed(named: Sequence[Culprit], evidence: Evidence) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
+def weighed(named: Sequence[Culprit], evidence: Testimony) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
     """Culprits and minor births: all of them are minor where all-FP16 is right, none where none stands out and they add up."""
     if evidence.strict.verified:
         return (), tuple(named)
@@ -148,7 +148,7 @@ def cures(model: Model, culprits: Sequence[Culprit], samples: Sequence[Sample], 
         return oracle.verdict(lower(model, {**model.placed, **pins})).verified
 
 
-def suspects(found: Sequence[Birth], evidence: Evidence) -> list[Birth]:
+def suspects(found: Sequence[Birth], evidence: Testimony) -> list[Birth]:
     """Real births; the worst of the faint ones if there are none and all-FP16 is wrong all the same."""
     real = [birth for birth in found if birth.is_real][:MOST]
     return real if real or evidence.strict.verified else list(found[: MOST // 4])
@@ -163,7 +163,7 @@ def by_kind(culprits: Iterable[Culprit]) -> dict[Kind, float]:
     return kinds
 
 
-def steps(model: Model, errors: Mapping[str, Error], names: Collection[str]) -> tuple[Step, ...]:
+def steps(model: Model, errors: Mapping[str, Damage], names: Collection[str]) -> tuple[AlongPlain, ...]:
     """The all-FP16 run in graph order."""
     found = []
     for node in model.graph.nodes:
@@ -171,5 +171,5 @@ def steps(model: Model, errors: Mapping[str, Error], names: Collection[str]) -> 
         if outputs:
             worst = min(outputs, key=lambda error: error.damage_db)
             born = node.name in names or any(inner.name in names for inner in inner_nodes(node))
-            found.append(Step(node.name, node.op, worst.tensor, min(worst.damage_db, CEILING_DB), born))
+            found.append(AlongPlain(node.name, node.op, worst.tensor, min(worst.damage_db, CEILING_DB), born))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""FP32 model, samples and outputs computed elsewhere → ``Evidence``: every comparison that triage decides by, each made once."""
+"""FP32 model, samples and outputs computed elsewhere → ``Testimony``: every comparison that triage decides by, each made once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GARBAGE_DB = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Testimony:
     """What was measured; None was not."""
 
     strict: Verdict
@@ -83,7 +83,7 @@ def in_fp16(
     engine: Witness | None = None,
     threads: int = 0,
     tick: Tick = lambda: None,
-) -> Evidence:
+) -> Testimony:
     """All-FP16, strictly emulated, and an FP16 engine, both against FP32 and against each other.
 
     Sums held in FP16 are tried only where the emulation is right or does not account for what the engine does.
@@ -115,7 +115,7 @@ def in_fp16(
         ran = None if engine is None else engine.verdict(tolerance)
         doubtful = emulated.verified or (ran is not None and not accounts_for(emulated, ran))
         pessimistic = oracle.verdict(typed, profile="pessimistic") if doubtful else None
-    return Evidence(emulated, pessimistic, engine=ran, alike=alike.figures())
+    return Testimony(emulated, pessimistic, engine=ran, alike=alike.figures())
 
 
 def accounts_for(emulated: Verdict, engine: Verdict) -> bool:

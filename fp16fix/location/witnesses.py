@@ -1,4 +1,4 @@
-"""Config → everything else that knows a model's outputs (framework, module, engines), and the ``Evidence`` that they give for triage."""
+"""Config → everything else that knows a model's outputs (framework, module, engines), and the ``Testimony`` that they give for triage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fp16fix.config import Config
 from fp16fix.engines.execute import run
 from fp16fix.errors import ConfigError, SampleError
 from fp16fix.location.recorded import HINT, Given, Witness, read_outputs
-from fp16fix.location.testimony import Evidence, in_fp16, in_fp32
+from fp16fix.location.testimony import Testimony, in_fp16, in_fp32
 from fp16fix.oracles.engine import refuse_unrunnable
-from fp16fix.passes.evidence import Arrays, Study
+from fp16fix.passes.evidence import Arrays, Evidence
 from fp16fix.progress import Stages
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ class Witnesses:
     module: Any = None
     """A torch.nn.Module; let go once it was heard."""
 
-    def looked_at(self, found: Study) -> Arrays:
+    def looked_at(self, found: Evidence) -> Arrays:
         """Samples that the fault is looked for in: all that an engine was run on, else those that calibrate."""
         return Arrays(found.samples) if self.config.engine is not None else found.calibration
 
-    def heard(self, found: Study, stages: Stages) -> Evidence:
+    def heard(self, found: Evidence, stages: Stages) -> Testimony:
         """Everything compared: in FP32 over all samples, in FP16 over ``looked_at``.
 
         Raises:
@@ -86,7 +86,7 @@ def summon(config: Config, module: Any = None) -> Witnesses:
     return Witnesses(config, module)
 
 
-def twin_of(module: Any, found: Study) -> Twin:
+def twin_of(module: Any, found: Evidence) -> Twin:
     """The module beside the model."""
     from fp16fix.location.twin import Twin
 
@@ -94,7 +94,7 @@ def twin_of(module: Any, found: Study) -> Twin:
     return Twin(module, [entry.name for entry in found.samples.contract.inputs], [tensor.name for tensor in graph.outputs])
 
 
-def told_by(place: Path | None, found: Study, stages: Stages) -> Witness | None:
+def told_by(place: Path | None, found: Evidence, stages: Stages) -> Witness | None:
     """An engine's outputs, recorded or made here and now."""
     if place is None:
         return None
@@ -106,13 +106,13 @@ def told_by(place: Path | None, found: Study, stages: Stages) -> Witness | None:
     return Witness(found.model, own(place, outputs, found), "tensorrt")
 
 
-def own(plan: Path, outputs: Sequence[dict[str, Any]], found: Study) -> Iterator[Given]:
+def own(plan: Path, outputs: Sequence[dict[str, Any]], found: Evidence) -> Iterator[Given]:
     """Outputs that the plan shares with the model; it may have others, for debugging."""
     names = {tensor.name for tensor in found.model.graph.outputs}
     for arrays in outputs:
         yield Given(str(plan), {name: value for name, value in arrays.items() if name in names})
 
 
-def recorded(place: Path, found: Study) -> Iterator[Given]:
+def recorded(place: Path, found: Evidence) -> Iterator[Given]:
     """Outputs on disk, by the samples' names."""
     return read_outputs(place, [sample.name for sample in found.samples])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fp16fix.errors import ReplayError
 from fp16fix.graph.lower import Fits, lower
 from fp16fix.graph.model import Model
-from fp16fix.passes.recipe import Recipe, Repair
+from fp16fix.passes.recipe import Edit, Recipe
 from fp16fix.passes.rescale.fold import fold
 from fp16fix.passes.rewrite.rules import rule
 
@@ -45,13 +45,13 @@ def prepared(model: Model, recipe: Recipe) -> Model:
     return done
 
 
-def rewritten(model: Model, repairs: Sequence[Repair]) -> Model:
+def rewritten(model: Model, repairs: Sequence[Edit]) -> Model:
     """The FP32 graph after rules' rewrites."""
     if not repairs:
         return model
     copy = model.copy()
     for repair in repairs:
-        rule(repair.rule).apply(copy, repair)
+        rule(repair.by).apply(copy, repair)
     tidy(copy)
     return copy
 

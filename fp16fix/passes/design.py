@@ -17,9 +17,9 @@ from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.apply import rewritten, scaled, tidy
 from fp16fix.passes.place.islands import Islands, islands
 from fp16fix.passes.place.pins import forced
-from fp16fix.passes.recipe import Promise, Recipe, Refusal, Repair, repair_key
+from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal, repair_key
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import rule, rules
 from fp16fix.ranges.measure import measure, needs_detail
 from fp16fix.ranges.range import Range, Ranges
@@ -94,7 +94,7 @@ class Design:
     options: Options
     acquit: Acquit
     refusals: list[Refusal] = field(default_factory=list)
-    repairs: list[Repair] = field(default_factory=list)
+    repairs: list[Edit] = field(default_factory=list)
 
     def draft(self, hazards: Sequence[Hazard], proofs: Mapping[Hazard, str]) -> Draft:
         """From the hazards of the model as it came (and the proofs already made) to a draft."""
@@ -120,14 +120,14 @@ class Design:
         live, proofs = self.again()
         return live, spared_tensors(model, self.ranges, proofs)
 
-    def finish(self, live: Sequence[Hazard]) -> tuple[Repair, ...]:
+    def finish(self, live: Sequence[Hazard]) -> tuple[Edit, ...]:
         """An eps rescaled with its norm may have become smaller than FP16 holds: raise it where that moves nothing."""
         raise_eps = rule(FINISHING)
-        evidence = Evidence(self.model, self.ranges, live, self.options.headroom)
+        evidence = Findings(self.model, self.ranges, live, self.options.headroom)
         taken: set[str] = set()
         found = []
         for proposal in raise_eps.propose(evidence):
-            if isinstance(proposal, Repair) and self.permitted(proposal, taken):
+            if isinstance(proposal, Edit) and self.permitted(proposal, taken):
                 found.append(proposal)
                 taken |= {proposal.node, *proposal.covers}
         return tuple(found)
@@ -151,7 +151,7 @@ class Design:
         """Let every rule look once, in order; whether anything was rewritten."""
         model = self.model.copy()
         for each in rules():
-            evidence = Evidence(model, self.ranges, hazards, self.options.headroom)
+            evidence = Findings(model, self.ranges, hazards, self.options.headroom)
             taken: set[str] = set()
             for proposal in list(each.propose(evidence)):
                 if isinstance(proposal, Refusal):
@@ -166,7 +166,7 @@ class Design:
             self.model = model
         return bool(self.repairs)
 
-    def permitted(self, repair: Repair, taken: set[str]) -> bool:
+    def permitted(self, repair: Edit, taken: set[str]) -> bool:
         """Whether the user's options and earlier repairs of the same rule leave room for this one."""
         touched = {repair.node, *repair.covers}
         if touched & taken:
@@ -181,7 +181,7 @@ class Design:
         elif any(name in self.model.placed for name in touched):
             why = "the model's author placed this node in a wider type already"
         if why:
-            self.refusals.append(Refusal(repair.node, repair.rule, why))
+            self.refusals.append(Refusal(repair.node, repair.by, why))
         return not why
 
     def rescale(self, spared: frozenset[str]) -> tuple[tuple[tuple[str, int], ...], int]:

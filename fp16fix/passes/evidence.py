@@ -1,4 +1,4 @@
-"""Config → ``Study``: the model, its samples, what calibration saw, the hazards, and which of them are proven harmless."""
+"""Config → ``Evidence``: the model, its samples, what calibration saw, the hazards, and which of them are proven harmless."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Arrays(Sequence[Mapping[str, np.ndarray]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class Evidence:
     """Everything known of a model before anything is changed."""
 
     config: Config
@@ -69,7 +69,7 @@ class Study:
         return self.calibration.samples.shared
 
 
-def study(config: Config, stages: Stages) -> Study:
+def gather(config: Config, stages: Stages) -> Evidence:
     """Load, measure, diagnose, acquit.
 
     Raises:
@@ -89,7 +89,7 @@ def study(config: Config, stages: Stages) -> Study:
     with stages.stage("diagnose"):
         hazards = diagnose(model, ranges, frozenset(model.placed))
         proofs = acquitted(model, hazards, seen, config.threads)
-    return Study(config, model, samples, seen, tested, ranges, hazards, proofs)
+    return Evidence(config, model, samples, seen, tested, ranges, hazards, proofs)
 
 
 def refuse_unknown_outputs(config: Config, model: Model) -> None:

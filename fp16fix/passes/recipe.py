@@ -1,4 +1,4 @@
-"""``Repair``, ``Refusal`` and ``Recipe``: intentions as data, enough to replay from JSON on the same model."""
+"""``Edit``, ``Refusal`` and ``Recipe``: intentions as data, enough to replay from JSON on the same model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Promise(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Repair:
+class Edit:
     """``rule`` aimed at ``node`` with its numbers."""
 
-    rule: str
+    by: str
     node: str
     """ONNX node the rewrite starts from (for a fused pattern: the node that produces its output)."""
     promise: Promise
@@ -42,7 +42,7 @@ class Refusal:
     """A rule, or the whole tool, decided to leave ``node`` as it is: a result, not a failure."""
 
     node: str
-    rule: str
+    by: str
     why: str
     harmless: bool = False
     """The hazard was shown to have no effect."""
@@ -52,16 +52,16 @@ class Refusal:
 class Recipe:
     """Everything done to a model: rewrites, exponents, rewrites that only make sense after them, dtypes; applied in this order."""
 
-    repairs: tuple[Repair, ...] = ()
+    repairs: tuple[Edit, ...] = ()
     """Rewrites of the FP32 graph by rules, in the order they are applied."""
     exponents: tuple[tuple[str, int], ...] = ()
     """(tensor, e): the stored value becomes true × 2^−e. Tensors not named have e = 0."""
-    finish: tuple[Repair, ...] = ()
+    finish: tuple[Edit, ...] = ()
     """Rewrites of the rescaled graph (an eps that became too small for FP16)."""
     wide: tuple[tuple[str, str], ...] = ()
     """(node, "fp32" | "bf16"): the pins. Nodes not named run in FP16."""
 
 
-def repair_key(repair: Repair) -> str:
+def repair_key(repair: Edit) -> str:
     """What a repair is called in a ``Candidate``: the rule, the node, and the tensor where the rule edits one."""
-    return "@".join(part for part in (repair.rule, repair.node, repair.tensor) if part)
+    return "@".join(part for part in (repair.by, repair.node, repair.tensor) if part)

@@ -12,7 +12,7 @@ from typing import TypeGuard, TypeVar
 
 from fp16fix import half
 from fp16fix.ranges.range import Range
-from fp16fix.report.outcome import Disposition, Outcome, Step
+from fp16fix.report.outcome import Along, Disposition, Outcome
 from fp16fix.report.words import counted, decibels, number, octaves
 
 WIDTH = 1000.0
@@ -99,7 +99,7 @@ class Curve:
     ticks: tuple[Tick, ...]
     hints: tuple[tuple[float, float, str], ...]
     """(x, width, tooltip) of columns that cover the plot."""
-    lowest: Step | None
+    lowest: Along | None
     """Where plain FP16 is worst."""
     total: int
 
@@ -202,7 +202,7 @@ def title(worst: Range, count: int) -> str:
     return f"{worst.tensor}{rest}: largest {number(worst.absmax)}, RMS {number(worst.rms)}, head-room {octaves(worst.headroom)} octaves"
 
 
-def curve(steps: Sequence[Step], births: Mapping[str, tuple[str, str]] | None = None) -> Curve:
+def curve(steps: Sequence[Along], births: Mapping[str, tuple[str, str]] | None = None) -> Curve:
     """Error before and after at every step; −inf lies on the floor, what is equal at the top, what was not measured is a gap.
 
     Args:
@@ -229,7 +229,7 @@ def curve(steps: Sequence[Step], births: Mapping[str, tuple[str, str]] | None = 
     )
 
 
-def marks(steps: Sequence[Step], births: Mapping[str, tuple[str, str]], columns: Sequence[Sequence[int]], axis: Axis) -> tuple[Mark, ...]:
+def marks(steps: Sequence[Along], births: Mapping[str, tuple[str, str]], columns: Sequence[Sequence[int]], axis: Axis) -> tuple[Mark, ...]:
     """Where the nodes of ``births`` lie on the line of plain FP16; one that was not measured stands at the top."""
     found = []
     for k, group in enumerate(columns):
@@ -246,12 +246,12 @@ def known(value: float | None) -> TypeGuard[float]:
     return value is not None and not math.isnan(value)
 
 
-def depth(step: Step) -> float:
+def depth(step: Along) -> float:
     """Sorts the step where plain FP16 is worst first, what is not known last."""
     return step.before_db if known(step.before_db) else math.inf
 
 
-def hint(steps: Sequence[Step], repaired: bool) -> str:
+def hint(steps: Sequence[Along], repaired: bool) -> str:
     """Tooltip of a column: the step where plain FP16 is worst."""
     worst = min(steps, key=depth)
     after = f", repaired {decibels(worst.after_db)}" if repaired else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fp16fix.location.culprit import Culprit
-from fp16fix.location.locate import Step
+from fp16fix.location.locate import AlongPlain
 from fp16fix.location.triage import Triage
 from fp16fix.report.document import Document
 from fp16fix.report.outcome import ModelFacts, SampleFacts
@@ -35,7 +35,7 @@ class Located:
     """Whether pinning what all culprits name makes all-FP16 right on a few samples; null where it is right, or nothing was named."""
     explained: float
     """Damage of all culprits together against that of all-FP16, 1 at most: how complete the list is."""
-    along: tuple[Step, ...]
+    along: tuple[AlongPlain, ...]
     """Error of all-FP16 along the main graph, in graph order."""
     minimal: Minimal | None
     """The smallest set that must be FP32, if an oracle was asked."""

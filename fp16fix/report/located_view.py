@@ -13,7 +13,7 @@ from fp16fix.location.triage import OF_RANGE, Fault
 from fp16fix.report.chart import Curve, curve
 from fp16fix.report.headline import Card
 from fp16fix.report.located import Located
-from fp16fix.report.outcome import Step
+from fp16fix.report.outcome import Along
 from fp16fix.report.view import CAP, Capped, capped, timed
 from fp16fix.report.words import counted, decibels, percent
 from fp16fix.search.shrink import Minimal
@@ -86,7 +86,7 @@ def located_view(located: Located) -> LocatedView:
         story=tuple(story(located)),
         pinning=pinning(located),
         cards=tuple(cards(located)),
-        curve=curve([Step(step.node, step.op, step.tensor, step.sqnr_db, None) for step in located.along], births(located)),
+        curve=curve([Along(step.node, step.op, step.tensor, step.sqnr_db, None) for step in located.along], births(located)),
         culprits=suspects(located.culprits, 1),
         minor=suspects(located.minor, first_minor),
         carried=capped(located.carried),

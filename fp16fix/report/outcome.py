@@ -79,7 +79,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Along:
     """One node on the way through the graph."""
 
     node: str
@@ -167,7 +167,7 @@ class Outcome:
     equivalence: tuple[Figures, ...]
     """The repaired graph in FP32 against the original in FP32: how far the repairs moved the function."""
     counts: Counts
-    along: tuple[Step, ...]
+    along: tuple[Along, ...]
     """Error along the graph, in graph order."""
     ranges: tuple[Range, ...]
     """Of the original model, in graph order."""

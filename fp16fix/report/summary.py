@@ -1,4 +1,4 @@
-"""Study, draft, proof, engine → ``Outcome``: what is told about a repair, and how every hazard ended."""
+"""Evidence, draft, proof, engine → ``Outcome``: what is told about a repair, and how every hazard ended."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
 from fp16fix.half import BF16, FP32
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.passes.design import Draft, matches
-from fp16fix.passes.evidence import Study
+from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.place.islands import flops
 from fp16fix.passes.recipe import Refusal
 from fp16fix.progress import Stages
 from fp16fix.ranges.range import Range
-from fp16fix.report.outcome import Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Step
+from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
 from fp16fix.search.prove import Proven
-from fp16fix.trace.shadow import Error
+from fp16fix.trace.shadow import Damage
 
 LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
 
 
-def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
+def summarise(found: Evidence, draft: Draft, proven: Proven, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
     """The outcome, before any file is written."""
     ends = dispositions(found, draft, proven)
     return Outcome(
@@ -60,13 +60,13 @@ def summarise(found: Study, draft: Draft, proven: Proven, engine: EngineFacts, s
     )
 
 
-def model_facts(found: Study) -> ModelFacts:
+def model_facts(found: Evidence) -> ModelFacts:
     """The file as it was loaded."""
     model = found.model
     return ModelFacts(str(found.config.model), model.digest, model.opset, len(list(model.nodes())), tuple(model.notes))
 
 
-def sample_facts(found: Study) -> SampleFacts:
+def sample_facts(found: Evidence) -> SampleFacts:
     """What the verdict rests on."""
     samples = found.samples
     return SampleFacts(
@@ -92,7 +92,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def dispositions(found: Study, draft: Draft, proven: Proven) -> tuple[Disposition, ...]:
+def dispositions(found: Evidence, draft: Draft, proven: Proven) -> tuple[Disposition, ...]:
     """Every hazard of the original model with its end."""
     wide = proven.pins
     scaled = {name.split("→")[0]: e for name, e in draft.recipe.exponents}
@@ -109,7 +109,7 @@ def dispositions(found: Study, draft: Draft, proven: Proven) -> tuple[Dispositio
             return Disposition(hazard, "pinned", f"{wide[hazard.node]}: {why}")
         if hazard.node in covered:
             repair = covered[hazard.node]
-            return Disposition(hazard, "repaired", f"{repair.rule} ({repair.promise.value}): {repair.because}")
+            return Disposition(hazard, "repaired", f"{repair.by} ({repair.promise.value}): {repair.because}")
         if hazard.tensor in scaled:
             return Disposition(hazard, "rescaled", f"stored as true × 2^{-scaled[hazard.tensor]:d} (exact)")
         if hazard.internal:
@@ -165,14 +165,14 @@ def traffic(node: gs.Node, ranges: Mapping[str, Range]) -> float:
     return moved
 
 
-def along(model: Model, before: Mapping[str, Error], after: Mapping[str, Error]) -> tuple[Step, ...]:
-    """Error at the first float output of every node of the original graph."""
+def along(model: Model, before: Mapping[str, Damage], after: Mapping[str, Damage]) -> tuple[Along, ...]:
+    """Damage at the first float output of every node of the original graph."""
     steps = []
     for node in model.graph.nodes:
         outputs = float_outputs(node)
         if outputs and outputs[0].name in before:
             name = outputs[0].name
-            steps.append(Step(node.name, node.op, name, before[name].damage_db, after[name].damage_db if name in after else None))
+            steps.append(Along(node.name, node.op, name, before[name].damage_db, after[name].damage_db if name in after else None))
     return tuple(steps)
 
 
@@ -191,14 +191,14 @@ MASK_OCTAVES = 4
 """Values in so few octaves are a mask's literals."""
 
 
-def sample_warnings(found: Study) -> tuple[str, ...]:
+def sample_warnings(found: Evidence) -> tuple[str, ...]:
     """What is weak about the inputs that everything rests on."""
     if found.samples.made_up:
         return ("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.",)
     return ("Only one sample was given: it served both calibration and verdict.",) if found.shared else ()
 
 
-def warnings(found: Study, draft: Draft, proven: Proven) -> tuple[str, ...]:
+def warnings(found: Evidence, draft: Draft, proven: Proven) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = [*sample_warnings(found)]
     if proven.stopped:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from fp16fix.passes.recipe import Refusal, Repair
+from fp16fix.passes.recipe import Edit, Refusal
 from fp16fix.ranges.range import Range
 from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
 from fp16fix.report.headline import Card, cards, story
@@ -90,7 +90,7 @@ class View:
     charts: Charts
     curve: Curve
     hazards: Capped[Disposition]
-    repairs: Capped[Repair]
+    repairs: Capped[Edit]
     pins: Capped[Pin]
     refusals: Capped[Refusal]
     exponents: Capped[tuple[str, int]]

@@ -1,4 +1,4 @@
-"""Study → the draft that is used, and its proof: the whole design, or, if that fails its verdict, the design without what does harm."""
+"""Evidence → the draft that is used, and its proof: the whole design, or, if that fails its verdict, the design without what does harm."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import replace
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.passes.design import EXPONENTS, Design, Draft, Options
-from fp16fix.passes.evidence import Study, acquitted
+from fp16fix.passes.evidence import Evidence, acquitted
 from fp16fix.passes.recipe import Promise, Recipe, repair_key
 from fp16fix.progress import Stages
 from fp16fix.search.prove import Proven, answer, prove
-from fp16fix.search.shrink import INTERRUPTED, Found, Names, best, shrink
+from fp16fix.search.shrink import INTERRUPTED, Names, Result, best, shrink
 from fp16fix.search.trials import Attempts
 
 
-def design(found: Study, stages: Stages, without: Names = frozenset()) -> Draft:
+def design(found: Evidence, stages: Stages, without: Names = frozenset()) -> Draft:
     """Rules, exponents, islands.
 
     Args:
@@ -57,7 +57,7 @@ def settle(tries: Attempts, stages: Stages) -> tuple[Draft, Proven]:
     return draft, replace(proven, stopped=proven.stopped or harm.stopped)
 
 
-def harmful(tries: Attempts, recipe: Recipe, stages: Stages) -> Found[Names]:
+def harmful(tries: Attempts, recipe: Recipe, stages: Stages) -> Result[Names]:
     """A 1-minimal set of repairs without which the verdict passes, or the smallest found before the search was stopped.
 
     Exponents are suspected first (they trade the small end of a stream for its large one), then what alters the function.

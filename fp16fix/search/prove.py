@@ -16,7 +16,7 @@ from fp16fix.search.refine import Refined, refine
 from fp16fix.search.shrink import INTERRUPTED
 from fp16fix.search.thin import thinned
 from fp16fix.search.trials import Attempts
-from fp16fix.trace.shadow import Error, shadow
+from fp16fix.trace.shadow import Damage, shadow
 from fp16fix.verdict.verdict import Figures, Verdict
 
 REFINE_S = 120.0
@@ -35,8 +35,8 @@ class Proven:
     """Plain FP16."""
     equivalence: tuple[Figures, ...]
     """Repaired graph in FP32 against the original."""
-    along_before: Mapping[str, Error]
-    along_after: Mapping[str, Error]
+    along_before: Mapping[str, Damage]
+    along_after: Mapping[str, Damage]
     refinements: Mapping[str, str]
     stopped: str = ""
     """What stopped the search for pins before its end."""

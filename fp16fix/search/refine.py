@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.graph.ops import float_inputs
-from fp16fix.search.shrink import Found, Holds, Names, best, shrink
+from fp16fix.search.shrink import Holds, Names, Result, best, shrink
 from fp16fix.trace.births import NONE, Birth, births
 from fp16fix.trace.segments import Sample
 
@@ -57,7 +57,7 @@ def refine(
     """
     found = births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads)
     because = reasons(model, found)
-    result: Found[Names] = best(shrink(elements, holds, ranking=ranking(model, because, found), cost=cost))
+    result: Result[Names] = best(shrink(elements, holds, ranking=ranking(model, because, found), cost=cost))
     pins = tuple(name for name in elements if name in (result.best or ()))
     return Refined(pins, {name: because.get(name, "the verdict fails without it") for name in pins}, result.stopped)
 

@@ -25,13 +25,13 @@ T = TypeVar("T")
 ACCOMPLICE_CALLS = 48
 """Oracle calls that the search for what a node hurts with may take."""
 INTERRUPTED = "interrupted"
-"""``Found.stopped`` after Ctrl-C."""
+"""``Result.stopped`` after Ctrl-C."""
 FEW = 8
 """Up to this many elements are tried one by one: halving would save nothing when most of them are needed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[T]):
+class Result(Generic[T]):
     """How a search ended."""
 
     best: T | None
@@ -42,17 +42,17 @@ class Found(Generic[T]):
     """What stopped it."""
 
 
-def best(steps: Iterable[T]) -> Found[T]:
+def best(steps: Iterable[T]) -> Result[T]:
     """Run a search to its end, or to the end of the budget, until Ctrl-C or until the oracle breaks: what it had found by then stands."""
     last: T | None = None
     try:
         for step in steps:
             last = step
     except (BudgetSpentError, BackendError) as error:
-        return Found(last, complete=False, stopped=error.what)
+        return Result(last, complete=False, stopped=error.what)
     except KeyboardInterrupt:
-        return Found(last, complete=False, stopped=INTERRUPTED)
-    return Found(last, complete=True)
+        return Result(last, complete=False, stopped=INTERRUPTED)
+    return Result(last, complete=True)
 
 
 def by_pins(judge: Judge, repairs: Names = frozenset()) -> Holds:

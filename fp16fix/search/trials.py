@@ -18,7 +18,7 @@ from fp16fix.graph.model import Model
 from fp16fix.oracles.command import check, words_of
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.design import Draft
-from fp16fix.passes.evidence import Study
+from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.recipe import repair_key
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.journal import Journal, refuse_unusable
@@ -36,7 +36,7 @@ BF16 = "=bf16"
 class Attempts:
     """Asks the strict oracle, and the user's command if there is one, about drafts and pins."""
 
-    found: Study
+    found: Evidence
     oracle: StrictOracle
     plain: Model
     """All-FP16, for comparison."""
@@ -106,7 +106,7 @@ class Attempts:
 
 
 @contextmanager
-def attempts(found: Study, stages: Stages) -> Iterator[Attempts]:
+def attempts(found: Evidence, stages: Stages) -> Iterator[Attempts]:
     """Compute the FP32 reference on the held-out samples and all-FP16 beside it, and open the journal.
 
     Raises:
@@ -125,7 +125,7 @@ def attempts(found: Study, stages: Stages) -> Iterator[Attempts]:
         yield made
 
 
-def subject(found: Study) -> dict[str, str]:
+def subject(found: Evidence) -> dict[str, str]:
     """What a journal is about: another model, samples, oracle or tolerance is another search."""
     config = found.config
     return {

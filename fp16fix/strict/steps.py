@@ -23,10 +23,10 @@ def spread(model: Model) -> None:
     for node in list(model.nodes()):
         inside = INSIDES.get(node.op) if node.domain in DEFAULT_DOMAINS else None
         if inside is not None and inside.how is How.STEPS and element_type(node.outputs[0]) in FORMATS:
-            WRITERS[node.op](Step(edit, node, model.opset))
+            WRITERS[node.op](Expansion(edit, node, model.opset))
 
 
-class Step:
+class Expansion:
     """Writes the steps of one node before it; ``last`` writes its output and takes the node away."""
 
     def __init__(self, edit: Editor, node: gs.Node, opset: int) -> None:
@@ -63,18 +63,18 @@ class Step:
         return [x, self.edit.constant(f"{self.node.name}/axes", np.asarray(axes, np.int64))], attrs
 
 
-def log_softmax(step: Step) -> None:
+def log_softmax(step: Expansion) -> None:
     """SOFTMAX, LOG."""
     step.last("Log", step.op("Softmax", step.x, **step.node.attrs))
 
 
-def sum_square(step: Step) -> None:
+def sum_square(step: Expansion) -> None:
     """PROD, REDUCE SUM."""
     inputs, attrs = step.along("ReduceSum", step.op("Mul", step.x, step.x))
     step.last("ReduceSum", *inputs, **attrs, keepdims=step.node.attrs.get("keepdims", 1))
 
 
-def log_sum_exp(step: Step) -> None:
+def log_sum_exp(step: Expansion) -> None:
     """REDUCE MAX, ISINF and SELECT (a maximum of ±inf is held at ±largest, which gives the same), SUB, EXP, REDUCE SUM, LOG, SUM."""
     keepdims = step.node.attrs.get("keepdims", 1)
     largest = FORMATS[step.element].largest
@@ -90,23 +90,23 @@ def log_sum_exp(step: Step) -> None:
     step.last("Add", step.op("Log", total), shift if keepdims else peak(0))
 
 
-def mish(step: Step) -> None:
+def mish(step: Expansion) -> None:
     """SOFTPLUS, TANH, PROD."""
     step.last("Mul", step.x, step.op("Tanh", step.op("Softplus", step.x)))
 
 
-def hard_swish(step: Step) -> None:
+def hard_swish(step: Expansion) -> None:
     """HARD_SIGMOID, PROD."""
     step.last("Mul", step.x, step.op("HardSigmoid", step.x, alpha=1.0 / 6.0, beta=0.5))
 
 
-def swish(step: Step) -> None:
+def swish(step: Expansion) -> None:
     """PROD with alpha, SIGMOID, PROD."""
     inner = step.op("Mul", step.x, step.number(step.node.attrs.get("alpha", 1.0)))
     step.last("Mul", step.x, step.op("Sigmoid", inner))
 
 
-def gemm(step: Step) -> None:
+def gemm(step: Expansion) -> None:
     """MATRIX_MULTIPLY, PROD with alpha, PROD of C with beta, SUM: each only where there is something to do."""
     node, attrs = step.node, step.node.attrs
     alpha, beta = float(attrs.get("alpha", 1.0)), float(attrs.get("beta", 1.0))
@@ -123,7 +123,7 @@ def gemm(step: Step) -> None:
     step.last("Add", product, addend if beta == 1.0 else step.op("Mul", addend, step.number(beta)))
 
 
-def added(step: Step, terms: list[gs.Tensor]) -> gs.Tensor:
+def added(step: Expansion, terms: list[gs.Tensor]) -> gs.Tensor:
     """Left to right."""
     total = terms[0]
     for term in terms[1:]:
@@ -131,20 +131,20 @@ def added(step: Step, terms: list[gs.Tensor]) -> gs.Tensor:
     return total
 
 
-def sum_of(step: Step) -> None:
+def sum_of(step: Expansion) -> None:
     """SUM, and again."""
     if len(step.node.inputs) > 2:
         step.last("Add", added(step, list(step.node.inputs[:-1])), step.node.inputs[-1])
 
 
-def mean(step: Step) -> None:
+def mean(step: Expansion) -> None:
     """SUM, and again, then PROD with 1/n."""
     terms = list(step.node.inputs)
     if len(terms) > 1:
         step.last("Mul", added(step, terms), step.number(1.0 / len(terms)))
 
 
-def mod(step: Step) -> None:
+def mod(step: Expansion) -> None:
     """DIV, FLOOR or CEIL by sign, PROD, SUB."""
     y = step.node.inputs[1]
     quotient = step.op("Div", step.x, y)
@@ -152,7 +152,7 @@ def mod(step: Step) -> None:
     step.last("Sub", step.x, step.op("Mul", whole, y))
 
 
-def rms_norm(step: Step) -> None:
+def rms_norm(step: Expansion) -> None:
     """Everything up to x / rms(x) in FLOAT, a CAST, PROD with the scale; a scale computed at run time is left inside."""
     scale = step.node.inputs[1]
     if isinstance(scale, gs.Constant):
@@ -160,7 +160,7 @@ def rms_norm(step: Step) -> None:
         step.last("Mul", step.op("RMSNormalization", step.x, ones, **step.node.attrs), scale)
 
 
-WRITERS: dict[str, Callable[[Step], None]] = {
+WRITERS: dict[str, Callable[[Expansion], None]] = {
     "LogSoftmax": log_softmax,
     "ReduceSumSquare": sum_square,
     "ReduceLogSumExp": log_sum_exp,

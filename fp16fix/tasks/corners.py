@@ -9,14 +9,14 @@ from fp16fix.engines import Profile
 from fp16fix.engines.options import Dims
 from fp16fix.engines.profiles import declared, measures, profiles_of
 from fp16fix.oracles.emulator import StrictOracle
-from fp16fix.passes.evidence import Arrays, Study
+from fp16fix.passes.evidence import Arrays, Evidence
 from fp16fix.report.outcome import Corner
 from fp16fix.search.prove import Proven
 
 AT = ("min", "opt", "max")
 
 
-def corners(found: Study, proven: Proven) -> tuple[Corner, ...]:
+def corners(found: Evidence, proven: Proven) -> tuple[Corner, ...]:
     """Every profile's smallest, likeliest and largest shapes, with the strict verdict over the held-out samples of just these shapes."""
     config = found.config
     inputs = declared(config.model or Path())

@@ -14,8 +14,8 @@ from fp16fix.graph.save import save_model
 from fp16fix.oracles.engine import executable
 from fp16fix.passes.apply import rewritten
 from fp16fix.passes.design import Draft
-from fp16fix.passes.recipe import Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import rule
 from fp16fix.progress import Stages
 from fp16fix.report.outcome import Corner, EngineFacts
@@ -85,16 +85,16 @@ def compiled(config: Config, draft: Draft, proven: Proven, onnx_path: Path, stag
     return watched(source, onnx_path.with_suffix(".plan"), options, stages)
 
 
-def without_attention(draft: Draft, error: BuildStoppedError, headroom: float) -> tuple[Repair, ...]:
+def without_attention(draft: Draft, error: BuildStoppedError, headroom: float) -> tuple[Edit, ...]:
     """Rewrites of the Attention nodes an ended build names; earlier the user's ``allow`` or the model's own types kept them."""
     if error.reason not in {"crash", "refused"}:
         return ()
-    evidence = Evidence(draft.model, draft.ranges, (), headroom)
-    proposals = [each for each in rule(ATTENTION).propose(evidence) if isinstance(each, Repair) and each.node in error.nodes]
+    evidence = Findings(draft.model, draft.ranges, (), headroom)
+    proposals = [each for each in rule(ATTENTION).propose(evidence) if isinstance(each, Edit) and each.node in error.nodes]
     return tuple(replace(each, because=f"the build ended over it; {each.because}") for each in proposals)
 
 
-def retold(error: BuildStoppedError, repairs: Sequence[Repair]) -> str:
+def retold(error: BuildStoppedError, repairs: Sequence[Edit]) -> str:
     """What happened, for the report."""
     nodes = ", ".join(repair.node for repair in repairs)
     first = error.what.splitlines()[0].split("; its last words")[0].rstrip(":")

@@ -13,7 +13,7 @@ from fp16fix.errors import BackendError, BuildError
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.oracles.engine import executable, verdict_of
-from fp16fix.passes.evidence import Study
+from fp16fix.passes.evidence import Evidence
 from fp16fix.progress import Stages
 from fp16fix.report.outcome import EngineFacts, Timing
 
@@ -23,7 +23,7 @@ COMPARED = 3
 """Builds that a comparison of latencies takes: repaired, all-FP16, FP32."""
 
 
-def executed(found: Study, built: Built, facts: EngineFacts, rival: Rival, stages: Stages) -> EngineFacts:
+def executed(found: Evidence, built: Built, facts: EngineFacts, rival: Rival, stages: Stages) -> EngineFacts:
     """The facts with the engine's own verdict and latencies, where this machine's GPU can run it.
 
     A plan that was built for this GPU and does not run is a problem of the outcome, not an error.
@@ -43,7 +43,7 @@ def executed(found: Study, built: Built, facts: EngineFacts, rival: Rival, stage
     return replace(facts, status="executed", verdict=verdict, latency=timings, warnings=(*facts.warnings, *said_too))
 
 
-def timed(found: Study, built: Built, rival: Rival, stages: Stages) -> tuple[tuple[Timing, ...], tuple[str, ...]]:
+def timed(found: Evidence, built: Built, rival: Rival, stages: Stages) -> tuple[tuple[Timing, ...], tuple[str, ...]]:
     """Latency of the repaired engine beside all-FP16 and FP32 ones, built for the comparison; and what could not be compared."""
     config, sample = found.config, found.held_out[0]
     plans = {"repaired": built.plan}

@@ -10,7 +10,7 @@ from fp16fix.config import Config
 from fp16fix.location.least import is_asked, journal_of, minimal, refuse_oracle
 from fp16fix.location.locate import locate as locate_in
 from fp16fix.location.witnesses import summon
-from fp16fix.passes.evidence import study
+from fp16fix.passes.evidence import gather
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.located import Located
 from fp16fix.report.summary import model_facts, sample_facts, sample_warnings, versions
@@ -41,7 +41,7 @@ def locate(
     stages = Stages(watcher or Silent())
     refuse_oracle(config)
     witnesses = summon(config, module)
-    found = study(config, stages)
+    found = gather(config, stages)
     with journal_of(found) as journal:
         evidence = witnesses.heard(found, stages)
         draft = design(found, stages)

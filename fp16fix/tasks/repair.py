@@ -9,7 +9,7 @@ from pathlib import Path
 from fp16fix.config import Config
 from fp16fix.engines.compile import ready
 from fp16fix.engines.profiles import in_files, refuse_uncovered
-from fp16fix.passes.evidence import Arrays, study
+from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.delivery import deliver, products_for
 from fp16fix.report.outcome import Outcome
@@ -34,7 +34,7 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     refuse_search(config)
     if products.plan is not None:
         config = ready(config)
-    found = study(config, stages)
+    found = gather(config, stages)
     if products.plan is not None and not in_files(config):
         refuse_uncovered(config, Arrays(found.samples))
     with attempts(found, stages) as tries, tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:

@@ -22,7 +22,7 @@ from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
 from fp16fix.graph.splice import splice_body
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.trace.segments import Sample
-from fp16fix.trace.shadow import PREFIX, Error, Pair, compare_in_graph, side_by_side
+from fp16fix.trace.shadow import PREFIX, Damage, Pair, compare_in_graph, side_by_side
 
 CEILING_DB = 70.0
 """No tensor is credited with more than one FP16 rounding leaves (about 73 dB): an exact input makes no culprit of its reader."""
@@ -139,12 +139,12 @@ def passes_on(node: gs.Node, birth: Birth, unstorable: Mapping[str, float]) -> b
     return birth.source is Source.RESULT and birth.is_lost and read > 0.0 and unstorable.get(birth.tensor, 0.0) <= GROWTH * read
 
 
-def lost(error: Error) -> bool:
+def lost(error: Damage) -> bool:
     """More than one rounding explains."""
     return CEILING_DB - error.damage_db >= BORN_DB
 
 
-def birth_of(node: gs.Node, errors: Mapping[str, Error], neighbours: Neighbours, least_db: float) -> Birth | None:
+def birth_of(node: gs.Node, errors: Mapping[str, Damage], neighbours: Neighbours, least_db: float) -> Birth | None:
     """What the errors say of one node."""
     outputs = [errors[t.name] for t in float_outputs(node) if t.name in errors]
     if not outputs:

@@ -1,4 +1,4 @@
-"""Proof that a hazard has no effect: the node and what follows it run strictly on exact inputs, and the error heals.
+"""Acquittal that a hazard has no effect: the node and what follows it run strictly on exact inputs, and the error heals.
 
 ``tanh(inf)`` is 1, and ``x·sigmoid(x)`` is 0 far to the left: an overflow or underflow that the next operators absorb costs nothing,
 and pinning it would cost speed. All proofs of a model run in one pass.
@@ -19,7 +19,7 @@ from fp16fix.graph.splice import cut, splice
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.probe import PROBING
 from fp16fix.strict.emulate import emulate
-from fp16fix.trace.shadow import Error, Pair, compare_in_graph
+from fp16fix.trace.shadow import Damage, Pair, compare_in_graph
 
 DEPTH = 8
 """How many operators may pass before the error must have healed."""
@@ -34,7 +34,7 @@ PROVABLE = frozenset({Kind.OVERFLOW, Kind.VANISH, Kind.CANCEL})
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Acquittal:
     """Why a hazard is harmless."""
 
     hazard: Hazard
@@ -49,7 +49,7 @@ class Proof:
 
 def harmless(
     model: Model, hazards: Sequence[Hazard], samples: Iterable[Mapping[str, np.ndarray]], *, threads: int = 0
-) -> dict[Hazard, Proof]:
+) -> dict[Hazard, Acquittal]:
     """The hazards (of main-graph nodes) that are proven to have no effect on these samples.
 
     Args:
@@ -67,7 +67,7 @@ def harmless(
         if h.kind in PROVABLE and not h.internal and h.node in nodes and h.tensor in {t.name for t in nodes[h.node].outputs}
     ]
     accused = frozenset(h.node for h in hazards if not h.internal)
-    proofs: dict[Hazard, Proof] = {}
+    proofs: dict[Hazard, Acquittal] = {}
     for start in range(0, len(candidates), AT_ONCE):
         proofs |= prove(model, candidates[start : start + AT_ONCE], nodes, order, samples, accused, threads)
     return proofs
@@ -81,7 +81,7 @@ def prove(
     samples: Iterable[Mapping[str, np.ndarray]],
     accused: frozenset[str],
     threads: int,
-) -> dict[Hazard, Proof]:
+) -> dict[Hazard, Acquittal]:
     """Splice every hazard's strict cone beside the FP32 graph, run once, and see where errors end."""
     host = model.copy()
     pairs: list[Pair] = []
@@ -116,8 +116,8 @@ def forward(node: gs.Node, order: Mapping[str, int]) -> set[str]:
 
 
 def verdict(
-    hazard: Hazard, model: Model, nodes: Mapping[str, gs.Node], errors: Mapping[str, Error], others: frozenset[str] = frozenset()
-) -> Proof | None:
+    hazard: Hazard, model: Model, nodes: Mapping[str, gs.Node], errors: Mapping[str, Damage], others: frozenset[str] = frozenset()
+) -> Acquittal | None:
     """Follow the error forward; None if any path reaches the end of the cone or a graph output unhealed, or breaks out again.
 
     Args:
@@ -128,7 +128,7 @@ def verdict(
         others: nodes with hazards of their own: an error behind them is theirs.
     """
     finals = {tensor.name for tensor in model.graph.outputs}
-    healed: list[Error] = []
+    healed: list[Damage] = []
     pending = [t for t in nodes[hazard.node].outputs if t.name and element_type(t) in FLOATS]
     visited: set[str] = set()
     while pending:
@@ -154,15 +154,15 @@ def verdict(
                 return None
             pending += floats
     ends = sorted(healed, key=lambda e: e.sqnr_db)
-    return Proof(hazard, tuple(e.tensor for e in ends), ends[0].sqnr_db) if ends else None
+    return Acquittal(hazard, tuple(e.tensor for e in ends), ends[0].sqnr_db) if ends else None
 
 
-def is_healed(error: Error) -> bool:
+def is_healed(error: Damage) -> bool:
     """Close to FP32 as a whole, and element by element."""
     return error.damage_db >= HEALED_DB and error.off <= HEALED_OFF
 
 
-def stays_healed(tensor: gs.Tensor, nodes: Mapping[str, gs.Node], errors: Mapping[str, Error], others: frozenset[str]) -> bool:
+def stays_healed(tensor: gs.Tensor, nodes: Mapping[str, gs.Node], errors: Mapping[str, Damage], others: frozenset[str]) -> bool:
     """Whether nothing behind a healed tensor errs again: a zero where 0.004 was is small until it is multiplied by a massive channel."""
     pending, visited = [tensor], {tensor.name}
     while pending:

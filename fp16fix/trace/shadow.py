@@ -26,7 +26,7 @@ PIECE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Error:
+class Damage:
     """How far a strict tensor is from its FP32 twin, all samples together."""
 
     tensor: str
@@ -45,8 +45,8 @@ class Error:
 
 def shadow(
     reference: Model, typed: Model, samples: Iterable[Sample], exponents: Mapping[str, int] | None = None, *, threads: int = 0
-) -> dict[str, Error]:
-    """Error of every float tensor of the main graph that both models have, in graph order.
+) -> dict[str, Damage]:
+    """Damage of every float tensor of the main graph that both models have, in graph order.
 
     Args:
         reference: the FP32 model.
@@ -88,7 +88,7 @@ class Pair:
 
 def compare_in_graph(
     host: Model, pairs: Iterable[Pair], samples: Iterable[Sample], *, threads: int = 0, elementwise: bool = False
-) -> dict[str, Error]:
+) -> dict[str, Damage]:
     """Errors by label; the host is consumed. Long graphs run in stretches.
 
     ``elementwise`` also counts elements that are off by much of their own size: a massive channel hides all others from an SQNR.
@@ -115,7 +115,7 @@ def compare_in_graph(
     return errors_of(totals, off)
 
 
-def errors_of(totals: Mapping[str, np.ndarray], off: Mapping[str, float]) -> dict[str, Error]:
+def errors_of(totals: Mapping[str, np.ndarray], off: Mapping[str, float]) -> dict[str, Damage]:
     """Errors by label."""
     labels = {name: name.removeprefix(MEET) for name in totals}
     return {labels[name]: replace(error_of(labels[name], row), off=off.get(name, 0.0)) for name, row in totals.items()}
@@ -292,9 +292,9 @@ def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     return probes.emit("And", [below, probes.emit("Greater", [tensor, probes.literal(-BIG)], BOOL)], BOOL)
 
 
-def error_of(name: str, row: np.ndarray) -> Error:
-    """An ``Error`` from summed rows."""
+def error_of(name: str, row: np.ndarray) -> Damage:
+    """An ``Damage`` from summed rows."""
     signal, noise, nonfinite = (float(x) for x in row)
     if noise == 0.0:
-        return Error(name, math.inf, int(nonfinite))
-    return Error(name, 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf, int(nonfinite))
+        return Damage(name, math.inf, int(nonfinite))
+    return Damage(name, 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf, int(nonfinite))

@@ -12,7 +12,7 @@ import pytest
 
 from fp16fix.engines.device import CudaDevice, open_device
 from fp16fix.engines.gpu import gpu_status
-from fp16fix.engines.listen import Refusal
+from fp16fix.engines.listen import LibraryRefusal
 
 
 class Error(IntEnum):
@@ -97,13 +97,13 @@ def test_marks_measure() -> None:
 
 
 def test_a_cuda_error_is_named() -> None:
-    with pytest.raises(Refusal, match="cudaMalloc failed: "):
+    with pytest.raises(LibraryRefusal, match="cudaMalloc failed: "):
         CudaDevice(Runtime(room=8)).allocate(9)
 
 
 @pytest.mark.skipif(gpu_status().present, reason="there is a GPU here")
 def test_no_library_is_an_error_with_a_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(Refusal, match="no library to reach GPU memory") as caught:
+    with pytest.raises(LibraryRefusal, match="no library to reach GPU memory") as caught:
         open_device()
     assert "pip install cuda-python" in caught.value.hint

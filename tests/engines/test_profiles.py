@@ -11,7 +11,7 @@ from fp16fix.config import Config, merged
 from fp16fix.engines.profiles import bounds, declared, measures, plain, profiles_of, refuse_uncovered, settled
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.inputs.signature import Input
-from fp16fix.passes.evidence import Arrays, study
+from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.progress import Silent, Stages
 from fp16fix.search.leave_out import design
 from fp16fix.search.prove import prove
@@ -83,7 +83,7 @@ def test_samples_of_a_function_are_looked_at_once_they_are_there(dynamic: Path, 
     (tmp_path / "feeds.py").write_text(code)
     given = settled(config(dynamic, inputs=f"{tmp_path}/feeds.py:feeds"))
     with pytest.raises(ConfigError, match="x 9x4"):
-        refuse_uncovered(given, Arrays(study(given, Stages(Silent())).samples))
+        refuse_uncovered(given, Arrays(gather(given, Stages(Silent())).samples))
 
 
 def test_values_are_bounded_where_they_may_decide_shapes() -> None:
@@ -102,7 +102,7 @@ def test_corners_that_coincide_are_one() -> None:
 def test_every_corner_that_held_out_samples_show_has_its_own_verdict(dynamic: Path, tmp_path: Path) -> None:
     inputs = samples(tmp_path, (1, 2), (1, 2), (4, 8), (4, 8), (2, 2), (2, 2))
     given = config(dynamic, inputs=str(inputs))
-    found = study(given, Stages(Silent()))
+    found = gather(given, Stages(Silent()))
     stages = Stages(Silent())
     with attempts(found, stages) as tries:
         proven = prove(tries, design(found, stages), stages)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fp16fix.engines import api
-from fp16fix.engines.listen import Listener, Refusal
+from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.runner import Runner, pointer
 from tests.engines import fake_gpu
 from tests.engines.fake_gpu import DataType, HostDevice, ICudaEngine, TensorIOMode
@@ -52,7 +52,7 @@ def test_the_profile_follows_the_sample(tmp_path: Path, batch: int, profile: int
 
 
 def test_a_sample_outside_every_profile(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="no optimisation profile of the plan covers") as caught:
+    with pytest.raises(LibraryRefusal, match="no optimisation profile of the plan covers") as caught:
         runner(tmp_path, engine()).run({"x": np.ones((5, 2), np.float32)})
     assert caught.value.kind == "ConfigError"
 
@@ -95,7 +95,7 @@ def test_intermediate_values(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_does_not_load(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"10\.13 cannot load the plan") as caught:
+    with pytest.raises(LibraryRefusal, match=r"10\.13 cannot load the plan") as caught:
         runner(tmp_path, None)
     assert "--target" in caught.value.hint
 
@@ -103,14 +103,14 @@ def test_a_plan_that_does_not_load(tmp_path: Path) -> None:
 def test_an_engine_that_does_not_run(tmp_path: Path) -> None:
     ready = runner(tmp_path, engine())
     ready.context.fails = True
-    with pytest.raises(Refusal, match="does not run"):
+    with pytest.raises(LibraryRefusal, match="does not run"):
         ready.run({"x": np.ones((1, 2), np.float32)})
 
 
 def test_a_library_that_is_too_old(tmp_path: Path) -> None:
     library = fake_gpu.library(engine())
     del library.IOutputAllocator
-    with pytest.raises(Refusal, match=r"lacks IOutputAllocator") as caught:
+    with pytest.raises(LibraryRefusal, match=r"lacks IOutputAllocator") as caught:
         Runner(library, tmp_path / "x.plan", HostDevice(), Listener())
     assert caught.value.kind == "BackendMissingError"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fp16fix.engines.listen import Listener, Refusal
+from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import BuildOptions
 from fp16fix.engines.weak import assembly, declared_pins
 from tests.engines import tiny
@@ -77,7 +77,7 @@ def test_tensorrt_11_is_refused_when_loaded(monkeypatch: pytest.MonkeyPatch) -> 
     eleven.__version__ = "11.4.0"  # type: ignore[attr-defined]
     eleven.BuilderFlag = type("BuilderFlag", (), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", eleven)
-    with pytest.raises(Refusal, match=r"11\.4\.0 has no weak typing"):
+    with pytest.raises(LibraryRefusal, match=r"11\.4\.0 has no weak typing"):
         assembly("weak", BuildOptions(), Listener())
 
 
@@ -86,6 +86,6 @@ def test_a_module_that_does_not_import_is_refused_in_its_own_words(monkeypatch: 
         raise ImportError(f"lib{name}.so.10: cannot open shared object file")
 
     monkeypatch.setattr(importlib, "import_module", fails)
-    with pytest.raises(Refusal, match=r"libtensorrt\.so\.10: cannot open") as caught:
+    with pytest.raises(LibraryRefusal, match=r"libtensorrt\.so\.10: cannot open") as caught:
         assembly("weak", BuildOptions(), Listener())
     assert caught.value.kind == "BackendMissingError"

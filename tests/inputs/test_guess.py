@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fp16fix.errors import SampleError
-from fp16fix.inputs.draw import Kind
+from fp16fix.inputs.draw import Filling
 from fp16fix.inputs.guess import dims
 from fp16fix.inputs.shapes import parse_shape
 
 from .models import takes
 
 
-def guessed(inputs: str, kind: Kind = Kind.NORMAL, batch: int = 2, names: dict[str, str] | None = None) -> list[tuple[int, ...]]:
+def guessed(inputs: str, kind: Filling = Filling.NORMAL, batch: int = 2, names: dict[str, str] | None = None) -> list[tuple[int, ...]]:
     """``names`` puts dimension names that ONNX text cannot spell."""
     entries = takes(inputs)
     renamed = [
@@ -25,41 +25,41 @@ def guessed(inputs: str, kind: Kind = Kind.NORMAL, batch: int = 2, names: dict[s
 @pytest.mark.parametrize(
     ("inputs", "kind", "shapes"),
     [
-        ("float[?,3,?,?] x", Kind.IMAGE, [(2, 3, 224, 224)]),
-        ("float[N,3,height,width] x, float[N,3,height,64] y", Kind.IMAGE, [(2, 3, 224, 224), (2, 3, 224, 64)]),
-        ("float[N,?,?,3] x", Kind.IMAGE_LAST, [(2, 224, 224, 3)]),
-        ("int64[batch_size,sequence_length] x", Kind.IDS, [(2, 16)]),
-        ("int64[?,?] x", Kind.IDS, [(2, 16)]),
-        ("int64[s0,s1] x", Kind.IDS, [(2, 16)]),
-        ("int64[seq_len,batch] x", Kind.IDS, [(16, 2)]),
-        ("float[N,?,80] x", Kind.NORMAL, [(2, 16, 80)]),
-        ("float[N,80,?] x", Kind.NORMAL, [(2, 80, 16)]),
-        ("float[N,4,height,width] latents", Kind.NORMAL, [(2, 4, 32, 32)]),
-        ("float[N,4,?,?] sample", Kind.NORMAL, [(2, 4, 32, 32)]),
-        ("float[1,4] x, float y", Kind.NORMAL, [(1, 4), ()]),
-        ("float[N,12,past_sequence_length,64] x, int64[N,total_sequence_length] y", Kind.MASK, [(2, 12, 16, 64), (2, 32)]),
+        ("float[?,3,?,?] x", Filling.IMAGE, [(2, 3, 224, 224)]),
+        ("float[N,3,height,width] x, float[N,3,height,64] y", Filling.IMAGE, [(2, 3, 224, 224), (2, 3, 224, 64)]),
+        ("float[N,?,?,3] x", Filling.IMAGE_LAST, [(2, 224, 224, 3)]),
+        ("int64[batch_size,sequence_length] x", Filling.IDS, [(2, 16)]),
+        ("int64[?,?] x", Filling.IDS, [(2, 16)]),
+        ("int64[s0,s1] x", Filling.IDS, [(2, 16)]),
+        ("int64[seq_len,batch] x", Filling.IDS, [(16, 2)]),
+        ("float[N,?,80] x", Filling.NORMAL, [(2, 16, 80)]),
+        ("float[N,80,?] x", Filling.NORMAL, [(2, 80, 16)]),
+        ("float[N,4,height,width] latents", Filling.NORMAL, [(2, 4, 32, 32)]),
+        ("float[N,4,?,?] sample", Filling.NORMAL, [(2, 4, 32, 32)]),
+        ("float[1,4] x, float y", Filling.NORMAL, [(1, 4), ()]),
+        ("float[N,12,past_sequence_length,64] x, int64[N,total_sequence_length] y", Filling.MASK, [(2, 12, 16, 64), (2, 32)]),
     ],
 )
-def test_what_names_and_places_tell(inputs: str, kind: Kind, shapes: list[tuple[int, ...]]) -> None:
+def test_what_names_and_places_tell(inputs: str, kind: Filling, shapes: list[tuple[int, ...]]) -> None:
     assert guessed(inputs, kind) == shapes
 
 
 def test_sums_of_names() -> None:
     names = {"both": "past_sequence_length + sequence_length", "one": "batch_size + 1"}
-    assert guessed("int64[N,both] x, int64[one,2] y", Kind.MASK, names=names) == [(2, 32), (3, 2)]
+    assert guessed("int64[N,both] x, int64[one,2] y", Filling.MASK, names=names) == [(2, 32), (3, 2)]
 
 
 @pytest.mark.parametrize(
     ("inputs", "kind", "flag"),
     [
-        ("float[N,?] x", Kind.NORMAL, "x:2x32"),
-        ("float[N,256,?,?] x", Kind.NORMAL, "x:2x256x32x32"),
-        ("float[?,?,?] x", Kind.NORMAL, "x:2x32x32"),
-        ("float[height,width,3] x", Kind.NORMAL, "x:32x32x3"),
-        ("float[N,?,224,224] x", Kind.NORMAL, "x:2x32x224x224"),
+        ("float[N,?] x", Filling.NORMAL, "x:2x32"),
+        ("float[N,256,?,?] x", Filling.NORMAL, "x:2x256x32x32"),
+        ("float[?,?,?] x", Filling.NORMAL, "x:2x32x32"),
+        ("float[height,width,3] x", Filling.NORMAL, "x:32x32x3"),
+        ("float[N,?,224,224] x", Filling.NORMAL, "x:2x32x224x224"),
     ],
 )
-def test_what_cannot_be_told_is_asked_for(inputs: str, kind: Kind, flag: str) -> None:
+def test_what_cannot_be_told_is_asked_for(inputs: str, kind: Filling, flag: str) -> None:
     with pytest.raises(SampleError) as caught:
         guessed(inputs, kind)
     assert f"add --shape {flag} with your own numbers" in str(caught.value)

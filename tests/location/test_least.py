@@ -17,7 +17,7 @@ from fp16fix.location.least import journal_of, minimal
 from fp16fix.location.locate import Location
 from fp16fix.location.locate import locate as locate_in
 from fp16fix.oracles import engine as trial
-from fp16fix.passes.evidence import Study
+from fp16fix.passes.evidence import Evidence
 from fp16fix.search.judge import Answer, Candidate, Judge
 from fp16fix.search.shrink import Minimal
 from fp16fix.strict.emulate import emulate
@@ -34,15 +34,15 @@ CURE = ("Mul_c", "Sqrt_d")
 WIDE = "import onnx, sys; g = onnx.load(sys.argv[1]).graph; wide = {v.name for v in g.value_info if v.type.tensor_type.elem_type == 1}; "
 
 
-def ill(tmp_path: Path, text: str = ILL, **search: Any) -> Study:
+def ill(tmp_path: Path, text: str = ILL, **search: Any) -> Evidence:
     return given(tmp_path, text, {"x": wave(1.0)}, {"x": wave(0.9)}, search=search)
 
 
-def located(found: Study) -> Location:
+def located(found: Evidence) -> Location:
     return locate_in(found.model, found.calibration, found.config.tolerance.of, hazards=found.hazards)
 
 
-def least(found: Study) -> Minimal:
+def least(found: Evidence) -> Minimal:
     with journal_of(found) as journal:
         return minimal(found, located(found), journal)
 
@@ -120,7 +120,7 @@ def test_a_script_that_was_changed_is_another_oracle(tmp_path: Path) -> None:
 
 
 def test_an_unusable_journal_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fp16fix.tasks.locate.study", None)
+    monkeypatch.setattr("fp16fix.tasks.locate.gather", None)
     (tmp_path / "no.jsonl").write_text("no journal\n")
     for number, place in enumerate((tmp_path, tmp_path / "none" / "j.jsonl", tmp_path / "no.jsonl")):
         with pytest.raises(InputError, match="journal"):
@@ -165,7 +165,7 @@ def test_engines_are_built_and_run_for_each_candidate(tmp_path: Path, gpu: list[
 
 def test_an_oracle_that_cannot_be_asked_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "can_execute", lambda: (False, "no driver"))
-    monkeypatch.setattr("fp16fix.tasks.locate.study", None)
+    monkeypatch.setattr("fp16fix.tasks.locate.gather", None)
     with pytest.raises(BackendMissingError, match="no driver"):
         locate(ill(tmp_path, oracle="tensorrt").config)
     with pytest.raises(BackendError, match="no program"):

@@ -16,7 +16,7 @@ from fp16fix.location.locate import Location, locate
 from fp16fix.location.triage import Fault
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.design import Draft
-from fp16fix.passes.recipe import Promise, Recipe, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal
 from fp16fix.search.judge import Candidate, Judge, Score
 from fp16fix.search.shrink import best, by_pins, shrink
 from fp16fix.strict.emulate import emulate
@@ -187,8 +187,8 @@ NODE = "/attn/Einsum"
 @pytest.mark.parametrize(
     ("recipe", "refusals", "answer"),
     [
-        (Recipe((Repair("attention-scale", "/attn/Mul", Promise.EXACT, covers=(NODE,)),)), (), "attention-scale"),
-        (Recipe(finish=(Repair("eps-raised", NODE, Promise.ALTERED),)), (), "eps-raised"),
+        (Recipe((Edit("attention-scale", "/attn/Mul", Promise.EXACT, covers=(NODE,)),)), (), "attention-scale"),
+        (Recipe(finish=(Edit("eps-raised", NODE, Promise.ALTERED),)), (), "eps-raised"),
         (Recipe(exponents=(("OUT", 4),)), (), "exponent +4"),
         (Recipe(wide=((NODE, "bf16"),)), (), "pin bf16"),
         (Recipe(), (Refusal(NODE, "strict", "heals", harmless=True),), "none: harmless"),

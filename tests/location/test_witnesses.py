@@ -16,7 +16,7 @@ from fp16fix.location import witnesses
 from fp16fix.location.triage import Fault
 from fp16fix.location.witnesses import summon
 from fp16fix.oracles import engine as trial
-from fp16fix.passes.evidence import study
+from fp16fix.passes.evidence import gather
 from fp16fix.progress import Silent, Stages
 from fp16fix.tasks import locate as hunt
 from fp16fix.tasks.locate import locate
@@ -92,7 +92,7 @@ def test_a_plan_is_run_where_a_gpu_can(config: Config, tmp_path: Path, monkeypat
 
 def test_a_plan_without_a_gpu_is_refused_before_any_work(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "can_execute", lambda: (False, "no NVIDIA driver"))
-    monkeypatch.setattr(hunt, "study", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(hunt, "gather", lambda *_: pytest.fail("worked"))
     (tmp_path / "x.engine").write_bytes(b"plan")
     for key in ("engine", "fp32_engine"):
         with pytest.raises(BackendMissingError, match="none can run here: no NVIDIA driver") as caught:
@@ -102,7 +102,7 @@ def test_a_plan_without_a_gpu_is_refused_before_any_work(config: Config, tmp_pat
 
 
 def test_what_leads_nowhere_is_refused_before_any_work(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hunt, "study", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(hunt, "gather", lambda *_: pytest.fail("worked"))
     (tmp_path / "x.onnx").write_bytes(b"")
     for key, path, says in (
         ("reference", "missing", "is no folder of outputs\n"),
@@ -131,7 +131,7 @@ def test_a_module_is_let_go_once_it_was_heard(config: Config) -> None:
     )
     summoned = summon(merged(config, {"module": str(Path(config.inputs or "").parent / "net.py") + ":Net"}))
     assert summoned.module is not None
-    evidence = summoned.heard(study(config, Stages(Silent())), Stages(Silent()))
+    evidence = summoned.heard(gather(config, Stages(Silent())), Stages(Silent()))
     assert summoned.module is None
     assert evidence.reference is not None
     assert (evidence.reference.oracle, evidence.reference.samples, evidence.strict.samples) == ("module", 4, 2)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fp16fix.location.culprit import Culprit
-from fp16fix.location.locate import Step
+from fp16fix.location.locate import AlongPlain
 from fp16fix.location.triage import Fault, Triage
 from fp16fix.report.located import Located
 from fp16fix.search.shrink import Minimal
@@ -64,7 +64,7 @@ def located(nodes: int = 48, **changes: Any) -> Located:
         cures=True,
         explained=0.97,
         along=tuple(
-            Step(name, "Pow", f"{name}_out", born_db(i, nodes), i in {2, 5, third, third + 5, third + 9, third + 12})
+            AlongPlain(name, "Pow", f"{name}_out", born_db(i, nodes), i in {2, 5, third, third + 5, third + 9, third + 12})
             for i, name in enumerate(names)
         ),
         minimal=minimal(

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from fp16fix.hazards.hazard import Hazard, Kind
-from fp16fix.passes.recipe import Promise, Recipe, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal
 from fp16fix.ranges.range import Range
-from fp16fix.report.outcome import Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Step
+from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
 from fp16fix.verdict.verdict import Figures, Verdict
 
 INF = math.inf
@@ -42,14 +42,14 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
     nodes = [name.removesuffix("_out") for name in names]
     hot = [i for i in range(tensors) if before[i] > 65504]
     ends = ["rescaled", "repaired", "pinned", "harmless", "refused", "gone"]
-    rewrite = Repair(
+    rewrite = Edit(
         "fuse-groupnorm",
         nodes[1],
         Promise.REORDERED,
         (nodes[1],),
         because="the square of 9.6e5 needs FP32 insides, which the fused operator has",
     )
-    eps = Repair("rescale-eps", nodes[5], Promise.EXACT, (nodes[5],), "eps", -12, (("eps", 1e-6),), "eps follows the stream's exponent")
+    eps = Edit("rescale-eps", nodes[5], Promise.EXACT, (nodes[5],), "eps", -12, (("eps", 1e-6),), "eps follows the stream's exponent")
     good = Figures("image", 56.6, 0.0021, 0.0019, 0.999998, 0)
     made = Outcome(
         tool="0.1.0",
@@ -71,7 +71,7 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
         equivalence=(Figures("image", 141.2, 1e-6, 1e-6, 1.0, 0), Figures("ids", INF, 0.0, 0.0, 1.0, 0)),
         counts=Counts(212, 1, 0, 3, 1, 1, 3.1e9, 2.4e6, 5.2e8, 4.1e6, 1_048_576),
         along=tuple(
-            Step(
+            Along(
                 nodes[i],
                 ("Conv", "GroupNormalization", "Sigmoid", "Add")[i % 4],
                 names[i],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fp16fix.ranges.range import Range
 from fp16fix.report.chart import COLUMNS, EDGE, Axis, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
-from fp16fix.report.outcome import Step
+from fp16fix.report.outcome import Along
 from tests.report.outcomes import outcome, span
 
 AXIS = Axis(-15.0, 90.0)
@@ -22,8 +22,8 @@ def points(line: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", line)]
 
 
-def steps(before: list[float | None]) -> list[Step]:
-    return [Step(f"n{i}", "Mul", f"t{i}", value, 60.0) for i, value in enumerate(before)]
+def steps(before: list[float | None]) -> list[Along]:
+    return [Along(f"n{i}", "Mul", f"t{i}", value, 60.0) for i, value in enumerate(before)]
 
 
 @given(st.lists(st.integers()), st.integers(1, 40))
@@ -155,7 +155,7 @@ def test_a_bar_shows_what_became_of_its_tensor(absmax: float, fate: str, tone: s
 
 def test_tensors_stand_in_graph_order_and_new_ones_behind_their_neighbour() -> None:
     made = outcome()
-    steps_ = tuple(Step(f"n{name}", "Mul", name, None, None) for name in "abc")
+    steps_ = tuple(Along(f"n{name}", "Mul", name, None, None) for name in "abc")
     before = tuple(span(name, 1.0) for name in ("image", "c", "a", "b"))
     after = tuple(span(name, 1.0) for name in ("image", "a", "a-scaled", "c"))
     assert graph_order(replace(made, along=steps_, ranges=before, repaired_ranges=after)) == ["image", "a", "a-scaled", "b", "c"]

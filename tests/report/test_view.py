@@ -53,7 +53,7 @@ def test_every_output_is_shown_under_every_way_of_computing_it() -> None:
 
 
 def test_rewrites_after_rescaling_follow_the_others() -> None:
-    assert [each.rule for each in view(outcome()).repairs.rows] == ["fuse-groupnorm", "rescale-eps"]
+    assert [each.by for each in view(outcome()).repairs.rows] == ["fuse-groupnorm", "rescale-eps"]
 
 
 def test_the_command_can_be_pasted_into_a_shell() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fp16fix.config import Config
 from fp16fix.inputs.files import write_npz
 from fp16fix.passes.design import EXPONENTS, LEFT_OUT, Draft
-from fp16fix.passes.evidence import Study, study
+from fp16fix.passes.evidence import Evidence, gather
 from fp16fix.progress import Silent, Stages
 from fp16fix.search import leave_out as settle_module
 from fp16fix.search.leave_out import design, keys, settle
@@ -35,7 +35,7 @@ BOTH = (
 )
 
 
-def given(tmp_path: Path, text: str, *samples: dict[str, np.ndarray], **keys_: object) -> Study:
+def given(tmp_path: Path, text: str, *samples: dict[str, np.ndarray], **keys_: object) -> Evidence:
     """The first half of the samples is for calibration, the second for the verdict."""
     tmp_path.mkdir(exist_ok=True)
     onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
@@ -43,7 +43,7 @@ def given(tmp_path: Path, text: str, *samples: dict[str, np.ndarray], **keys_: o
     for index, sample in enumerate(samples):
         write_npz(tmp_path / "samples" / f"{index}.npz", sample)
     config = Config(model=tmp_path / "m.onnx", inputs=str(tmp_path / "samples"), **keys_)  # type: ignore[arg-type]
-    return study(config, Stages(Silent()))
+    return gather(config, Stages(Silent()))
 
 
 def wave(scale: float, shift: float = 0.0) -> np.ndarray:
@@ -54,7 +54,7 @@ def named(draft: Draft) -> list[str]:
     return keys(draft.recipe)
 
 
-def settled(found: Study) -> tuple[Draft, Draft, bool]:
+def settled(found: Evidence) -> tuple[Draft, Draft, bool]:
     """The whole design, the one settled on, and whether that is verified."""
     stages = Stages(Silent())
     with attempts(found, stages) as tries:
@@ -92,7 +92,7 @@ def test_nothing_is_tried_where_nothing_can_pass(tmp_path: Path, monkeypatch: py
     found = given(tmp_path, LOG, {"x": wave(1.0)}, {"x": wave(1.0)}, io="fp16", tolerance={"sqnr_db": 140.0})
     asked: list[Names] = []
 
-    def counted(found: Study, stages: Stages, without: Names = frozenset()) -> Draft:
+    def counted(found: Evidence, stages: Stages, without: Names = frozenset()) -> Draft:
         asked.append(without)
         return design(found, stages, without)
 

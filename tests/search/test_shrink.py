@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fp16fix.passes.recipe import Promise, Repair, repair_key
+from fp16fix.passes.recipe import Edit, Promise, repair_key
 from fp16fix.search.blocks import block_border, by_block
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score
 from fp16fix.search.shrink import Culprits, best, by_pins, culprits, shrink
@@ -195,7 +195,7 @@ def test_each_fault_fails_by_itself_and_is_minimal(problem: tuple[list[str], Cal
 
 
 def test_sets_of_repairs_shrink_too() -> None:
-    repairs = [Repair("clamp", f"n{k}", Promise.EXACT, tensor="mask" if k == 2 else "") for k in range(6)]
+    repairs = [Edit("clamp", f"n{k}", Promise.EXACT, tensor="mask" if k == 2 else "") for k in range(6)]
     keys = [repair_key(repair) for repair in repairs]
     assert keys[2] == "clamp@n2@mask"
     asked: list[Candidate] = []

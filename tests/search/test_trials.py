@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fp16fix.errors import ReplayError
-from fp16fix.passes.evidence import Study
+from fp16fix.passes.evidence import Evidence
 from fp16fix.progress import Silent, Stages
 from fp16fix.report.summary import warnings
 from fp16fix.search.judge import Candidate, Score
@@ -37,7 +37,7 @@ repair(load_config(Path(sys.argv[1])))
 NODES = ("Mul_a", "Abs_b", "Add_c", "Mul_y")
 
 
-def ill(tmp_path: Path, **search: object) -> Study:
+def ill(tmp_path: Path, **search: object) -> Evidence:
     return given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1e-9)}, search=search)
 
 
@@ -54,13 +54,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
     return asked
 
 
-def run(found: Study) -> tuple[bool, dict[str, str]]:
+def run(found: Evidence) -> tuple[bool, dict[str, str]]:
     with attempts(found, Stages(Silent())) as tries:
         _, proven = settle(tries, Stages(Silent()))
         return proven.verdict.verified, proven.pins
 
 
-def searching(found: Study, **search: object) -> Study:
+def searching(found: Evidence, **search: object) -> Evidence:
     """The same study with other keys of ``search``."""
     return replace(found, config=found.config.model_copy(update={"search": found.config.search.model_copy(update=search)}))
 

@@ -50,7 +50,7 @@ def never(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture
 def no_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "study", never)
+    monkeypatch.setattr(pipeline, "gather", never)
 
 
 @pytest.mark.usefixtures("no_analysis")
@@ -155,14 +155,14 @@ class TestAttention:
     def test_it_is_written_out_before_it_is_built(self, tmp_path: Path) -> None:
         outcome = pipeline.repair(settings(tmp_path, ATTENTION, 23))
         assert outcome.verified
-        assert [repair.rule for repair in outcome.recipe.repairs] == ["decompose-attention"]
+        assert [repair.by for repair in outcome.recipe.repairs] == ["decompose-attention"]
         assert outcome.engine.warnings == ()
 
     def test_kept_by_the_user_it_ends_the_builder_and_is_written_out_then(self, tmp_path: Path) -> None:
         outcome = pipeline.repair(settings(tmp_path, ATTENTION, 23, allow=("attn",)))
         assert outcome.verified
         assert outcome.engine.plan_bytes > 0
-        assert [repair.rule for repair in outcome.recipe.finish] == ["decompose-attention"]
+        assert [repair.by for repair in outcome.recipe.finish] == ["decompose-attention"]
         (said,) = outcome.engine.warnings
         assert "SIGSEGV" in said
         assert "repeated with attn written out" in said

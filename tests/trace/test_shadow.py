@@ -17,7 +17,7 @@ from fp16fix.trace import segments as segments_module
 from fp16fix.trace import shadow as shadow_module
 from fp16fix.trace.births import births
 from fp16fix.trace.segments import borders, segments
-from fp16fix.trace.shadow import Error, shadow, side_by_side
+from fp16fix.trace.shadow import Damage, shadow, side_by_side
 
 from ..ill.case import case
 
@@ -29,7 +29,7 @@ def load(name: str) -> tuple[Model, list[dict[str, np.ndarray]]]:
     return model_from_proto(ill.build()), ill.samples()[:2]
 
 
-def by_hand(model: Model, samples: list[dict[str, np.ndarray]]) -> dict[str, Error]:
+def by_hand(model: Model, samples: list[dict[str, np.ndarray]]) -> dict[str, Damage]:
     """The outputs' errors from two separate runs, in NumPy."""
     exact, strict = Session(model), Session(emulate(lower(model, {})))
     found = {}
@@ -39,7 +39,7 @@ def by_hand(model: Model, samples: list[dict[str, np.ndarray]]) -> dict[str, Err
         both = np.isfinite(low)
         noise = float(((ref - low)[both] ** 2).sum())
         sqnr = 10 * math.log10(float((ref[both] ** 2).sum()) / noise) if noise else math.inf
-        found[name] = Error(name, sqnr, int((~both).sum()))
+        found[name] = Damage(name, sqnr, int((~both).sum()))
     return found
 
 
@@ -98,7 +98,7 @@ def test_values_lost_are_counted_beside_sums_past_fp32() -> None:
     errors = shadow(model, lower(model, {}), [{"x": np.asarray([1.0, 2.0, 300.0, 1e13], np.float32)}])
     assert errors["b"].nonfinite == 2
     assert errors["b"].sqnr_db == math.inf
-    assert errors["y"] == Error("y", errors["y"].sqnr_db, 0)
+    assert errors["y"] == Damage("y", errors["y"].sqnr_db, 0)
     assert errors["y"].sqnr_db > 70
 
 

@@ -93,7 +93,7 @@ class Row:
 
 
 def row(subject: Subject, folder: Path) -> Row:
-    """Repair a subject and judge the result; ``folder`` holds the files and must be empty."""
+    """Edit a subject and judge the result; ``folder`` holds the files and must be empty."""
     path, inputs = subject.write(folder)
     output = folder / "repaired" / path.name
     output.parent.mkdir()
@@ -121,7 +121,7 @@ def row(subject: Subject, folder: Path) -> Row:
         border_muls=counts.border_muls,
         headroom=headroom(outcome, original, lower(original, {}), typed),
         equivalence=max(each.max_rel for each in equivalence(original, prepared(original, outcome.recipe), seen)),
-        rules=tuple(sorted({step.rule for step in steps})),
+        rules=tuple(sorted({step.by for step in steps})),
         exact=all(step.promise is Promise.EXACT for step in steps),
         outcome=outcome,
     )

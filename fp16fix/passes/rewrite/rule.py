@@ -8,12 +8,12 @@ from typing import ClassVar, Protocol
 
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Hazard, Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.ranges.range import Range
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Findings:
     """What a rule may look at: the FP32 model, ranges by tensor name, and the hazards found in it."""
 
     model: Model
@@ -42,11 +42,11 @@ class Rule(Protocol):
     declines: ClassVar[tuple[str, ...]]
     """Near misses, on which it must propose nothing."""
 
-    def propose(self, evidence: Evidence) -> Iterable[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterable[Edit | Refusal]:
         """Repairs for what is ill (or better fused anyway), refusals with reasons for what it recognises but leaves."""
         ...
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Carry ``repair`` out on ``model`` in place (the caller gives a copy).
 
         Raises:

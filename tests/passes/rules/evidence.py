@@ -16,8 +16,8 @@ from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.session import Session, proto_of
 from fp16fix.hazards import diagnose
 from fp16fix.passes.apply import tidy
-from fp16fix.passes.recipe import Repair
-from fp16fix.passes.rewrite.rule import Evidence, Rule
+from fp16fix.passes.recipe import Edit
+from fp16fix.passes.rewrite.rule import Findings, Rule
 from fp16fix.ranges.measure import measure
 from fp16fix.strict.emulate import emulate
 from tests.models import sqnr_db
@@ -50,19 +50,19 @@ def drawn(rng: np.random.Generator, tensor: gs.Tensor) -> np.ndarray:
     return rng.integers(0, 4, shape).astype(onnx.helper.tensor_dtype_to_np_dtype(element))
 
 
-def evidence_of(text: str) -> Evidence:
+def evidence_of(text: str) -> Findings:
     """What a rule may look at, on a fresh copy."""
     model = parsed(text).copy()
     ranges = measure(model, samples(model), threads=1)
-    return Evidence(model, ranges, diagnose(model, ranges))
+    return Findings(model, ranges, diagnose(model, ranges))
 
 
-def proposed(rule: Rule, evidence: Evidence) -> list[Repair]:
+def proposed(rule: Rule, evidence: Findings) -> list[Edit]:
     """Repairs only."""
-    return [each for each in rule.propose(evidence) if isinstance(each, Repair)]
+    return [each for each in rule.propose(evidence) if isinstance(each, Edit)]
 
 
-def repaired(rule: Rule, evidence: Evidence, repairs: list[Repair]) -> Model:
+def repaired(rule: Rule, evidence: Findings, repairs: list[Edit]) -> Model:
     """The FP32 graph after the rule, checked."""
     copy = evidence.model.copy()
     for repair in repairs:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fp16fix.passes.recipe import Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import rule
 
 from .evidence import evidence_of, parsed
@@ -52,8 +52,8 @@ NEW = """<ir_version: 7, opset_import: ["" : 11]> g (float[4,16] x) => (float[4,
 
 def test_clip_attribute_of_old_opsets() -> None:
     model, ranges = parsed(OLD), evidence_of(NEW).ranges
-    (repair,) = rule("raise-eps").propose(Evidence(model, ranges, ()))
-    assert isinstance(repair, Repair)
+    (repair,) = rule("raise-eps").propose(Findings(model, ranges, ()))
+    assert isinstance(repair, Edit)
     copy = model.copy()
     rule("raise-eps").apply(copy, repair)
     assert copy.node_map()["Clip_d"].attrs["min"] == 2.0**-14

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fp16fix.errors import ReplayError
-from fp16fix.passes.recipe import Promise, Repair
+from fp16fix.passes.recipe import Edit, Promise
 from fp16fix.passes.rewrite.rule import Rule
 from fp16fix.passes.rewrite.rules import rule as rule_named
 from fp16fix.passes.rewrite.rules import rules
@@ -47,7 +47,7 @@ def test_repair_keeps_interface_and_names_its_nodes(rule: Rule, text: str) -> No
     assert [t.name for t in model.graph.outputs] == [t.name for t in evidence.model.graph.outputs]
     assert set(evidence.model.tensors()) == tensors, "propose must not edit the model"
     for repair in repairs:
-        assert repair.rule == rule.name
+        assert repair.by == rule.name
         assert {repair.node, *repair.covers} <= nodes
         assert repair.covers
         assert repair.because
@@ -83,7 +83,7 @@ def test_rule_has_evidence_of_both_kinds(rule: Rule) -> None:
 def test_repair_of_a_strange_node_is_an_error(rule: Rule) -> None:
     model = evidence_of(rule.declines[0]).model
     with pytest.raises(ReplayError):
-        rule.apply(model, Repair(rule.name, "no/such/node", rule.promise))
+        rule.apply(model, Edit(rule.name, "no/such/node", rule.promise))
 
 
 def test_rules_are_ordered_and_named_apart() -> None:

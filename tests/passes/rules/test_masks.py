@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fp16fix.passes.recipe import Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import rule
 from fp16fix.ranges.measure import measure
 
@@ -20,14 +20,14 @@ CAUSAL = """g (float[6,6] x, float[1,6] m) => (float[6,6] y) <float low = {LOW},
       y = Softmax <axis = -1> (t) }"""
 
 
-def masked(text: str, low: str) -> tuple[Evidence, tuple[Repair, ...]]:
+def masked(text: str, low: str) -> tuple[Findings, tuple[Edit, ...]]:
     """Calibrated with every token kept: no mask is ever seen at work."""
     evidence = evidence_of(HEADER + text.replace("LOW", low))
     shape = evidence.model.graph.inputs[0].shape
     mask = evidence.model.graph.inputs[1].shape
     kept = [{"x": np.random.default_rng(seed).standard_normal(shape).astype(np.float32), "m": np.ones(mask, np.float32)} for seed in (0, 1)]
-    evidence = Evidence(evidence.model, measure(evidence.model, kept, threads=1), ())
-    return evidence, tuple(each for each in rule("mask-literal").propose(evidence) if isinstance(each, Repair))
+    evidence = Findings(evidence.model, measure(evidence.model, kept, threads=1), ())
+    return evidence, tuple(each for each in rule("mask-literal").propose(evidence) if isinstance(each, Edit))
 
 
 @pytest.mark.parametrize("low", ["-1e9", "-3.4028235e38", "-1e30"])
@@ -82,8 +82,8 @@ def test_mask_input_with_minus_infinity_is_floored() -> None:
     low = np.float32(np.finfo(np.float32).min)
     mask = np.asarray([[0, 0, low, low], [low, low, low, low]], np.float32)
     feeds = [{"x": np.random.default_rng(3).standard_normal((2, 4)).astype(np.float32), "m": mask}]
-    evidence = Evidence(evidence.model, measure(evidence.model, feeds, threads=1), ())
-    repairs = [each for each in rule("mask-literal").propose(evidence) if isinstance(each, Repair)]
+    evidence = Findings(evidence.model, measure(evidence.model, feeds, threads=1), ())
+    repairs = [each for each in rule("mask-literal").propose(evidence) if isinstance(each, Edit)]
     assert [dict(each.values).keys() for each in repairs] == [{"floor"}]
     model = repaired(rule("mask-literal"), evidence, repairs)
     assert np.isnan(strictly(evidence.model, feeds)["y"]).any()

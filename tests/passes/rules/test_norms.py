@@ -10,8 +10,8 @@ import pytest
 from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Model
 from fp16fix.half import SMALLEST
-from fp16fix.passes.recipe import Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import rule, rules
 from fp16fix.passes.rewrite.rules._interior import norm_interiors
 from fp16fix.passes.rewrite.rules._norm import channel_fit, guard, trailing_fit, writable
@@ -23,7 +23,7 @@ CORE = """m = ReduceMean <axes = [-1]> (s) c = Sub (s, m) q = Mul (c, c) v = Red
 n = Div (c, d)"""
 
 
-def refusals(name: str, evidence: Evidence) -> list[str]:
+def refusals(name: str, evidence: Findings) -> list[str]:
     return [each.why for each in rule(name).propose(evidence) if isinstance(each, Refusal)]
 
 
@@ -176,8 +176,8 @@ def test_groupnorm_written_out_becomes_one_node_at_opset_21() -> None:
     evidence = evidence_of(text)
     model = evidence.model.copy()
     for each in rules():
-        for repair in each.propose(Evidence(model, evidence.ranges, evidence.hazards)):
-            if isinstance(repair, Repair) and each.name in {"instancenorm", "groupnorm"}:
+        for repair in each.propose(Findings(model, evidence.ranges, evidence.hazards)):
+            if isinstance(repair, Edit) and each.name in {"instancenorm", "groupnorm"}:
                 each.apply(model, repair)
     assert ops(model) == ["Mul", "GroupNormalization"]
     feeds = samples(model)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from fp16fix.hazards.hazard import Hazard, Kind
-from fp16fix.passes.recipe import Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import rule
 
 from .evidence import evidence_of, repaired, run, samples
@@ -33,11 +33,9 @@ def test_mean_is_scaled_only_for_a_hazard_inside() -> None:
         HEADER + "g (float[2,4096] x) => (float[2,1] y) <float k = {60}> { s = Mul (x, k) p = Abs (s) y = ReduceMean <axes = [-1]> (p) }"
     )
     inside = Hazard("ReduceMean_y", Kind.OVERFLOW, "y", "ReduceMean", 0.0, 50.0, 1.0, 2.0, "the sum inside", internal=True)
-    without = Evidence(evidence.model, evidence.ranges, ())
+    without = Findings(evidence.model, evidence.ranges, ())
     assert list(rule("pre-divide").propose(without)) == []
-    repairs = [
-        each for each in rule("pre-divide").propose(Evidence(evidence.model, evidence.ranges, (inside,))) if isinstance(each, Repair)
-    ]
+    repairs = [each for each in rule("pre-divide").propose(Findings(evidence.model, evidence.ranges, (inside,))) if isinstance(each, Edit)]
     model = repaired(rule("pre-divide"), evidence, repairs)
     feeds = samples(evidence.model)
     terms = run(evidence.model, feeds)["y"].max() * 4096 * 2.0 ** -repairs[0].shift
@@ -53,7 +51,7 @@ def test_terms_that_would_go_subnormal_are_refused() -> None:
     )
     total = replace(trial.evidence.ranges["t"], high=3e6)
     ranges = {**trial.evidence.ranges, "t": total}
-    refusal, *more = rule("pre-divide").propose(Evidence(trial.evidence.model, ranges, ()))
+    refusal, *more = rule("pre-divide").propose(Findings(trial.evidence.model, ranges, ()))
     assert isinstance(refusal, Refusal)
     assert "subnormals" in refusal.why
     assert more == []

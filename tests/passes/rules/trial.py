@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fp16fix.graph.model import Model
-from fp16fix.passes.recipe import Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import rule as rule_named
 
 from .evidence import Feeds, evidence_of, repaired, run, samples, strictly
@@ -22,14 +22,14 @@ class Trial:
 
     rule: str
     text: str
-    evidence: Evidence = field(init=False)
-    repairs: list[Repair] = field(init=False)
+    evidence: Findings = field(init=False)
+    repairs: list[Edit] = field(init=False)
     refusals: list[Refusal] = field(init=False)
 
     def __post_init__(self) -> None:
         self.evidence = evidence_of(self.text if self.text.startswith("<ir") else HEADER + self.text)
         said = list(rule_named(self.rule).propose(self.evidence))
-        self.repairs = [each for each in said if isinstance(each, Repair)]
+        self.repairs = [each for each in said if isinstance(each, Edit)]
         self.refusals = [each for each in said if isinstance(each, Refusal)]
 
     @property

@@ -11,7 +11,7 @@ from fp16fix.graph.model import scalar
 from fp16fix.half import LARGEST
 from fp16fix.passes.rewrite.found import Found, Misses
 from fp16fix.passes.rewrite.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._norm import Divided, Guard, divide_by_largest, guard, one_exponent, root, writable
 from fp16fix.passes.rewrite.rules._walk import Writer, is_op, producer
 
@@ -95,7 +95,7 @@ def eps_of(found: Found, x: str, suffix: str = "") -> Eps | None:
     return given[0] if given else Eps("", 0.0, 1)
 
 
-def refusal(evidence: Evidence, found: Found, eps: Eps | None, x: str) -> str:
+def refusal(evidence: Findings, found: Found, eps: Eps | None, x: str) -> str:
     """Why a matched, ill length is left as it is: exponents do it for nothing, or FP16 has no numbers for its eps."""
     if eps is None:
         return "it has one eps under the root and another outside"

@@ -8,18 +8,18 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type, numpy_type
-from fp16fix.passes.recipe import Repair
+from fp16fix.passes.recipe import Edit
 from fp16fix.passes.rewrite.rules._walk import View, node_named, producer, unmatched
 
 ENTRY = "mask in "
 """Prefix of a repair's numbers that say at which input of which Add a mask comes in."""
 
 
-def clamp_inputs(model: Model, node: gs.Node, repair: Repair, bound: float) -> None:
+def clamp_inputs(model: Model, node: gs.Node, repair: Edit, bound: float) -> None:
     """The literal, for this reader only; readers that were clamped alike share one initializer."""
     ports = [index for index, tensor in enumerate(node.inputs) if tensor.name == repair.tensor and constant(tensor) is not None]
     if not ports:
-        raise unmatched(model, repair.rule, repair.node)
+        raise unmatched(model, repair.by, repair.node)
     values = node.inputs[ports[0]].values
     clamped = np.asarray(np.clip(values, -bound, bound), values.dtype)
     name = f"{repair.tensor}/clamped"

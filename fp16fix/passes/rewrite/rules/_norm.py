@@ -16,7 +16,7 @@ from fp16fix.graph.opset import raise_opset
 from fp16fix.half import LARGEST, SMALLEST, SMALLEST_NORMAL
 from fp16fix.passes.rewrite.found import Found
 from fp16fix.passes.rewrite.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor, Weight
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, Writer, is_op, range_of
 
 X = Tensor("x")
@@ -168,7 +168,7 @@ def raised(model: Model, opset: int) -> None:
         model.graph = raise_opset(model, opset).graph
 
 
-def one_exponent(evidence: Evidence, total: gs.Tensor, floor: float, degree: int = 2) -> str:
+def one_exponent(evidence: Findings, total: gs.Tensor, floor: float, degree: int = 2) -> str:
     """Why one power of two on x suffices for its mean square, sum of squares (degree 2) or length (degree 1); empty if it does not.
 
     Args:

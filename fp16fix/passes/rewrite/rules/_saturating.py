@@ -11,7 +11,7 @@ from fp16fix.graph.ops import MOVEMENT
 from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Refusal
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, absmax, is_op, producer
 
 SETTLED = ("Tanh", "Sigmoid", "Erf", "HardSigmoid")
@@ -24,7 +24,7 @@ LOST = 2.0**-11
 """A quotient this small beside the largest one is within FP16's rounding of it."""
 
 
-def harmless(evidence: Evidence, rule: str) -> Iterator[Refusal]:
+def harmless(evidence: Findings, rule: str) -> Iterator[Refusal]:
     """A refusal for every overflow hazard that all readers swallow: f(±inf) = f(±65504) for each of them, so nothing is changed."""
     view = View(evidence.model)
     nodes = evidence.model.node_map()
@@ -45,7 +45,7 @@ def harmless(evidence: Evidence, rule: str) -> Iterator[Refusal]:
 class Swallowed:
     """Follows an infinite value forward to the operators that end it."""
 
-    def __init__(self, evidence: Evidence, view: View, source: gs.Node) -> None:
+    def __init__(self, evidence: Findings, view: View, source: gs.Node) -> None:
         self.evidence = evidence
         self.view = view
         self.powers = [base(node) for node in (source, *(producer(tensor) for tensor in source.inputs)) if node is not None]

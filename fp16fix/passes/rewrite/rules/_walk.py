@@ -13,8 +13,8 @@ from fp16fix.errors import ReplayError
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type, scalar
 from fp16fix.graph.ops import DEFAULT_DOMAINS
-from fp16fix.passes.recipe import Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.ranges.range import Range
 
 R = TypeVar("R")
@@ -93,12 +93,12 @@ def reduction(node: gs.Node) -> tuple[tuple[int, ...], bool] | None:
     return None if axes is None else (axes, bool(node.attrs.get("keepdims", 1)))
 
 
-def range_of(evidence: Evidence, tensor: gs.Tensor) -> Range | None:
+def range_of(evidence: Findings, tensor: gs.Tensor) -> Range | None:
     """What calibration saw of a tensor; None if it was not measured (a body that never ran, a constant)."""
     return evidence.ranges.get(tensor.name)
 
 
-def absmax(evidence: Evidence, tensor: gs.Tensor) -> float | None:
+def absmax(evidence: Findings, tensor: gs.Tensor) -> float | None:
     """Largest magnitude of a tensor or initializer, if known."""
     values = constant(tensor)
     if values is not None:
@@ -186,11 +186,11 @@ def sweep(edit: Editor, tensors: Iterable[gs.Tensor]) -> None:
         edit.remove(node)
 
 
-def eager(look: Callable[[R, Evidence], Iterator[Repair | Refusal]]) -> Callable[[R, Evidence], tuple[Repair | Refusal, ...]]:
+def eager(look: Callable[[R, Findings], Iterator[Edit | Refusal]]) -> Callable[[R, Findings], tuple[Edit | Refusal, ...]]:
     """A rule's ``propose`` that has finished looking before the first repair is applied to the same model."""
 
     @wraps(look)
-    def propose(rule: R, evidence: Evidence) -> tuple[Repair | Refusal, ...]:
+    def propose(rule: R, evidence: Findings) -> tuple[Edit | Refusal, ...]:
         return tuple(look(rule, evidence))
 
     return propose

@@ -14,8 +14,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type
 from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, absmax, eager, is_op, node_named, producer, range_of, sweep, unmatched, with_scalar
 
 CARRIES = ("Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Expand")
@@ -65,7 +65,7 @@ class AttentionScale:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where a product leaves less than the head-room asked for, and the scaled scores fit."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -88,14 +88,14 @@ class AttentionScale:
                 exact = math.frexp(found.factor)[0] == 0.5
                 names = tuple(sorted({node.name, *(each.name for each in (*found.products, *found.between))}))
                 why = f"the product reaches {worst.absmax:.3g} before the scale {found.factor:.4g}; scaling Q first keeps it to {reach:.3g}"
-                yield Repair(self.name, node.name, Promise.EXACT if exact else self.promise, covers=names, because=why)
+                yield Edit(self.name, node.name, Promise.EXACT if exact else self.promise, covers=names, because=why)
 
-    def fits(self, evidence: Evidence, factor: float, read: tuple[gs.Node, int]) -> bool:
+    def fits(self, evidence: Findings, factor: float, read: tuple[gs.Node, int]) -> bool:
         """Whether the operand, scaled, stays inside FP16; an operand that did not fit before (a mask) is left to its own rule."""
         size = absmax(evidence, read[0].inputs[read[1]])
         return size is not None and (size > LARGEST or size * factor <= LARGEST)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Multiply the operands; the node before the scale takes over its output."""
         node = node_named(model, repair.node, "Mul", "Div")
         found = match(View(model), node)

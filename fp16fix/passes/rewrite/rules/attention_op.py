@@ -15,8 +15,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, is_float
 from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import Writer, eager, is_op, node_named, rank, unmatched
 
 INT64 = onnx.TensorProto.INT64
@@ -66,7 +66,7 @@ class DecomposeAttention:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every Attention whose head sizes are known."""
         for node in evidence.model.nodes():
             if not is_op(node, "Attention"):
@@ -76,9 +76,9 @@ class DecomposeAttention:
                 yield Refusal(node.name, self.name, found)
             else:
                 why = "no engine comes of Attention in FP16 (TensorRT-RTX crashes); written out, the root of the scale on Q and K"
-                yield Repair(self.name, node.name, self.promise, covers=(node.name,), because=why)
+                yield Edit(self.name, node.name, self.promise, covers=(node.name,), because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Write the attention out; outputs keep their names."""
         node = node_named(model, repair.node, "Attention")
         found = shape_of(node)

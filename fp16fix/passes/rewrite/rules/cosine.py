@@ -10,10 +10,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Any, Op, Reduce, Tensor, find
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._length import Eps, guarded, length, put_guard, refusal, short_length, squares
 from fp16fix.passes.rewrite.rules._norm import writable
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, unmatched
@@ -68,7 +68,7 @@ class WrittenCosine:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for what is ill and no exponent holds; a refusal for what an exponent does."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -81,9 +81,9 @@ class WrittenCosine:
                 yield Refusal(node.name, self.name, why)
             else:
                 because = f"{ill[0].why}; both sides are divided by their largest magnitudes first, which changes no angle"
-                yield Repair(self.name, node.name, self.promise, covers=found.names, because=because)
+                yield Edit(self.name, node.name, self.promise, covers=found.names, because=because)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """The cosine of a / max|a| and b / max|b| takes the place of the last node."""
         node = node_named(model, repair.node, "Div")
         found = match(View(model), node)
@@ -118,7 +118,7 @@ def own_eps(found: Found, x: str) -> Eps:
     return Eps("", 0.0, 1)
 
 
-def reason(evidence: Evidence, found: Found) -> str:
+def reason(evidence: Findings, found: Found) -> str:
     """Why a matched, ill cosine is left as it is; empty if it is not."""
     common = common_eps(found)
     if not writable(common.value, 2):

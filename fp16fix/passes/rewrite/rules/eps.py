@@ -14,8 +14,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, scalar
 from fp16fix.half import SMALLEST, SMALLEST_NORMAL, octave
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
 from fp16fix.ranges.range import Range
 
@@ -78,7 +78,7 @@ class RaiseEps:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Raise what FP16 loses where that is safe; refuse with the reason where it is not."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -105,13 +105,13 @@ class RaiseEps:
                 continue
             yield Refusal(node.name, self.name, f"{why}; left to exponents or an island")
 
-    def repair(self, node: gs.Node, found: Match, key: str, value: float, why: str) -> Repair:
+    def repair(self, node: gs.Node, found: Match, key: str, value: float, why: str) -> Edit:
         """A repair of one guard."""
         covers = tuple(sorted({node.name, found.reader.name, *([found.root.name] if found.root is not None else [])}))
         tensor = node.inputs[found.port].name if isinstance(found.port, int) else ""
-        return Repair(self.name, node.name, self.promise, covers=covers, tensor=tensor, values=((key, value),), because=why)
+        return Edit(self.name, node.name, self.promise, covers=covers, tensor=tensor, values=((key, value),), because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Give the guard its new eps, or make an Add a Max; other users of the literal keep theirs."""
         node = node_named(model, repair.node, "Add", "Max", "Clip")
         found = match(View(model), node)
@@ -129,7 +129,7 @@ class RaiseEps:
         node.inputs[found.port] = Editor(model).constant(f"{node.name}/eps", np.full(old.shape, raised, old.dtype))
 
 
-def smallest_nonzero(evidence: Evidence, found: Match, seen: Range) -> float:
+def smallest_nonzero(evidence: Findings, found: Match, seen: Range) -> float:
     """Smallest nonzero value of x; 0 if unknown, inf if all are zero.
 
     Calibration may have looked for it behind the guard only, where zeros show as the octave of the eps. What stands ``GAP``
@@ -158,7 +158,7 @@ def floor_for(found: Match, smallest: float) -> float:
     return float(2.0 ** math.floor(math.log2(min(smallest / 2, SMALLEST_NORMAL))))
 
 
-def zero_over_zero(evidence: Evidence, found: Match) -> bool:
+def zero_over_zero(evidence: Findings, found: Match) -> bool:
     """Whether the numerator is zero where ``x`` is: x sums its magnitudes, or a nonzero one over eps would pass the largest quotient."""
     if not is_op(found.reader, "Div"):
         return False
@@ -169,7 +169,7 @@ def zero_over_zero(evidence: Evidence, found: Match) -> bool:
     return above is not None and quotient is not None and above.smallest / divisor > quotient.absmax
 
 
-def sums_up(evidence: Evidence, x: gs.Tensor, numerator: gs.Tensor) -> bool:
+def sums_up(evidence: Findings, x: gs.Tensor, numerator: gs.Tensor) -> bool:
     """Whether x is Σ|n|, Σn² or, for n ≥ 0, Σn of the numerator n; or both are sums over one mask ≥ 0, n = Σ(a · mask), x = Σ mask."""
     total = producer(x, "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
     if total is None:

@@ -12,8 +12,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, scalar
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._saturating import harmless
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, unmatched
 
@@ -119,7 +119,7 @@ class TanhGelu:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Refusals for overflows without effect; from opset 20 on a repair a GELU (raising the opset for it would buy nothing)."""
         yield from harmless(evidence, self.name)
         if evidence.model.opset < SINCE:
@@ -131,9 +131,9 @@ class TanhGelu:
                     why = (
                         "no cure needed (x³ may overflow, but tanh(inf) = 1); an engine runs Gelu as one activation layer instead of eight"
                     )
-                    yield Repair(self.name, last.name, self.promise, covers=nodes, because=why)
+                    yield Edit(self.name, last.name, self.promise, covers=nodes, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Put ``Gelu`` where the last product was."""
         node_named(model, repair.node, "Mul")
         view = View(model)

@@ -11,10 +11,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Op, Tensor, Weight, find
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._norm import Norm, channel_fit, ending_at, with_affine
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, unmatched
 
@@ -58,16 +58,16 @@ class WrittenGroupNorm:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every GroupNorm of a model that is at opset 21 already."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
             norm = match(view, node)
             if norm is not None:
                 why = "an engine runs GroupNormalization as one layer, FP32 inside, instead of two reshapes, a norm and its affine part"
-                yield Repair(self.name, norm.last.name, self.promise, covers=norm.names, because=why)
+                yield Edit(self.name, norm.last.name, self.promise, covers=norm.names, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Put ``GroupNormalization`` in, the inner scale and bias folded into the outer ones."""
         last, view = node_named(model, repair.node), View(model)
         norms = [each for each in (match(view, node) for node in ending_at(last)) if each is not None and each.last is last]

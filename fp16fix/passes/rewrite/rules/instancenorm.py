@@ -11,10 +11,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import find
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._norm import STANDARD, Norm, channel_fit, ending_at, may_be_shared, with_affine
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, unmatched
 
@@ -66,7 +66,7 @@ class WrittenInstanceNorm:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every InstanceNorm: fused, it is one kernel with FP32 insides, ill or not. What it leaves, ``layernorm`` looks at."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -75,9 +75,9 @@ class WrittenInstanceNorm:
                 found = evidence.hazards_at(norm.names)
                 why = f"written out, {found[0].why}; " if found else "an engine runs it as one kernel instead of several; "
                 why += "InstanceNormalization computes mean and variance in FP32 inside"
-                yield Repair(self.name, norm.last.name, self.promise, covers=norm.names, because=why)
+                yield Edit(self.name, norm.last.name, self.promise, covers=norm.names, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Put ``InstanceNormalization`` in, on a flattened view where the channels are normalised too."""
         last, view = node_named(model, repair.node), View(model)
         norms = [each for each in (match(view, node) for node in ending_at(last)) if each is not None and each.last is last]

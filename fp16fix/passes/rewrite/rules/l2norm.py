@@ -10,10 +10,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Any, Number, Op, Tensor, find
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._length import eps_of, guarded, length, refusal, short_length, under_root
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, unmatched
 
@@ -70,7 +70,7 @@ class WrittenL2Norm:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for what is ill and no exponent holds; a refusal for what an exponent does."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -83,9 +83,9 @@ class WrittenL2Norm:
                 yield Refusal(node.name, self.name, why)
             else:
                 because = f"{ill[0].why}; divided by its largest magnitude first, x keeps its direction and has a length of 1 to √n"
-                yield Repair(self.name, node.name, self.promise, covers=found.names, because=because)
+                yield Edit(self.name, node.name, self.promise, covers=found.names, because=because)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """The quotient of x / max|x| and its length takes the place of the last node."""
         node = node_named(model, repair.node, "Div", "Mul")
         found = match(View(model), node)

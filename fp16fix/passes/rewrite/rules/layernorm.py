@@ -12,10 +12,10 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.graph.opset import obstacle
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import find, search
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._norm import (
     MOMENTS,
     STANDARD,
@@ -107,7 +107,7 @@ class WrittenLayerNorm:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every LayerNorm: fused, it is one kernel with FP32 insides, ill or not."""
         view = View(evidence.model)
         stuck: str | None = None
@@ -120,9 +120,9 @@ class WrittenLayerNorm:
                 if stuck:
                     yield Refusal(norm.last.name, self.name, stuck)
                 else:
-                    yield Repair(self.name, norm.last.name, self.promise, covers=norm.names, because=because(evidence, norm))
+                    yield Edit(self.name, norm.last.name, self.promise, covers=norm.names, because=because(evidence, norm))
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Raise the opset if need be and put ``LayerNormalization`` in; around it two Transposes where channels come first."""
         raised(model, SINCE)
         last, view = node_named(model, repair.node), View(model)
@@ -132,7 +132,7 @@ class WrittenLayerNorm:
         rewrite(Writer(Editor(model), last, norms[0].x), norms[0])
 
 
-def because(evidence: Evidence, norm: Norm) -> str:
+def because(evidence: Findings, norm: Norm) -> str:
     """What is wrong, or that the fused form is merely better."""
     raising = f" (opset {evidence.model.opset} becomes {SINCE})" if evidence.model.opset < SINCE else ""
     found = evidence.hazards_at(norm.names)

@@ -13,8 +13,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, scalar
 from fp16fix.half import SMALLEST_NORMAL
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import logsoftmax, logsumexp
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
 
@@ -63,7 +63,7 @@ class LogOfProbability:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for every eps that FP16 cannot hold."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -78,9 +78,9 @@ class LogOfProbability:
             promise = Promise.ALTERED if dropped else Promise.REORDERED
             values = () if dropped else (("eps", found.eps),)
             why = because(found, seen.low, dropped=dropped)
-            yield Repair(self.name, node.name, promise, covers=found.nodes, values=values, because=why)
+            yield Edit(self.name, node.name, promise, covers=found.nodes, values=values, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Write log p, then the eps if the repair keeps it."""
         node = node_named(model, repair.node, "Log")
         found = match(View(model), node)

@@ -11,8 +11,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import logsumexp, softmax
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, range_of, rank, reduction, unmatched
 
@@ -61,7 +61,7 @@ class LogSoftmax:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where some log-probability is low enough for the probability to be lost."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -77,9 +77,9 @@ class LogSoftmax:
             if terms > logsumexp.TERMS:
                 yield Refusal(node.name, self.name, f"{terms} exponentials can sum past FP16 even when shifted")
                 continue
-            yield Repair(self.name, node.name, self.promise, covers=found.nodes, because=because(found, None if out is None else out.low))
+            yield Edit(self.name, node.name, self.promise, covers=found.nodes, because=because(found, None if out is None else out.low))
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Write the shifted form; the output tensor keeps its name."""
         node = node_named(model, repair.node, "Log", "Sub", "LogSoftmax")
         found = match(View(model), node)

@@ -13,8 +13,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, range_of, reduction, unmatched
 
 EXP_LIMIT = math.log(LARGEST)
@@ -59,7 +59,7 @@ class LogSumExp:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where the exponentials leave FP16 or would with the head-room asked for."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -77,9 +77,9 @@ class LogSumExp:
                 yield Refusal(node.name, self.name, f"{terms} exponentials can sum past FP16 even when shifted")
             else:
                 why = f"exp overflows FP16 past 11.09, the argument reaches {seen.high:.3g}; less its maximum no exponential is above 1"
-                yield Repair(self.name, node.name, self.promise, covers=found.nodes, because=why)
+                yield Edit(self.name, node.name, self.promise, covers=found.nodes, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Write the shifted form; the output tensor keeps its name."""
         found = match(View(model), node_named(model, repair.node, "Log", "ReduceLogSumExp"))
         if found is None:

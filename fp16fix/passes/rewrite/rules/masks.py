@@ -13,8 +13,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, is_float
 from fp16fix.half import FP16
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._maskedit import ENTRY, clamp_inputs, level
 from fp16fix.passes.rewrite.rules._maskflow import End, Flow, Walker
 from fp16fix.passes.rewrite.rules._walk import View, eager, is_op, node_named, unmatched, with_scalar
@@ -103,7 +103,7 @@ class MaskLiteral:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Clamps for the literals, floors for the sums that end in a softmax."""
         good = []
         for source in sources(evidence):
@@ -122,7 +122,7 @@ class MaskLiteral:
                 yield clamp(source, bound)
         yield from floors(self.name, good, bound)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Clamp the literal that the node reads or makes, or floor what the node reads."""
         node = node_named(model, repair.node)
         numbers = dict(repair.values)
@@ -147,7 +147,7 @@ def stands(end: End, bound: float, headroom: float) -> bool:
     return beside + ZERO <= floor and 2 * floor <= FP16.largest
 
 
-def sources(evidence: Evidence) -> Iterator[Source]:
+def sources(evidence: Findings) -> Iterator[Source]:
     """Every use of a literal outside FP16, and graph inputs that carry such values."""
     walker = Walker(View(evidence.model), evidence.ranges)
     for tensor in evidence.model.graph.inputs:
@@ -192,7 +192,7 @@ def refused(rule: str, source: Source) -> Iterator[Refusal]:
     yield Refusal(node.name, rule, f"{source.tensor.name!r} is past FP16 and {why}; left to exponents or an island")
 
 
-def clamp(source: Source, bound: float) -> Repair:
+def clamp(source: Source, bound: float) -> Edit:
     """The repair of one literal."""
     assert source.node is not None
     readers = " and ".join(sorted({end.node.op for end in source.flow.ends}))
@@ -200,10 +200,10 @@ def clamp(source: Source, bound: float) -> Repair:
     why = (
         f"{literal!r} becomes infinite in FP16; to {readers} ±{bound:g} is as far from what stands beside it ({source.beside:.3g} at most)"
     )
-    return Repair(MaskLiteral.name, name, Promise.ALTERED, covers=(name,), tensor=literal, values=(("bound", bound),), because=why)
+    return Edit(MaskLiteral.name, name, Promise.ALTERED, covers=(name,), tensor=literal, values=(("bound", bound),), because=why)
 
 
-def floors(rule: str, good: list[Source], bound: float) -> Iterator[Repair]:
+def floors(rule: str, good: list[Source], bound: float) -> Iterator[Edit]:
     """One for each softmax whose masked entries had something added that FP32's literal swallows and the clamped one does not."""
     found: dict[str, list[tuple[Source, End]]] = {}
     for source in good:
@@ -220,4 +220,4 @@ def floors(rule: str, good: list[Source], bound: float) -> Iterator[Repair]:
         how = "take the mask's own value" if entries else f"are raised to {floor:g}"
         why = f"masked entries {how} before {ends[0].node.op}, so that a fully masked row is uniform as in FP32 and never NaN"
         tensor = ends[0].node.inputs[ends[0].port].name
-        yield Repair(rule, name, Promise.ALTERED, covers=(name,), tensor=tensor, values=(("floor", floor), *entries), because=why)
+        yield Edit(rule, name, Promise.ALTERED, covers=(name,), tensor=tensor, values=(("floor", floor), *entries), because=why)

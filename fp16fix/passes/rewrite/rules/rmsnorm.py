@@ -11,10 +11,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import As, Reduce, Square, find
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._norm import (
     Norm,
     X,
@@ -77,7 +77,7 @@ class WrittenRmsNorm:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """The operator at opset 23, ill or not; below, a repair where it is ill and no exponent for the stream would do."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -88,11 +88,11 @@ class WrittenRmsNorm:
             if fusable(view.model, norm):
                 why = f"written out, {found[0].why}; " if found else "an engine knows it as one operator; "
                 why += "RMSNormalization computes the mean square in FP32 inside"
-                yield Repair(self.name, norm.last.name, self.promise, covers=norm.names, values=(("form", FUSED),), because=why)
+                yield Edit(self.name, norm.last.name, self.promise, covers=norm.names, values=(("form", FUSED),), because=why)
             elif found:
                 yield self.rescaled(evidence, norm, found[0].why)
 
-    def rescaled(self, evidence: Evidence, norm: Norm, ill: str) -> Repair | Refusal:
+    def rescaled(self, evidence: Findings, norm: Norm, ill: str) -> Edit | Refusal:
         """Left to the exponents if one does; else divided by the largest magnitude of the row."""
         eps = norm.found.number("eps")
         why = one_exponent(evidence, norm.found.tensor("square"), eps)
@@ -102,9 +102,9 @@ class WrittenRmsNorm:
             return Refusal(norm.found.nodes[0].name, self.name, f"its eps, {eps:.3g}, cannot be written in FP16 in any domain")
         because = f"{ill}; no one power of two holds every row, so each is divided by its largest magnitude before it is squared"
         core = norm.found.nodes[0].name
-        return Repair(self.name, core, self.promise, covers=norm.found.names, values=(("form", DIVIDED),), because=because)
+        return Edit(self.name, core, self.promise, covers=norm.found.names, values=(("form", DIVIDED),), because=because)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Put the operator in, or the written-out form over x / max|x|."""
         view, last = View(model), node_named(model, repair.node)
         fused = dict(repair.values).get("form") == FUSED

@@ -13,8 +13,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import (
     View,
     Writer,
@@ -85,7 +85,7 @@ class WrittenSoftmax:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """One repair a softmax; refusals for those that only look like one."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -98,9 +98,9 @@ class WrittenSoftmax:
                 if found.eps > NEGLIGIBLE * smallest:
                     yield Refusal(node.name, self.name, f"the eps {found.eps:.3g} is part of the answer where the sum is {smallest:.3g}")
                     continue
-                yield Repair(self.name, node.name, self.promise, covers=found.nodes, because=because(evidence, found))
+                yield Edit(self.name, node.name, self.promise, covers=found.nodes, because=because(evidence, found))
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Put ``Softmax`` where the division was."""
         node = node_named(model, repair.node, "Div", "Mul")
         found = match(View(model), node)
@@ -109,7 +109,7 @@ class WrittenSoftmax:
         Writer(Editor(model), node, found.x).replace("Softmax", [found.x], "softmax", axis=found.axis)
 
 
-def because(evidence: Evidence, found: Match) -> str:
+def because(evidence: Findings, found: Match) -> str:
     """The reason, with the numbers seen."""
     seen = range_of(evidence, found.x)
     if not found.shifted and seen is not None and seen.high > EXP_LIMIT:

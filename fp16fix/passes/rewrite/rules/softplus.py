@@ -10,8 +10,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
 
 
@@ -41,7 +41,7 @@ class WrittenSoftplus:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every written-out softplus: the fused form costs less whether or not calibration reached the overflow."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -52,9 +52,9 @@ class WrittenSoftplus:
             reach = "" if seen is None else f" and the argument reaches {seen.high:.3g}"
             names = tuple(sorted((node.name, exp.name, exp.outputs[0].outputs[0].name)))
             why = f"exp overflows FP16 past 11.09{reach}; an engine runs Softplus as one layer instead of three"
-            yield Repair(self.name, node.name, self.promise, covers=names, because=why)
+            yield Edit(self.name, node.name, self.promise, covers=names, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Put ``Softplus`` where the logarithm was."""
         node = node_named(model, repair.node, "Log")
         exp = match(View(model), node)

@@ -13,8 +13,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, scalar
 from fp16fix.half import LARGEST, SMALLEST
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._interior import norm_interiors
 from fp16fix.passes.rewrite.rules._walk import View, eager, is_op, node_named, producer, range_of, unmatched
 from fp16fix.passes.rewrite.rules.attention import scale_read
@@ -68,7 +68,7 @@ class MeanOfSquares:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where the squares or their sum leave too little head-room."""
         view, norms = View(evidence.model), norm_interiors(evidence.model)
         for node in evidence.model.nodes():
@@ -91,9 +91,9 @@ class MeanOfSquares:
                 )
             else:
                 why = f"the squares reach {reach:.3g}; x is divided by 2^{shift} before and the factor is given back at the end"
-                yield Repair(self.name, node.name, self.promise, covers=found.nodes, shift=shift, because=why)
+                yield Edit(self.name, node.name, self.promise, covers=found.nodes, shift=shift, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Scale x, and the answer back under its old name."""
         found = match(View(model), node_named(model, repair.node))
         if found is None:

@@ -14,8 +14,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, numpy_type, scalar
 from fp16fix.half import FP32, LARGEST, SMALLEST_NORMAL
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, axes_of, eager, is_op, node_named, producer, range_of, unmatched
 from fp16fix.passes.rewrite.rules.attention import scale_read
 from fp16fix.ranges.range import Range
@@ -66,7 +66,7 @@ class PreDivide:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Sums whose value leaves too little head-room; means only where a hazard was found inside them."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -85,7 +85,7 @@ class PreDivide:
             if hazards or (not inside and total.headroom < evidence.headroom):
                 yield self.judged(evidence, found, reach, answer, terms)
 
-    def judged(self, evidence: Evidence, found: Match, reach: float, answer: Range, terms: Range) -> Repair | Refusal:
+    def judged(self, evidence: Findings, found: Match, reach: float, answer: Range, terms: Range) -> Edit | Refusal:
         """The repair, or why the answer or the terms forbid it."""
         if answer.absmax > LARGEST:
             return Refusal(found.last.name, self.name, f"the answer itself reaches {answer.absmax:.3g}; only exponents or an island help")
@@ -96,9 +96,9 @@ class PreDivide:
             return Refusal(found.last.name, self.name, f"terms of size {terms.rms:.3g} divided by 2^{shift} would lose bits as subnormals")
         what = "the sum inside can reach" if found.total is found.last else "the sum reaches"
         why = f"{what} {reach:.3g}; its terms are divided by 2^{shift} first and the factor is given back after the division"
-        return Repair(self.name, found.last.name, self.promise, covers=found.nodes, shift=shift, because=why)
+        return Edit(self.name, found.last.name, self.promise, covers=found.nodes, shift=shift, because=why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """Scale the terms by 2^−shift, then fold 2^shift into the divisor or multiply it back."""
         node = node_named(model, repair.node)
         found = match(View(model), node)

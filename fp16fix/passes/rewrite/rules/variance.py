@@ -10,10 +10,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
+from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import As, Op, Reduce, Square, find
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._norm import X
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, range_of, unmatched
 
@@ -74,7 +74,7 @@ class MomentVariance:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where diagnosis found the difference ill, or the ranges show that bits cancel."""
         view = View(evidence.model)
         for node in evidence.model.nodes():
@@ -89,9 +89,9 @@ class MomentVariance:
             elif ill or ratio >= LOST:
                 start = ill[0].why if ill else f"E[x²] is {ratio:.3g} times the variance, so bits cancel"
                 because = f"{start}; the mean of (x − mean)² has no such difference"
-                yield Repair(self.name, node.name, self.promise, covers=found.names, because=because)
+                yield Edit(self.name, node.name, self.promise, covers=found.names, because=because)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """The centred form takes the place of the difference."""
         node = node_named(model, repair.node, "Sub")
         found = match(View(model), node)
@@ -106,7 +106,7 @@ class MomentVariance:
         write.replace("ReduceMean", [square, *inputs], "variance", keepdims=int(kept), **attrs)
 
 
-def cancelled(evidence: Evidence, found: Found, node: gs.Node) -> float:
+def cancelled(evidence: Findings, found: Found, node: gs.Node) -> float:
     """Largest second moment over the largest variance seen; 0 where one was not measured."""
     moment, variance = range_of(evidence, found.tensor("moment")), range_of(evidence, node.outputs[0])
     return 0.0 if moment is None or variance is None or variance.high <= 0.0 else moment.high / variance.high

@@ -13,8 +13,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type, is_float
 from fp16fix.half import FP16, LARGEST, SMALLEST_NORMAL
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.recipe import Promise, Refusal, Repair
-from fp16fix.passes.rewrite.rule import Evidence
+from fp16fix.passes.recipe import Edit, Promise, Refusal
+from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import eager, is_op, node_named, range_of, unmatched, with_scalar
 from fp16fix.ranges.range import Range
 
@@ -49,7 +49,7 @@ class SplitLiteral:
     )
 
     @eager
-    def propose(self, evidence: Evidence) -> Iterator[Repair | Refusal]:
+    def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Split scalar factors; refuse weights, which exponents fold between neighbours."""
         for node in evidence.model.nodes():
             shape = with_scalar(node) if is_op(node, "Mul", "Div") else None
@@ -69,7 +69,7 @@ class SplitLiteral:
                 yield Refusal(node.name, self.name, f"the factor {value:.4g} is outside FP16 but {why}; left to exponents or an island")
                 continue
             text = f"FP16 holds {value:.4g} as {as_half(value):.4g}; split into 2^{shift} and {value * 2.0**-shift:.4g}, which it holds"
-            yield Repair(self.name, node.name, self.promise, covers=(node.name,), shift=shift, because=text)
+            yield Edit(self.name, node.name, self.promise, covers=(node.name,), shift=shift, because=text)
 
     def weights(self, node: gs.Node) -> Iterator[Refusal]:
         """Arrays past FP16 in products."""
@@ -80,7 +80,7 @@ class SplitLiteral:
                 why = f"the weight {tensor.name!r} reaches {reach:.4g}; exponents fold it against its neighbours"
                 yield Refusal(node.name, self.name, why)
 
-    def apply(self, model: Model, repair: Repair) -> None:
+    def apply(self, model: Model, repair: Edit) -> None:
         """A power of two first, then what is left of the factor."""
         node = node_named(model, repair.node, "Mul", "Div")
         shape = with_scalar(node)
