@@ -1,6 +1,6 @@
 """fp16fix: an ONNX model that is right in FP32 and wrong in FP16 becomes a verified TensorRT engine.
 
-``repair``, ``diagnose``, ``locate`` and ``verify`` are the stages of the command line as functions; they load numpy, ONNX and
+``repair``, ``diagnose``, ``locate``, ``verify`` and ``replay`` are the commands as functions; they load numpy, ONNX and
 ONNX Runtime only when first used.
 """
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from fp16fix.tasks.diagnose import diagnose
     from fp16fix.tasks.locate import locate
     from fp16fix.tasks.repair import repair
+    from fp16fix.tasks.replay import replay
     from fp16fix.tasks.verify import verify
 
-__all__ = ["Config", "Outcome", "__version__", "diagnose", "locate", "repair", "verify"]
+__all__ = ["Config", "Outcome", "__version__", "diagnose", "locate", "repair", "replay", "verify"]
 
 _HOMES = {
     "repair": "fp16fix.tasks.repair",
+    "replay": "fp16fix.tasks.replay",
     "diagnose": "fp16fix.tasks.diagnose",
     "locate": "fp16fix.tasks.locate",
     "verify": "fp16fix.tasks.verify",

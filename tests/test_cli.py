@@ -193,11 +193,12 @@ def test_a_sample_that_does_not_fit_names_file_input_expected_and_found(
 def test_pins_and_allowances_override_everything(ill: Path, tmp_path: Path, fp16fix: Fp16fix) -> None:
     samples = tmp_path / "samples"
     assert fp16fix("repair", ill, "-i", samples, "-o", tmp_path / "a.onnx", "--pin", "Div_*") == 0
-    assert dict(json.loads((tmp_path / "a.outcome.json").read_text())["recipe"]["wide"])["Div_y"] == "fp32"
+    edits = json.loads((tmp_path / "a.outcome.json").read_text())["recipe"]["edits"]
+    assert [(edit["format"], edit["because"]) for edit in edits if edit["node"] == "Div_y"] == [("fp32", "the user pins it")]
     assert fp16fix("repair", ill, "-i", samples, "-o", tmp_path / "b.onnx", "--allow", "*") == 1
     outcome = json.loads((tmp_path / "b.outcome.json").read_text())
     assert outcome["counts"]["fp32_nodes"] == 0
-    assert not outcome["recipe"]["repairs"]
+    assert {edit["by"] for edit in outcome["recipe"]["edits"]} <= {"saturate"}
 
 
 def test_import_and_help_are_light() -> None:

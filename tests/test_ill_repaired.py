@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from fp16fix import replay
 from fp16fix.engines import BuildOptions, Profile, check_pins
 from fp16fix.engines.backend import RTX
 from tests.ill.case import Feeds
@@ -42,6 +43,8 @@ def test_wrong_in_fp16_right_after_repair(subject: Subject, tmp_path: Path) -> N
     assert repaired.strict.db >= RIGHT_DB, "the samples that the pipeline did not see"
     assert repaired.strict.right
     assert_no_needless_fp32(repaired)
+    delivered = Path(repaired.outcome.files["onnx"])
+    assert replay(repaired.outcome, tmp_path / "again.onnx").read_bytes() == delivered.read_bytes()
     assert repaired.equivalence <= (0.0 if repaired.exact else EQUAL)
     if subject.name in parsed_by_tensorrt() and importlib.util.find_spec("tensorrt_rtx"):
         assert_tensorrt_takes_it(repaired)
@@ -49,7 +52,7 @@ def test_wrong_in_fp16_right_after_repair(subject: Subject, tmp_path: Path) -> N
 
 def assert_no_needless_fp32(repaired: Row) -> None:
     if repaired.subject.free or repaired.subject.harmless:
-        assert repaired.ours == 0, dict(repaired.outcome.recipe.wide)
+        assert repaired.ours == 0, repaired.outcome.recipe.wide
     if repaired.subject.mixed:
         assert repaired.placed > 0 == repaired.ours, "the author's own placement, no more and no less"
 
@@ -65,7 +68,7 @@ def assert_tensorrt_takes_it(repaired: Row) -> None:
     """Parsed in a child process, since the library may kill the one it runs in; and every node runs in the type it was given."""
     path = Path(repaired.outcome.files["onnx"])
     checked = RTX.check(path, BuildOptions(backend="rtx", profiles=profiles(path, repaired.subject.samples()[0])))
-    assert check_pins(checked.proof, dict(repaired.outcome.recipe.wide), [each.node for each in checked.proof.nodes]) == ()
+    assert check_pins(checked.proof, repaired.outcome.recipe.wide, [each.node for each in checked.proof.nodes]) == ()
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("tensorrt_rtx"), reason="tensorrt_rtx is not installed")

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "fp16fix"
 MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = (
-    "errors half progress",
+    "errors half progress plugins",
     "graph",
     "inputs",
     "config ranges strict verdict",
@@ -18,7 +18,8 @@ LAYERS = (
     "trace",
     "passes",
     "engines weights",
-    "oracles search",
+    "oracles",
+    "search",
     "location",
     "report",
     "tasks",

@@ -16,7 +16,7 @@ from fp16fix.cli.watch import watcher
 from fp16fix.progress import Watcher
 
 app = typer.Typer(
-    help="Edit ONNX models that break in FP16, and prove it: a verified TensorRT engine, or a named reason why not.",
+    help="Repair ONNX models that break in FP16, and prove it: a verified TensorRT engine, or a named reason why not.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -305,7 +305,7 @@ def batch(
     jobs: Annotated[int | None, typer.Option("-j", "--jobs", help="models at a time, 0 for one each core", show_default=False)] = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Edit many models, each in its own process; one that fails never stops the rest."""
+    """Repair many models, each in its own process; one that fails never stops the rest."""
     from fp16fix.config import load_zoo
     from fp16fix.zoo.run import run_zoo
 

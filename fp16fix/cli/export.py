@@ -1,4 +1,4 @@
-"""``fp16fix export``: an outcome's recipe for other tools."""
+"""``fp16fix replay`` and ``fp16fix export``: what an outcome's recipe gives, here and in other tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from fp16fix.cli.commands import app
 from fp16fix.errors import ConfigError
 
-__all__ = ["app", "export"]
+__all__ = ["app", "export", "replay"]
 
 
 class Format(str, Enum):
@@ -48,3 +48,17 @@ def export(
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     if changed(found):
         typer.echo(f"these pins are for the rewritten graph: fp16fix export {outcome} --format onnx -o repaired.fp32.onnx", err=True)
+
+
+@app.command()
+def replay(
+    outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the graph to write, y.onnx")],
+    model: Annotated[Path | None, typer.Option("--model", help="the model that was repaired, if it has moved", show_default=False)] = None,
+) -> None:
+    """Make the repaired graph again from its recipe and the model: byte for byte what was delivered."""
+    from fp16fix.tasks.replay import replay as run
+
+    if output.suffix != ".onnx":
+        raise ConfigError(f"a graph is an .onnx file, {output.name!r} is none", where="--output", hint="end it in .onnx")
+    typer.echo(str(run(outcome, output, model)))

@@ -55,7 +55,7 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     bf16 = f", BF16 nodes {counts.bf16_nodes}" if counts.bf16_nodes else ""
     typer.echo(
         f"  FP32 nodes {counts.fp32_nodes} of {counts.float_nodes}{bf16}, casts {counts.casts}, "
-        f"rewrites {len(recipe.repairs) + len(recipe.finish)}, rescaled tensors {len(recipe.exponents)}, Muls added {counts.muls_added}"
+        f"rewrites {len(recipe.rewrites)}, rescaled tensors {len(recipe.exponents)}, Muls added {counts.muls_added}"
     )
     hazards(found)
     engine(found.engine)

@@ -172,8 +172,9 @@ class Search(Section):
     """How often each candidate is measured; 2 or more notices an oracle that contradicts itself."""
     builds: Count = 3
     """Engine builds a repair may take."""
-    oracle: Literal["strict", "tensorrt"] = "strict"
-    """What ``locate`` asks for the least that must be FP32: the strict emulator, or engines built and run on this machine's GPU."""
+    oracle: Text = "strict"
+    """What ``locate`` asks for the least that must be FP32: ``strict`` (the emulator), ``tensorrt`` (engines built and run on this
+    machine's GPU), or one that another package adds."""
     calls: Positive | None = None
     """How often ``locate`` may ask it; None is no limit."""
     check: Annotated[Text, AfterValidator(_command)] | None = None

@@ -5,7 +5,7 @@ In a strongly typed network (TensorRT ≥ 10) precision lives in the graph, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -16,67 +16,113 @@ from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
 from fp16fix.graph.ops import CONTROL, TYPED_BY_ATTRIBUTE, input_accepts, is_float_node, output_follows_inputs, runs_in
 from fp16fix.half import FORMATS, FP16, FP32
 
-Fits = Callable[[str], bool]
-"""Whether a tensor is proven to fit FP16, margin included."""
 
-
-def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, fits: Fits | None = None) -> Model:
+def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, saturate: Collection[str] = ()) -> Model:
     """Type every float tensor FP16 except those of pinned nodes.
 
     Args:
         model: all floats FP32 (see ``widen`` for models that arrive mixed).
         wide: node name → ``"fp32"`` or ``"bf16"``.
         io: type of all float graph inputs and outputs, ``"fp32"`` or ``"fp16"``; None keeps what the user's file has.
-        fits: tensors for which this says False leave an island through a Clip to ±65504, so that no inf is made at the
-            border; without it every exit is a plain cast.
+        saturate: tensors that leave an island through a Clip to ±65504, so that no inf is made at the border; every other exit is
+            a plain cast.
 
     Returns:
         A new model; inputs and outputs keep names and order.
     """
     typed = model.copy()
-    Lowering(typed, wide, None if io is None else FORMATS[io].onnx, fits).run()
+    Lowering(Typing(typed, wide, io), saturate).run()
     return typed
 
 
-def format_of(model: Model, node: gs.Node, wide: Mapping[str, str]) -> half.Format:
-    """The format a node computes in: its pin, else FP16, else FP32 where the operator's schema has no FP16, or at the interface."""
-    if node.name in model.border:
-        return FP32
-    wanted = FORMATS[wide.get(node.name, "fp16")]
-    return wanted if runs_in(node, wanted.onnx, model.opset) else FP32
+def exits(model: Model, wide: Mapping[str, str], io: str | None = None) -> set[str]:
+    """Activations that ``lower`` hands to an FP16 reader through a Cast from a wider type."""
+    typing = Typing(model, wide, io)
+    elements = typing.elements()
+    return {
+        node.inputs[index].name
+        for node in model.nodes()
+        for index, element in typing.reads(node).items()
+        if element == FP16.onnx and elements.get(id(node.inputs[index]), element) != element
+    }
+
+
+class Typing:
+    """What every node of a model reads and writes with some nodes pinned; nothing is edited."""
+
+    def __init__(self, model: Model, wide: Mapping[str, str], io: str | None) -> None:
+        self.model = model
+        self.wide = wide
+        self.io = None if io is None else FORMATS[io].onnx
+
+    def format_of(self, node: gs.Node) -> half.Format:
+        """The format a node computes in: its pin, else FP16, else FP32 where the operator's schema has no FP16, or at the interface."""
+        if node.name in self.model.border:
+            return FP32
+        wanted = FORMATS[self.wide.get(node.name, "fp16")]
+        return wanted if runs_in(node, wanted.onnx, self.model.opset) else FP32
+
+    def interface(self, tensor: gs.Tensor) -> int:
+        """Element type of a graph input or output."""
+        return self.io if self.io is not None else self.model.io.get(tensor.name, FP32.onnx)
+
+    def reads(self, node: gs.Node) -> dict[int, int]:
+        """Element type wanted at each float input; a cast takes whatever there is."""
+        if node.op in {"Cast", "CastLike"}:
+            return {}
+        opset, element = self.model.opset, self.format_of(node).onnx
+        floats = [index for index, tensor in enumerate(node.inputs) if tensor.name and element_type(tensor) in FLOATS]
+        free = {index for index in floats if node.op in CONTROL or input_accepts(node, index, element, opset)}
+        return {index: element if index in free else FP32.onnx for index in floats}
+
+    def writes(self, node: gs.Node) -> dict[int, int]:
+        """Element type of each float output."""
+        element = self.format_of(node).onnx
+        typed = node.op in CONTROL or node.op in TYPED_BY_ATTRIBUTE
+        return {
+            index: element if typed or output_follows_inputs(node, index, self.model.opset) else FP32.onnx
+            for index, tensor in enumerate(node.outputs)
+            if tensor.name and element_type(tensor) in FLOATS
+        }
+
+    def inner(self) -> Iterator[tuple[gs.Graph, int]]:
+        """Every body with the type its float inputs and outputs have: that of its control node."""
+        for node in self.model.nodes():
+            for body in bodies(node).values():
+                yield body, self.format_of(node).onnx
+
+    def elements(self) -> dict[int, int]:
+        """Element type of every float activation, by ``id`` of the tensor."""
+        found = {id(tensor): self.interface(tensor) for tensor in self.model.graph.inputs if element_type(tensor) in FLOATS}
+        for body, element in self.inner():
+            found |= {id(tensor): element for tensor in body.inputs if element_type(tensor) in FLOATS}
+        for node in self.model.nodes():
+            found |= {id(node.outputs[index]): element for index, element in self.writes(node).items()}
+        return found
 
 
 class Lowering:
     """One pass over all graphs: decide what each node reads and writes, then make tensors meet."""
 
-    def __init__(self, model: Model, wide: Mapping[str, str], io: int | None, fits: Fits | None) -> None:
-        self.model = model
-        self.wide = wide
-        self.io = io
-        self.fits = fits
-        self.edit = Editor(model)
+    def __init__(self, typing: Typing, saturate: Collection[str]) -> None:
+        self.typing = typing
+        self.model = typing.model
+        self.saturate = saturate
+        self.edit = Editor(self.model)
         self.casts: dict[tuple[int, int], gs.Tensor] = {}
         self.after: dict[int, list[gs.Node]] = {}
         """New nodes by id of the node they follow; by id of the graph for those that come first."""
-        self.home: dict[int, tuple[int, gs.Graph]] = {}
-        """Where casts of a tensor go: after which node (or at the start of which graph)."""
+        self.home: dict[int, int] = {}
+        """Where casts of a tensor go: id of the node they follow, or of the graph they begin."""
 
     def run(self) -> None:
         graphs = list(self.model.graphs())
         for graph in graphs:
-            for tensor in graph.inputs:
-                self.home[id(tensor)] = (id(graph), graph)
-            for node in graph.nodes:
-                for tensor in node.outputs:
-                    self.home[id(tensor)] = (id(node), graph)
-        wants = [(node, self.reads(node)) for graph in graphs for node in graph.nodes]
-        borders = self.borders(graphs)
-        for graph in graphs:
-            for node in graph.nodes:
-                self.write_types(node)
-        for tensor in self.model.graph.inputs:
-            if element_type(tensor) in FLOATS:
-                tensor.dtype = numpy_type(self.interface(tensor))
+            self.home |= {id(tensor): id(graph) for tensor in graph.inputs}
+            self.home |= {id(tensor): id(node) for node in graph.nodes for tensor in node.outputs}
+        wants = [(node, self.typing.reads(node)) for node in self.model.nodes()]
+        borders: list[tuple[gs.Graph, int | None]] = [(self.model.graph, None), *self.typing.inner()]
+        self.write_types()
         for node, wanted in wants:
             for index, element in wanted.items():
                 node.inputs[index] = self.as_type(node.inputs[index], element)
@@ -84,48 +130,16 @@ class Lowering:
             self.settle_outputs(graph, control)
         self.place(graphs)
 
-    def interface(self, tensor: gs.Tensor) -> int:
-        """Element type of a graph input or output."""
-        kept = self.model.io.get(tensor.name, FP32.onnx)
-        return self.io if self.io is not None else kept
-
-    def reads(self, node: gs.Node) -> dict[int, int]:
-        """Element type wanted at each float input."""
-        opset = self.model.opset
-        fmt = format_of(self.model, node, self.wide)
-        wanted: dict[int, int] = {}
-        for index, tensor in enumerate(node.inputs):
-            if not tensor.name or element_type(tensor) not in FLOATS:
-                continue
-            takes = fmt.onnx if node.op in CONTROL or input_accepts(node, index, fmt.onnx, opset) else FP32.onnx
-            if node.op in {"Cast", "CastLike"}:
-                continue
-            wanted[index] = takes
-        return wanted
-
-    def write_types(self, node: gs.Node) -> None:
-        """Element type of each float output, and the attributes that say so."""
-        fmt = format_of(self.model, node, self.wide)
-        for index, tensor in enumerate(node.outputs):
-            if not tensor.name or element_type(tensor) not in FLOATS:
-                continue
-            follows = node.op in CONTROL or node.op in TYPED_BY_ATTRIBUTE or output_follows_inputs(node, index, self.model.opset)
-            tensor.dtype = numpy_type(fmt.onnx if follows else FP32.onnx)
-        if node.op in TYPED_BY_ATTRIBUTE and node.outputs and element_type(node.outputs[0]) in FLOATS:
-            retype_attribute(node, element_type(node.outputs[0]))
-
-    def borders(self, graphs: list[gs.Graph]) -> list[tuple[gs.Graph, int | None]]:
-        """Each graph with the type its float inputs and outputs have: that of its control node; body inputs are typed here."""
-        found: list[tuple[gs.Graph, int | None]] = [(self.model.graph, None)]
-        for graph in graphs:
+    def write_types(self) -> None:
+        """Every activation's element type, and the attributes that say so."""
+        elements = self.typing.elements()
+        for graph in self.model.graphs():
+            for tensor in (*graph.inputs, *(t for node in graph.nodes for t in node.outputs)):
+                if id(tensor) in elements:
+                    tensor.dtype = numpy_type(elements[id(tensor)])
             for node in graph.nodes:
-                for body in bodies(node).values():
-                    element = format_of(self.model, node, self.wide).onnx
-                    for tensor in body.inputs:
-                        if element_type(tensor) in FLOATS:
-                            tensor.dtype = numpy_type(element)
-                    found.append((body, element))
-        return found
+                if node.op in TYPED_BY_ATTRIBUTE and node.outputs and element_type(node.outputs[0]) in FLOATS:
+                    retype_attribute(node, element_type(node.outputs[0]))
 
     def as_type(self, tensor: gs.Tensor, element: int) -> gs.Tensor:
         """``tensor`` in another type: a converted copy of a constant, or one shared Cast."""
@@ -143,10 +157,10 @@ class Lowering:
             return self.edit.constant(f"{tensor.name}/{suffix}", np.asarray(tensor.values).astype(numpy_type(element)))
 
     def cast(self, tensor: gs.Tensor, element: int) -> gs.Tensor:
-        """A Cast right after the producer, through a Clip where an FP16 exit is not proven in range."""
+        """A Cast right after the producer, through a Clip where an FP16 exit saturates."""
         suffix = next(fmt.name for fmt in FORMATS.values() if fmt.onnx == element)
         source = tensor
-        if element == FP16.onnx and self.fits is not None and not self.fits(tensor.name):
+        if element == FP16.onnx and tensor.name in self.saturate:
             source = self.saturated(tensor)
         out = self.edit.variable(f"{tensor.name}/{suffix}", element, tensor.shape)
         node = gs.Node("Cast", self.edit.fresh(f"{tensor.name}/to_{suffix}"), attrs={"to": element}, inputs=[source], outputs=[out])
@@ -166,13 +180,12 @@ class Lowering:
         return out
 
     def queue(self, tensor: gs.Tensor, node: gs.Node) -> None:
-        anchor, _ = self.home[id(tensor)]
-        self.after.setdefault(anchor, []).append(node)
+        self.after.setdefault(self.home[id(tensor)], []).append(node)
 
     def settle_outputs(self, graph: gs.Graph, control: int | None) -> None:
         """Make float outputs of a graph the type its outside expects, keeping their names."""
         for index, tensor in enumerate(graph.outputs):
-            element = self.interface(tensor) if control is None else control
+            element = self.typing.interface(tensor) if control is None else control
             if element_type(tensor) not in FLOATS or element_type(tensor) == element:
                 continue
             if isinstance(tensor, gs.Constant) or tensor in graph.inputs or graph is not self.model.graph:

@@ -103,13 +103,13 @@ class Clerk:
         if self.draft is None:
             return "pin fp32"
         names, recipe = {node.name, *inner}, self.draft.recipe
-        rules = [repair.by for repair in (*recipe.repairs, *recipe.finish) if names & {repair.node, *repair.covers}]
+        rules = [edit.by for edit in recipe.rewrites if names & {edit.node, *edit.covers}]
         if rules:
             return ", ".join(dict.fromkeys(rules))
-        wide = sorted({fmt for name, fmt in recipe.wide if name in names})
+        wide = sorted({fmt for name, fmt in recipe.wide.items() if name in names})
         if wide:
             return f"pin {wide[0]}"
-        exponents = {name.partition("→")[0]: e for name, e in recipe.exponents}
+        exponents = {name.partition("→")[0]: e for name, e in recipe.exponents.items()}
         moved = [exponents[t.name] for t in (*node.outputs, *node.inputs) if exponents.get(t.name)]
         if moved:
             return f"exponent {max(moved, key=abs):+d}"

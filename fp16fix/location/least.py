@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from fp16fix.config import Config
-from fp16fix.engines import build
-from fp16fix.engines.compile import source_of
-from fp16fix.errors import BackendError, BuildError
-from fp16fix.graph.lower import lower
-from fp16fix.graph.model import Model
+from fp16fix.errors import BackendError
 from fp16fix.graph.ops import is_float_node
-from fp16fix.graph.save import save_model
 from fp16fix.location.locate import Location
-from fp16fix.oracles.command import check
-from fp16fix.oracles.emulator import StrictOracle
-from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
+from fp16fix.oracles import asked_for
+from fp16fix.oracles.oracle import Ask, Score
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.place.islands import flops
+from fp16fix.passes.recipe import Recipe, placement
+from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
 from fp16fix.search.journal import Journal
-from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Oracle, Score, scored
-from fp16fix.search.shrink import INTERRUPTED, Culprits, Minimal, Result, best, by_pins, culprits
+from fp16fix.search.judge import BudgetSpentError, Judge
+from fp16fix.search.shrink import INTERRUPTED, Culprits, Minimal, Names, Result, best, culprits
 from fp16fix.search.trials import refuse_search, subject
 
 CONFIRMED = 2
@@ -63,7 +57,12 @@ def minimal(found: Evidence, location: Location, journal: Journal | None = None,
     """
     config, order = found.config, [node.name for node in found.model.nodes() if is_float_node(node)]
     cost = {node.name: 1.0 + flops(node, found.ranges) for node in found.model.nodes()}
-    with asked(found) as oracle:
+    placed = {node.name: placement(node.name, "fp32") for node in found.model.nodes()}
+
+    def recipe_of(pins: Names) -> Recipe:
+        return replace(found.plain, edits=(*found.plain.edits, *(placed[name] for name in sorted(pins) if name not in found.model.placed)))
+
+    with asked_for(config).opened(found, Workshop(found.model)) as oracle:
         judge = Judge(
             ticking(oracle.ask, tick),
             journal,
@@ -71,8 +70,8 @@ def minimal(found: Evidence, location: Location, journal: Journal | None = None,
             budget_calls=config.search.calls or math.inf,
             repeats=config.search.repeats,
         )
-        result = best(culprits(order, location.ranking, by_pins(judge), cost=cost))
-        doubt = confirmed(judge, result.best) if result.best is not None and result.complete and not oracle.is_steady else ""
+        result = best(culprits(order, location.ranking, lambda pins: judge.good(recipe_of(pins)), cost=cost))
+        doubt = confirmed(judge, recipe_of, result.best) if result.best is not None and result.complete and not oracle.steady else ""
         if doubt:
             result = replace(result, complete=False, stopped=doubt)
     return told(result, order, oracle.words, judge)
@@ -101,73 +100,25 @@ def nothing_holds(judge: Judge) -> str:
     return "not even all nodes in FP32 satisfy the oracle"
 
 
-def confirmed(judge: Judge, answer: Culprits) -> str:
-    """Ask once more about the two candidates that everything hangs on; why the answer is in doubt, empty if it is not."""
+def confirmed(judge: Judge, recipe_of: Callable[[Names], Recipe], answer: Culprits) -> str:
+    """Ask once more about the two recipes that everything hangs on; why the answer is in doubt, empty if it is not."""
     try:
         for pins in (frozenset[str](), answer.pins):
-            judge.ask(Candidate(pins), repeats=max(CONFIRMED, judge.repeats))
+            judge.ask(recipe_of(pins), repeats=max(CONFIRMED, judge.repeats))
     except KeyboardInterrupt:
         return INTERRUPTED
     except (BudgetSpentError, BackendError) as error:
         return f"not asked again about this set: {error.what}"
-    return "" if judge.good(Candidate(answer.pins)) else CONTRADICTION
+    return "" if judge.good(recipe_of(answer.pins)) else CONTRADICTION
 
 
-def ticking(oracle: Oracle, tick: Tick) -> Oracle:
+def ticking(oracle: Ask, tick: Tick) -> Ask:
     """The same oracle, and whoever is looking hears of every call."""
 
-    def ask(candidate: Candidate) -> Score:
-        score = oracle(candidate)
+    def ask(recipe: Recipe) -> Score:
+        score = oracle(recipe)
         tick()
         return score
-
-    return ask
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An oracle over sets of pins."""
-
-    ask: Oracle
-    words: str
-    """What it is, for the report."""
-    is_steady: bool
-    """It cannot contradict itself."""
-
-
-@contextmanager
-def asked(found: Evidence) -> Iterator[Asked]:
-    """The user's command, TensorRT engines on the GPU of this machine, or the strict emulator."""
-    config, model = found.config, found.model
-
-    def typed(candidate: Candidate) -> Model:
-        return lower(model, {**model.placed, **dict.fromkeys(candidate.pins, "fp32")}, io="fp16" if config.io == "fp16" else None)
-
-    if config.search.check is not None:
-        yield Asked(check(config.search.check, typed, timeout_s=config.build.timeout_s), config.search.check, is_steady=False)
-    elif config.search.oracle == "tensorrt":
-        yield Asked(engines(found, typed), "TensorRT engines on this machine's GPU", is_steady=False)
-    else:
-        with StrictOracle(model, found.held_out, config.tolerance.of, threads=config.threads) as oracle:
-            words = "strict FP16 emulation" if config.profile == "engine" else "strict FP16 emulation, pessimistic profile"
-            yield Asked(lambda candidate: scored(oracle.verdict(typed(candidate), profile=config.profile)), words, is_steady=True)
-
-
-def engines(found: Evidence, typed: Callable[[Candidate], Model]) -> Oracle:
-    """Builds an engine for each candidate and runs it on the held-out samples; one that does not build or run cannot be tested."""
-    config = found.config
-
-    def ask(candidate: Candidate) -> Score:
-        with tempfile.TemporaryDirectory(prefix="fp16fix-engine-") as folder:
-            path = Path(folder) / "model.onnx"
-            pins = {**found.model.placed, **dict.fromkeys(candidate.pins, "fp32")}
-            save_model(typed(candidate), path)
-            source, options = source_of(config, found.model, pins, path)
-            try:
-                built = build(source, path.with_suffix(".plan"), options)
-                return scored(verdict_of(config, built.plan, found.model, found.held_out, built.backend))
-            except BuildError as error:
-                return Score(None, why=error.what)
 
     return ask
 
@@ -176,9 +127,7 @@ def refuse_oracle(config: Config) -> None:
     """Say at once, before anything is loaded, that the oracle asked for cannot be asked here, or its journal cannot be used.
 
     Raises:
-        BackendMissingError: no engine runs here.
-        ConfigError, BackendError: a command that cannot be run.
+        InputError, BackendError: which and why.
     """
     refuse_search(config)
-    if config.search.check is None and config.search.oracle == "tensorrt":
-        refuse_unrunnable("search.oracle: tensorrt", "leave the strict emulator as the oracle, or give --check 'command {model}'")
+    asked_for(config).refuse(config)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.graph.ops import float_outputs
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind, overflowing
 from fp16fix.location.culprit import ROUNDING, Clerk, Culprit
-from fp16fix.location.testimony import Testimony, in_fp16
+from fp16fix.location.hearing import Hearing, in_fp16
 from fp16fix.location.triage import Fault, Triage, triage
 from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.passes.apply import apply
+from fp16fix.passes.recipe import plain
 from fp16fix.progress import Tick
 from fp16fix.ranges.measure import measure
 from fp16fix.search.refine import FAINT_DB, ranking
@@ -41,7 +42,7 @@ MINOR_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class AlongPlain:
-    """Damage of one node's worst output in an all-FP16 run."""
+    """Error of one node's worst output in an all-FP16 run."""
 
     node: str
     op: str
@@ -83,7 +84,7 @@ def locate(
     hazards: Sequence[Hazard] | None = None,
     draft: Draft | None = None,
     proofs: Collection[Hazard] = (),
-    evidence: Testimony | None = None,
+    evidence: Hearing | None = None,
     threads: int = 0,
     tick: Tick = lambda: None,
 ) -> Location:
@@ -104,7 +105,7 @@ def locate(
         ModelError: the model does not run.
     """
     hazards = diagnose(model, measure(model, samples, threads=threads)) if hazards is None else hazards
-    typed = lower(model, model.placed)
+    typed = apply(model, plain(model.placed))
     evidence = in_fp16(model, samples, tolerance, threads=threads) if evidence is None else evidence
     tick()
     errors = shadow(model, typed, samples, threads=threads)
@@ -133,7 +134,7 @@ def locate(
     )
 
 
-def weighed(named: Sequence[Culprit], evidence: Testimony) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
+def weighed(named: Sequence[Culprit], evidence: Hearing) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
     """Culprits and minor births: all of them are minor where all-FP16 is right, none where none stands out and they add up."""
     if evidence.strict.verified:
         return (), tuple(named)
@@ -145,10 +146,10 @@ def cures(model: Model, culprits: Sequence[Culprit], samples: Sequence[Sample], 
     """Whether all-FP16 is right once every pin of every culprit is FP32: where it is not, error also comes from further upstream."""
     pins = dict.fromkeys((pin for each in culprits for pin in each.pins), "fp32")
     with StrictOracle(model, samples, tolerance, threads=threads) as oracle:
-        return oracle.verdict(lower(model, {**model.placed, **pins})).verified
+        return oracle.verdict(apply(model, plain({**pins, **model.placed}))).verified
 
 
-def suspects(found: Sequence[Birth], evidence: Testimony) -> list[Birth]:
+def suspects(found: Sequence[Birth], evidence: Hearing) -> list[Birth]:
     """Real births; the worst of the faint ones if there are none and all-FP16 is wrong all the same."""
     real = [birth for birth in found if birth.is_real][:MOST]
     return real if real or evidence.strict.verified else list(found[: MOST // 4])

@@ -1,4 +1,4 @@
-"""``Testimony`` → what triage says: one sentence for each kind of fault, and one for everything measured."""
+"""``Hearing`` → what triage says: one sentence for each kind of fault, and one for everything measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from fp16fix.hazards.hazard import Kind
-from fp16fix.location.testimony import Testimony, depth, worst_first, wrong
+from fp16fix.location.hearing import Hearing, depth, worst_first, wrong
 from fp16fix.verdict.verdict import Figures, Verdict
 
 PLAIN = {
@@ -35,7 +35,7 @@ def causes(kinds: Mapping[Kind, float], total: float) -> str:
     return f", mostly by {named}" if sum(kinds[kind] for kind in lead) >= 0.5 * total else f", by {named} among others"
 
 
-def wrong_reference(evidence: Testimony, _: str) -> str:
+def wrong_reference(evidence: Hearing, _: str) -> str:
     """FP32 ONNX is not what the framework computes; a module was fed the same samples, so that preprocessing is not in question."""
     assert evidence.reference is not None
     figure = because(evidence.reference)
@@ -46,7 +46,7 @@ def wrong_reference(evidence: Testimony, _: str) -> str:
     return f"The FP32 model itself does not give the reference outputs ({figure}): look at the export and the preprocessing before FP16."
 
 
-def wrong_fp32_engine(evidence: Testimony, _: str) -> str:
+def wrong_fp32_engine(evidence: Hearing, _: str) -> str:
     """TF32 has FP32's range, so that it loses no values, and rounds no more than FP16 does."""
     assert evidence.fp32_engine is not None
     found = f"The FP32 engine is wrong already, before any FP16 ({because(evidence.fp32_engine)})"
@@ -57,12 +57,12 @@ def wrong_fp32_engine(evidence: Testimony, _: str) -> str:
     return f"{found}: suspect TF32 (build it with --no-tf32 to see), then a compiler bug, plugins or preprocessing."
 
 
-def range_fault(evidence: Testimony, by: str) -> str:
+def range_fault(evidence: Hearing, by: str) -> str:
     """Values leave FP16."""
     return f"A range fault: strict FP16 emulation reproduces it ({because(evidence.strict)}{beside(evidence)}){by}."
 
 
-def precision_fault(evidence: Testimony, by: str) -> str:
+def precision_fault(evidence: Hearing, by: str) -> str:
     """Values fit; or strict emulation just passes where the engine just fails."""
     if evidence.strict.verified:
         figure = f"{brief(evidence.strict.outputs)}{beside(evidence)}"
@@ -71,7 +71,7 @@ def precision_fault(evidence: Testimony, by: str) -> str:
     return f"A precision fault, not one of range: strict FP16 emulation reproduces it ({figure}){by}."
 
 
-def fp16_sums(evidence: Testimony, _: str) -> str:
+def fp16_sums(evidence: Hearing, _: str) -> str:
     """The emulations differ in what sums inside operators are held in."""
     assert evidence.pessimistic is not None
     figure = f"{because(evidence.pessimistic)}{beside(evidence)}"
@@ -83,7 +83,7 @@ def fp16_sums(evidence: Testimony, _: str) -> str:
     )
 
 
-def partly(evidence: Testimony, _: str) -> str:
+def partly(evidence: Hearing, _: str) -> str:
     """The emulation fails, and the engine fails by much more."""
     assert evidence.engine is not None
     worst = evidence.strict if evidence.pessimistic is None or not evidence.strict.verified else evidence.pessimistic
@@ -93,7 +93,7 @@ def partly(evidence: Testimony, _: str) -> str:
     )
 
 
-def elsewhere(evidence: Testimony, _: str) -> str:
+def elsewhere(evidence: Hearing, _: str) -> str:
     """The emulation is right; whether the engine is wrong was measured or not."""
     emulated = f"strict FP16 emulation is right ({brief(evidence.strict.outputs)})"
     if evidence.engine is None:
@@ -104,7 +104,7 @@ def elsewhere(evidence: Testimony, _: str) -> str:
     )
 
 
-def engine_right(evidence: Testimony, _: str) -> str:
+def engine_right(evidence: Hearing, _: str) -> str:
     """Nothing is wrong with it here."""
     assert evidence.engine is not None
     return (
@@ -113,7 +113,7 @@ def engine_right(evidence: Testimony, _: str) -> str:
     )
 
 
-def suspects(evidence: Testimony) -> str:
+def suspects(evidence: Hearing) -> str:
     """What is left when it is not rounding; a right FP32 engine clears what both engines share."""
     if evidence.fp32_engine is not None:
         return "a compiler bug or a plugin in FP16, as the FP32 engine is right"
@@ -122,7 +122,7 @@ def suspects(evidence: Testimony) -> str:
     return "a compiler bug, plugins, TF32 in layers left in FP32, or preprocessing"
 
 
-def said(evidence: Testimony) -> Iterable[str]:
+def said(evidence: Hearing) -> Iterable[str]:
     """What was measured, sentence by sentence."""
     reference, fp32_engine = evidence.reference, evidence.fp32_engine
     if reference is not None:
@@ -148,7 +148,7 @@ def of_autocast(autocast: Verdict, strict: Verdict) -> Iterable[str]:
         yield f"autocast runs products in FP16 and leaves much else in FP32 (here {kept}); all-FP16 does not"
 
 
-def of_engine(evidence: Testimony, engine: Verdict) -> Iterable[str]:
+def of_engine(evidence: Hearing, engine: Verdict) -> Iterable[str]:
     """The engine's figures, and what they say of the emulation."""
     yield f"the engine ({ran(engine)}) {agrees(engine)} with FP32: {brief(engine.outputs)}"
     if not engine.verified:
@@ -159,7 +159,7 @@ def of_engine(evidence: Testimony, engine: Verdict) -> Iterable[str]:
         yield "the engine is closer to FP32 than FP16 rounding leaves (about 70 dB): see whether it computes in FP16 at all"
 
 
-def likeness(evidence: Testimony, theirs: Mapping[str, Figures]) -> Iterable[str]:
+def likeness(evidence: Hearing, theirs: Mapping[str, Figures]) -> Iterable[str]:
     """Whether the engine's outputs, value by value, are nearer to those of strict emulation than to FP32's."""
     both = [(each, theirs[each.output]) for each in evidence.alike if each.output in theirs]
     closer = [(mine, engine) for mine, engine in both if mine.sqnr_db - engine.sqnr_db >= CLOSER_DB]
@@ -185,7 +185,7 @@ def because(verdict: Verdict) -> str:
     return next((reason for reason in verdict.reasons if reason.startswith(worst)), brief(verdict.outputs))
 
 
-def beside(evidence: Testimony) -> str:
+def beside(evidence: Hearing) -> str:
     """The engine's own figure, where there is one."""
     worst = [] if evidence.engine is None else wrong(evidence.engine)
     return f"; the engine: {words(worst[0])}" if worst else ""

@@ -8,7 +8,7 @@ from enum import Enum
 
 from fp16fix.hazards.hazard import Kind
 from fp16fix.location import sentences
-from fp16fix.location.testimony import Testimony, accounts_for
+from fp16fix.location.hearing import Hearing, accounts_for
 from fp16fix.verdict.verdict import Verdict
 
 
@@ -47,7 +47,7 @@ class Triage:
     """One sentence for each thing measured."""
 
 
-def triage(evidence: Testimony, kinds: Mapping[Kind, float]) -> Triage:
+def triage(evidence: Hearing, kinds: Mapping[Kind, float]) -> Triage:
     """Decide.
 
     Args:
@@ -60,7 +60,7 @@ def triage(evidence: Testimony, kinds: Mapping[Kind, float]) -> Triage:
     return Triage(fault, SENTENCES[fault](evidence, by), tuple(sentences.said(evidence)))
 
 
-def fault_of(evidence: Testimony, kinds: Mapping[Kind, float]) -> Fault:
+def fault_of(evidence: Hearing, kinds: Mapping[Kind, float]) -> Fault:
     """The first question with an answer wins."""
     if evidence.reference is not None and not evidence.reference.verified:
         return Fault.REFERENCE
@@ -73,7 +73,7 @@ def fault_of(evidence: Testimony, kinds: Mapping[Kind, float]) -> Fault:
     return of_rounding(evidence.strict, kinds)
 
 
-def of_engine(evidence: Testimony, engine: Verdict, kinds: Mapping[Kind, float]) -> Fault:
+def of_engine(evidence: Hearing, engine: Verdict, kinds: Mapping[Kind, float]) -> Fault:
     """Which emulation, if any, goes as wrong as the engine does."""
     strict, pessimistic = evidence.strict, evidence.pessimistic
     if engine.verified:
@@ -95,7 +95,7 @@ def of_rounding(strict: Verdict, kinds: Mapping[Kind, float]) -> Fault:
     return Fault.RANGE if of_range >= 0.5 * sum(kinds.values()) and of_range > 0.0 else Fault.PRECISION
 
 
-SENTENCES: dict[Fault, Callable[[Testimony, str], str]] = {
+SENTENCES: dict[Fault, Callable[[Hearing, str], str]] = {
     Fault.REFERENCE: sentences.wrong_reference,
     Fault.FP32_ENGINE: sentences.wrong_fp32_engine,
     Fault.RANGE: sentences.range_fault,

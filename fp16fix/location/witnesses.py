@@ -1,4 +1,4 @@
-"""Config → everything else that knows a model's outputs (framework, module, engines), and the ``Testimony`` that they give for triage."""
+"""Config → everything else that knows a model's outputs (framework, module, engines), and the ``Hearing`` that they give for triage."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fp16fix.config import Config
 from fp16fix.engines.execute import run
 from fp16fix.errors import ConfigError, SampleError
+from fp16fix.location.hearing import Hearing, in_fp16, in_fp32
 from fp16fix.location.recorded import HINT, Given, Witness, read_outputs
-from fp16fix.location.testimony import Testimony, in_fp16, in_fp32
 from fp16fix.oracles.engine import refuse_unrunnable
 from fp16fix.passes.evidence import Arrays, Evidence
 from fp16fix.progress import Stages
@@ -35,7 +35,7 @@ class Witnesses:
         """Samples that the fault is looked for in: all that an engine was run on, else those that calibrate."""
         return Arrays(found.samples) if self.config.engine is not None else found.calibration
 
-    def heard(self, found: Evidence, stages: Stages) -> Testimony:
+    def heard(self, found: Evidence, stages: Stages) -> Hearing:
         """Everything compared: in FP32 over all samples, in FP16 over ``looked_at``.
 
         Raises:

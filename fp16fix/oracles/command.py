@@ -8,38 +8,63 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
+from fp16fix.config import Config
 from fp16fix.errors import BackendError, ConfigError
 from fp16fix.graph.model import Model
 from fp16fix.graph.save import save_model
-from fp16fix.search.judge import Candidate, Score
+from fp16fix.oracles.oracle import Score
+from fp16fix.passes.evidence import Evidence
+from fp16fix.passes.recipe import Recipe
+from fp16fix.passes.workshop import Workshop
 
 SKIP = 125
 """Exit code for "cannot be tested", as in ``git bisect run``."""
 TAIL = 400
 """Characters of the command's last output that a score or an error quotes."""
 
-Build = Callable[[Candidate], Model]
-"""The typed graph of a candidate."""
+Build = Callable[[Recipe], Model]
+"""The typed graph of a recipe."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+@dataclass(frozen=True)
+class Command:
     """An oracle made of a command: exit code 0 is good, 125 cannot be tested, 1 to 127 is bad; anything else stops the search.
 
     A command that runs out of time cannot be tested either: it says nothing about the numbers.
     """
 
+    name: ClassVar[str] = "command"
+    steady: ClassVar[bool] = False
     arguments: tuple[str, ...]
     """Each with ``{model}`` where the file's path goes."""
     build: Build
     timeout_s: float | None = None
 
-    def __call__(self, candidate: Candidate) -> Score:
+    @property
+    def words(self) -> str:
+        """The command."""
+        return shlex.join(self.arguments)
+
+    @classmethod
+    def refuse(cls, config: Config) -> None:
+        """Raises as ``words_of``."""
+        if config.search.check is not None:
+            words_of(config.search.check)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, evidence: Evidence, workshop: Workshop) -> Iterator[Command]:
+        """The command of ``search.check``. Raises as ``words_of``."""
+        config = evidence.config
+        yield check(config.search.check or "", workshop.typed, timeout_s=config.build.timeout_s)
+
+    def ask(self, recipe: Recipe) -> Score:
         """Write the candidate to a folder of its own, run, and clean up.
 
         Raises:
@@ -47,7 +72,7 @@ class Check:
         """
         with tempfile.TemporaryDirectory(prefix="fp16fix-check-") as folder:
             path = Path(folder) / "model.onnx"
-            save_model(self.build(candidate), path)
+            save_model(self.build(recipe), path)
             with tempfile.TemporaryFile() as output:
                 code = self.run([argument.replace("{model}", str(path)) for argument in self.arguments], output)
                 return self.score(code, tail(output))
@@ -90,9 +115,9 @@ class Check:
         )
 
 
-def check(command: str, build: Build, *, timeout_s: float | None = None) -> Check:
+def check(command: str, build: Build, *, timeout_s: float | None = None) -> Command:
     """The oracle of a command line. Raises as ``words_of``."""
-    return Check(words_of(command), build, timeout_s)
+    return Command(words_of(command), build, timeout_s)
 
 
 def words_of(command: str) -> tuple[str, ...]:

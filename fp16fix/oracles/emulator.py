@@ -1,17 +1,23 @@
-"""``StrictOracle``: says whether a typed graph is good, by running it strictly on held-out samples against the FP32 model."""
+"""Strict emulation as an oracle: a typed graph is run with real FP16 rounding on held-out samples, against the FP32 model."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from fp16fix.config import Config
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
+from fp16fix.oracles.oracle import Score, scored
+from fp16fix.passes.evidence import Evidence
+from fp16fix.passes.recipe import Recipe
+from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.verdict.gates import Tolerance, judge
@@ -70,3 +76,40 @@ class StrictOracle:
     def verdict(self, candidate: Model, *, profile: str = "engine", tick: Tick = lambda: None) -> Verdict:
         """Pass or fail against the tolerance."""
         return judge(self.figures(candidate, profile=profile, tick=tick), self.tolerance, "strict", profile, self.count)
+
+
+class Emulator:
+    """Asks ``StrictOracle`` about recipes, under the profile that the config names."""
+
+    name: ClassVar[str] = "strict"
+    steady: ClassVar[bool] = True
+
+    def __init__(self, strict: StrictOracle, workshop: Workshop, profile: str) -> None:
+        self.strict = strict
+        self.workshop = workshop
+        self.profile = profile
+
+    @property
+    def words(self) -> str:
+        """For the report."""
+        return "strict FP16 emulation" if self.profile == "engine" else f"strict FP16 emulation, {self.profile} profile"
+
+    @classmethod
+    def refuse(cls, config: Config) -> None:
+        """It can be asked anywhere."""
+
+    @classmethod
+    @contextmanager
+    def opened(cls, evidence: Evidence, workshop: Workshop) -> Iterator[Emulator]:
+        """Computes the FP32 reference."""
+        config = evidence.config
+        with StrictOracle(evidence.model, evidence.held_out, config.tolerance.of, threads=config.threads) as strict:
+            yield cls(strict, workshop, config.profile)
+
+    def ask(self, recipe: Recipe) -> Score:
+        """By its verdict."""
+        return scored(self.verdict(recipe))
+
+    def verdict(self, recipe: Recipe) -> Verdict:
+        """With every figure."""
+        return self.strict.verdict(self.workshop.typed(recipe), profile=self.profile)

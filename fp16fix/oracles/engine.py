@@ -1,17 +1,27 @@
-"""A plan on disk → the engine's own verdict and latency, where the GPU of this machine can run it; else a plain reason why not."""
+"""Engines built and run on the GPU of this machine, as an oracle; a plan on disk → its own verdict, or a plain reason why not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from fp16fix.config import Config
+from fp16fix.engines import build
+from fp16fix.engines.compile import source_of
 from fp16fix.engines.execute import can_execute, run
-from fp16fix.errors import BackendMissingError
+from fp16fix.errors import BackendMissingError, BuildError
 from fp16fix.graph.model import Model
+from fp16fix.graph.save import save_model
 from fp16fix.graph.session import Session
+from fp16fix.oracles.oracle import Score, scored
+from fp16fix.passes.evidence import Evidence
+from fp16fix.passes.recipe import Recipe
+from fp16fix.passes.workshop import Workshop
 from fp16fix.verdict.gates import judge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Verdict
@@ -57,3 +67,41 @@ def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[S
     for sample, outputs in zip(samples, run(plan, samples, backend=backend, timeout_s=config.build.timeout_s), strict=True):
         comparison.add(session.run(sample), outputs)
     return judge(comparison.figures(), config.tolerance.of, "tensorrt", "engine", len(samples))
+
+
+class Engine:
+    """Builds an engine for each recipe and runs it on the held-out samples; one that does not build or run cannot be tested."""
+
+    name: ClassVar[str] = "tensorrt"
+    steady: ClassVar[bool] = False
+    words: ClassVar[str] = "TensorRT engines on this machine's GPU"
+
+    def __init__(self, evidence: Evidence, workshop: Workshop) -> None:
+        self.evidence = evidence
+        self.workshop = workshop
+
+    @classmethod
+    def refuse(cls, config: Config) -> None:
+        """Raises BackendMissingError where no engine runs."""
+        refuse_unrunnable(
+            f"search.oracle: {config.search.oracle}", "leave the strict emulator as the oracle, or give --check 'command {model}'"
+        )
+
+    @classmethod
+    @contextmanager
+    def opened(cls, evidence: Evidence, workshop: Workshop) -> Iterator[Engine]:
+        """Nothing is built yet."""
+        yield cls(evidence, workshop)
+
+    def ask(self, recipe: Recipe) -> Score:
+        """Build, run, compare."""
+        evidence, config = self.evidence, self.evidence.config
+        with tempfile.TemporaryDirectory(prefix="fp16fix-engine-") as folder:
+            path = Path(folder) / "model.onnx"
+            save_model(self.workshop.typed(recipe), path)
+            source, options = source_of(config, self.workshop.prepared(recipe), recipe.wide, path)
+            try:
+                built = build(source, path.with_suffix(".plan"), options)
+                return scored(verdict_of(config, built.plan, evidence.model, evidence.held_out, built.backend))
+            except BuildError as error:
+                return Score(None, why=error.what)

@@ -1,69 +1,74 @@
-"""``apply``: the one function that edits a model, on a copy: rewrites, then exponents, then dtypes."""
+"""``apply``: the only way from a model to a typed graph: the edits of a recipe, in order, on a copy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from itertools import groupby
 
 from fp16fix.errors import ReplayError
-from fp16fix.graph.lower import Fits, lower
+from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
-from fp16fix.passes.recipe import Edit, Recipe
+from fp16fix.passes.recipe import RESCALE, Edit, Recipe
 from fp16fix.passes.rescale.fold import fold
 from fp16fix.passes.rewrite.rules import rule
 
 
-def apply(model: Model, recipe: Recipe, *, io: str | None = None, fits: Fits | None = None) -> Model:
-    """The typed graph that an engine is built from.
+def apply(model: Model, recipe: Recipe) -> Model:
+    """The typed graph that an engine is built from: byte for byte the delivered file, once saved.
 
     Args:
         model: the FP32 model that the recipe was made for; not changed.
         recipe: what to do.
-        io: type of graph inputs and outputs, see ``lower``.
-        fits: see ``lower``.
 
     Raises:
         ReplayError: the recipe names what the model does not hold.
     """
-    return lower(prepared(model, recipe), dict(recipe.wide), io=io, fits=fits)
+    return typed(prepared(model, recipe), recipe)
 
 
 def prepared(model: Model, recipe: Recipe) -> Model:
-    """The FP32 graph with everything done but dtypes: equal to the original up to what the repairs' promises say.
+    """The FP32 graph with everything done but types: equal to the original up to what the edits promise; ``model`` if there is nothing.
 
     Raises:
         ReplayError: the recipe names what the model does not hold.
     """
-    done = rewritten(scaled(rewritten(model, recipe.repairs), dict(recipe.exponents)), recipe.finish)
-    names = done.node_map()
-    unknown = sorted(node for node, _ in recipe.wide if node not in names)
+    if not recipe.changes:
+        return model
+    copy = model.copy()
+    carry_out(copy, recipe.changes)
+    return copy
+
+
+def typed(prepared: Model, recipe: Recipe) -> Model:
+    """A new graph, typed as the recipe places nodes; ``prepared`` has its changes already.
+
+    Raises:
+        ReplayError: it places a node that is not there.
+    """
+    wide = recipe.wide
+    unknown = sorted(set(wide) - set(prepared.node_map())) if wide else []
     if unknown:
         raise ReplayError(
             f"the recipe pins {unknown[0]!r}, which is not in the graph",
-            where=model.name,
+            where=prepared.name,
             hint="use the recipe with the model it was made for",
         )
-    return done
+    return lower(prepared, wide, io=recipe.io, saturate=recipe.saturated)
 
 
-def rewritten(model: Model, repairs: Sequence[Edit]) -> Model:
-    """The FP32 graph after rules' rewrites."""
-    if not repairs:
-        return model
-    copy = model.copy()
-    for repair in repairs:
-        rule(repair.by).apply(copy, repair)
-    tidy(copy)
-    return copy
+def carry_out(model: Model, changes: Iterable[Edit]) -> None:
+    """Change a model in place; whoever made the recipe did it in these same steps, so that names come out the same.
 
-
-def scaled(model: Model, exponents: Mapping[str, int]) -> Model:
-    """The FP32 graph after exponents are folded in; FP32 results are equal bit for bit save subnormals."""
-    if not exponents:
-        return model
-    copy = model.copy()
-    fold(copy, exponents)
-    tidy(copy)
-    return copy
+    Raises:
+        ReplayError: a change names what the model does not hold.
+    """
+    for maker, edits in groupby(changes, key=lambda edit: edit.by):
+        for edit in edits:
+            if maker == RESCALE:
+                fold(model, {name: int(e) for name, e in edit.values})
+            else:
+                rule(maker).apply(model, edit)
+        tidy(model)
 
 
 def tidy(model: Model) -> None:

@@ -9,28 +9,23 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from fp16fix import half
-from fp16fix.graph.lower import Fits
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs, is_float_node, runs_in
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
-from fp16fix.passes.apply import rewritten, scaled, tidy
-from fp16fix.passes.place.islands import Islands, islands
+from fp16fix.passes.apply import carry_out
+from fp16fix.passes.place.islands import islands
 from fp16fix.passes.place.pins import forced
-from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal, repair_key
+from fp16fix.passes.place.placement import placements
+from fp16fix.passes.recipe import RESCALE, Edit, Promise, Recipe, Refusal, rescaling
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
-from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules import rule, rules
+from fp16fix.passes.rewrite.rule import Findings, Rule
+from fp16fix.passes.rewrite.rules import looks_again, rules
 from fp16fix.ranges.measure import measure, needs_detail
 from fp16fix.ranges.range import Range, Ranges
 
-FINISHING = "raise-eps"
-"""The rule that gets a second look after the exponents."""
-
-EXPONENTS = "exponents"
-"""Stands for all exponents together where a search leaves repairs out."""
-
 LEFT_OUT = "left out: with this the verdict fails, without it passes"
+NEIGHBOUR = "beside wide nodes: two casts cost more than running it wide"
 ROUNDING = 0.01
 """Octaves by which a head-room may miss what was asked for."""
 
@@ -49,39 +44,40 @@ class Options:
     allow: tuple[str, ...] = ()
     pessimistic: bool = False
     """Sums inside operators are held in FP16, so what only they see must be repaired too."""
+    io: str | None = None
+    """See ``Recipe.io``."""
     threads: int = 0
     scale_budget_s: float = 20.0
     without: frozenset[str] = frozenset()
-    """Repairs to leave out, by ``recipe.repair_key``, or ``EXPONENTS``: they were tried and the verdict failed."""
+    """Edits to leave out, by key: they were tried and the verdict failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A recipe and what it was made from; ``recipe`` applied to the original model gives the typed graph."""
+    """A recipe and what it was made from."""
 
     recipe: Recipe
     refusals: tuple[Refusal, ...]
     model: Model
-    """FP32, after rewrites and exponents: what is lowered."""
+    """``apply.prepared`` of the recipe: FP32, after rewrites and exponents."""
     ranges: Ranges
     """Of ``model``."""
     remaining: tuple[Hazard, ...]
     """Hazards of ``model`` that only pins can answer."""
-    islands: Islands
+    headroom: float = 2.0
+    island_bytes: int = 0
+    """Cost of the islands under the model of ``place.islands``."""
     muls: int = 0
     """Run-time multiplications by powers of two that the exponents need."""
     spared: frozenset[str] = frozenset()
     """Tensors that overflow without effect."""
 
-    def fits(self, headroom: float) -> Fits:
-        """Whether a tensor is proven to leave an island within FP16."""
-        limit = half.LARGEST * 2.0**-headroom
-
-        def check(tensor: str) -> bool:
-            seen = self.ranges.get(tensor)
-            return tensor in self.spared or (seen is not None and seen.absmax <= limit)
-
-        return check
+    def pinned(self, wide: Mapping[str, str], because: Mapping[str, str] | None = None) -> Recipe:
+        """The recipe with other pins: node → format, and why."""
+        said = {**self.recipe.reasons, **(because or {})}
+        return self.recipe.typed(
+            placements(self.model, self.ranges, wide, headroom=self.headroom, spared=self.spared, io=self.recipe.io, because=said)
+        )
 
 
 @dataclass(slots=True)
@@ -94,46 +90,41 @@ class Design:
     options: Options
     acquit: Acquit
     refusals: list[Refusal] = field(default_factory=list)
-    repairs: list[Edit] = field(default_factory=list)
+    changes: list[Edit] = field(default_factory=list)
+    muls: int = 0
 
     def draft(self, hazards: Sequence[Hazard], proofs: Mapping[Hazard, str]) -> Draft:
         """From the hazards of the model as it came (and the proofs already made) to a draft."""
         live = self.live(hazards, proofs)
-        if self.rewrite(live):
-            self.ranges = measure(self.model, self.samples, threads=self.options.threads, known=unmoved(self.ranges, frozenset()))
-            live, proofs = self.again()
+        if self.rewrite(rules(), live):
+            live, proofs = self.look_again(frozenset())
         spared = spared_tensors(self.model, self.ranges, proofs)
-        exponents, muls = self.rescale(spared)
-        recipe = Recipe(tuple(self.repairs), exponents)
+        exponents = self.rescale(spared)
         if exponents:
-            live, spared = self.settle(scaled(self.model, dict(exponents)), frozenset(name for name, _ in exponents))
-            recipe = replace(recipe, finish=self.finish(live))
-            if recipe.finish:
-                live, spared = self.settle(rewritten(self.model, recipe.finish), frozenset())
-        cut, wide = self.pins(live, spared, self.tight(exponents))
-        return Draft(replace(recipe, wide=wide), tuple(self.refusals), self.model, self.ranges, tuple(live), cut, muls, spared)
+            self.change([rescaling(exponents)])
+            live, proofs = self.look_again(frozenset(exponents))
+            if self.rewrite([each for each in rules() if looks_again(each)], live):
+                live, proofs = self.look_again(frozenset())
+            spared = spared_tensors(self.model, self.ranges, proofs)
+        return self.finished(live, spared, self.tight(exponents))
 
-    def settle(self, model: Model, moved: frozenset[str]) -> tuple[list[Hazard], frozenset[str]]:
-        """Go on with a changed model, in which ``moved`` tensors hold other values: measure it and see what is left."""
-        self.model = model
-        self.ranges = measure(model, self.samples, threads=self.options.threads, known=unmoved(self.ranges, moved))
-        live, proofs = self.again()
-        return live, spared_tensors(model, self.ranges, proofs)
+    def extended(self, draft: Draft, edits: Sequence[Edit]) -> Draft:
+        """A draft of this model with more rewrites at the end of its changes."""
+        self.ranges, self.muls, self.refusals = draft.ranges, draft.muls, list(draft.refusals)
+        self.change([*draft.recipe.changes, *edits])
+        live, proofs = self.look_again(frozenset())
+        return self.finished(live, spared_tensors(self.model, self.ranges, proofs), self.tight(draft.recipe.exponents))
 
-    def finish(self, live: Sequence[Hazard]) -> tuple[Edit, ...]:
-        """An eps rescaled with its norm may have become smaller than FP16 holds: raise it where that moves nothing."""
-        raise_eps = rule(FINISHING)
-        evidence = Findings(self.model, self.ranges, live, self.options.headroom)
-        taken: set[str] = set()
-        found = []
-        for proposal in raise_eps.propose(evidence):
-            if isinstance(proposal, Edit) and self.permitted(proposal, taken):
-                found.append(proposal)
-                taken |= {proposal.node, *proposal.covers}
-        return tuple(found)
+    def change(self, edits: Sequence[Edit]) -> None:
+        """Carry edits out on the model being designed, a copy from the first one on."""
+        if not self.changes:
+            self.model = self.model.copy()
+        carry_out(self.model, edits)
+        self.changes += edits
 
-    def again(self) -> tuple[list[Hazard], Mapping[Hazard, str]]:
-        """Hazards that still need something, after the model changed."""
+    def look_again(self, moved: frozenset[str]) -> tuple[list[Hazard], Mapping[Hazard, str]]:
+        """Measure a changed model, in which ``moved`` tensors hold other values; the hazards that still need something, and proofs."""
+        self.ranges = measure(self.model, self.samples, threads=self.options.threads, known=unmoved(self.ranges, moved))
         hazards = diagnose(self.model, self.ranges, frozenset(self.model.placed))
         proofs = self.acquit(self.model, hazards)
         return self.live(hazards, proofs), proofs
@@ -147,48 +138,51 @@ class Design:
             found.append(hazard)
         return found
 
-    def rewrite(self, hazards: Sequence[Hazard]) -> bool:
+    def rewrite(self, chosen: Iterable[Rule], hazards: Sequence[Hazard]) -> bool:
         """Let every rule look once, in order; whether anything was rewritten."""
-        model = self.model.copy()
-        for each in rules():
-            evidence = Findings(model, self.ranges, hazards, self.options.headroom)
+        before = len(self.changes)
+        for each in chosen:
+            findings = Findings(self.model, self.ranges, hazards, self.options.headroom)
             taken: set[str] = set()
-            for proposal in list(each.propose(evidence)):
+            edits = []
+            for proposal in list(each.propose(findings)):
                 if isinstance(proposal, Refusal):
-                    self.refusals.append(proposal)
+                    self.refuse(proposal)
                 elif self.permitted(proposal, taken):
-                    each.apply(model, proposal)
-                    self.repairs.append(proposal)
+                    edits.append(proposal)
                     taken |= {proposal.node, *proposal.covers}
-            if taken:
-                tidy(model)
-        if self.repairs:
-            self.model = model
-        return bool(self.repairs)
+            if edits:
+                self.change(edits)
+        return len(self.changes) > before
 
-    def permitted(self, repair: Edit, taken: set[str]) -> bool:
-        """Whether the user's options and earlier repairs of the same rule leave room for this one."""
-        touched = {repair.node, *repair.covers}
+    def permitted(self, edit: Edit, taken: set[str]) -> bool:
+        """Whether the user's options and earlier edits of the same rule leave room for this one."""
+        touched = {edit.node, *edit.covers}
         if touched & taken:
             return False
         why = ""
-        if repair_key(repair) in self.options.without:
+        if edit.key in self.options.without:
             why = LEFT_OUT
-        elif self.options.only_exact and repair.promise is Promise.ALTERED:
+        elif self.options.only_exact and edit.promise is Promise.ALTERED:
             why = "would alter the FP32 function, and only exact repairs were asked for"
         elif any(matches(name, self.options.allow) for name in touched):
             why = "the user allows this node in FP16 as it is"
         elif any(name in self.model.placed for name in touched):
             why = "the model's author placed this node in a wider type already"
         if why:
-            self.refusals.append(Refusal(repair.node, repair.by, why))
+            self.refuse(Refusal(edit.node, edit.by, why))
         return not why
 
-    def rescale(self, spared: frozenset[str]) -> tuple[tuple[tuple[str, int], ...], int]:
+    def refuse(self, refusal: Refusal) -> None:
+        """Remember a refusal; the first word of a rule on a node stands, for some look twice."""
+        if (refusal.node, refusal.by) not in {(each.node, each.by) for each in self.refusals if each.why != refusal.why}:
+            self.refusals.append(refusal)
+
+    def rescale(self, spared: frozenset[str]) -> dict[str, int]:
         """Exponents for the whole graph; none if everything fits as it is."""
-        if EXPONENTS in self.options.without:
-            self.refusals.append(Refusal("*", EXPONENTS, LEFT_OUT))
-            return (), 0
+        if RESCALE in self.options.without:
+            self.refuse(Refusal("*", RESCALE, LEFT_OUT))
+            return {}
         wide = frozenset(self.model.placed) | {
             n.name for n in self.model.nodes() if matches(n.name, self.options.pin) or matches(n.name, self.options.allow)
         }
@@ -196,26 +190,51 @@ class Design:
         found = assign(
             self.model, ranges, ScaleOptions(headroom=self.options.headroom, time_limit_s=self.options.scale_budget_s, wide=wide)
         )
-        return tuple(sorted((name, e) for name, e in found.exponents.items() if e)), found.muls
+        self.muls = found.muls
+        return {name: e for name, e in found.exponents.items() if e}
 
-    def tight(self, exponents: Sequence[tuple[str, int]]) -> frozenset[str]:
+    def tight(self, exponents: Mapping[str, int]) -> frozenset[str]:
         """Rescaled tensors that one exponent could not give the head-room asked for: too wide a stream for FP16 at either end."""
         limit = self.options.headroom - ROUNDING
-        return frozenset(name for name, _ in exponents if name in self.ranges and self.ranges[name].headroom < limit)
+        return frozenset(name for name in exponents if name in self.ranges and self.ranges[name].headroom < limit)
 
-    def pins(self, live: Sequence[Hazard], spared: frozenset[str], tight: frozenset[str]) -> tuple[Islands, tuple[tuple[str, str], ...]]:
-        """Islands around what is left, the user's pins, and the author's placement."""
+    def finished(self, live: Sequence[Hazard], spared: frozenset[str], tight: frozenset[str]) -> Draft:
+        """The draft, with islands around what is left, the user's pins and what does not fit in spite of its exponent."""
         force = forced(self.model, self.ranges, live, spared)
         asked = frozenset(n.name for n in self.model.nodes() if is_float_node(n) and matches(n.name, self.options.pin))
         allowed = frozenset(n.name for n in self.model.nodes() if matches(n.name, self.options.allow))
         force = replace(force, nodes=force.nodes | asked, tensors=force.tensors | (tight - spared))
         cut = islands(self.model, self.ranges, force, allowed)
+        bare = Recipe(tuple(self.changes), self.options.io)
+        draft = Draft(
+            bare,
+            tuple(self.refusals),
+            self.model,
+            self.ranges,
+            tuple(live),
+            headroom=self.options.headroom,
+            island_bytes=cut.cost_bytes,
+            muls=self.muls,
+            spared=spared,
+        )
+        wide = self.formats(cut.nodes)
+        return replace(draft, recipe=draft.pinned(wide, self.reasons(wide, live, asked)))
+
+    def reasons(self, wide: Iterable[str], live: Sequence[Hazard], asked: frozenset[str]) -> dict[str, str]:
+        """Why each node of the islands is wide."""
+        hazards: dict[str, str] = {}
+        for hazard in live:
+            hazards.setdefault(hazard.node, hazard.why)
+        said = dict.fromkeys(wide, NEIGHBOUR) | hazards
+        return said | dict.fromkeys(asked, "the user pins it") | dict.fromkeys(self.model.placed, "the model's author placed it")
+
+    def formats(self, nodes: Iterable[str]) -> dict[str, str]:
+        """Node → format of the islands, and of what the model's author placed."""
         format_ = "bf16" if self.options.wide is half.Wide.BF16 else "fp32"
-        wide = dict.fromkeys(cut.nodes, format_)
+        wide = dict.fromkeys(nodes, format_)
         if self.options.wide is half.Wide.BF16:
             wide |= {n.name: "fp32" for n in self.model.nodes() if n.name in wide and not runs_in(n, half.BF16.onnx, self.model.opset)}
-        wide |= {name: fmt for name, fmt in self.model.placed.items() if name in self.model.node_map()}
-        return cut, tuple(sorted(wide.items()))
+        return wide | {name: fmt for name, fmt in self.model.placed.items() if name in self.model.node_map()}
 
 
 def unmoved(ranges: Mapping[str, Range], moved: frozenset[str]) -> dict[str, Range]:

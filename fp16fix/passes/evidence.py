@@ -19,6 +19,7 @@ from fp16fix.inputs.made import make
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.signature import settle, signature
 from fp16fix.inputs.split import split
+from fp16fix.passes.recipe import Recipe, plain
 from fp16fix.progress import Stages
 from fp16fix.ranges.measure import measure
 from fp16fix.ranges.range import Ranges
@@ -62,6 +63,11 @@ class Evidence:
     hazards: tuple[Hazard, ...]
     proofs: Mapping[Hazard, str]
     """Harmless hazards and the proof in a sentence."""
+
+    @property
+    def plain(self) -> Recipe:
+        """All-FP16, with the interface that the config asks for."""
+        return plain(self.model.placed, "fp16" if self.config.io == "fp16" else None)
 
     @property
     def shared(self) -> bool:

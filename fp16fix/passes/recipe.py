@@ -1,13 +1,18 @@
-"""``Edit``, ``Refusal`` and ``Recipe``: intentions as data, enough to replay from JSON on the same model."""
+"""``Edit``, ``Refusal`` and ``Recipe``: intentions as data, enough to make the delivered graph again from JSON and the same model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
+
+PLACE, SATURATE, RESCALE = "place", "saturate", "rescale"
+"""``Edit.by`` of what no rule makes."""
 
 
 class Promise(str, Enum):
-    """How far a rule moves the FP32 function."""
+    """How far an edit moves the FP32 function."""
 
     EXACT = "exact"
     """Powers of two, casts: FP32 results are equal bit for bit except where subnormals enter."""
@@ -19,30 +24,61 @@ class Promise(str, Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edit:
-    """``rule`` aimed at ``node`` with its numbers."""
+    """One change to a model: a rewrite by a rule, a rescale, a node placed in another format, or a tensor that saturates."""
 
     by: str
+    """Who makes it: a rule by name, or ``rescale``, ``place``, ``saturate``."""
     node: str
-    """ONNX node the rewrite starts from (for a fused pattern: the node that produces its output)."""
+    """ONNX node it starts from (for a fused pattern: the node that produces its output); empty where it is about tensors only."""
     promise: Promise
     covers: tuple[str, ...] = ()
     """Names of the nodes whose hazards this answers (``node`` included where it is one)."""
     tensor: str = ""
-    """The tensor or initializer edited, where the rule edits one."""
+    """The tensor or initializer edited, where there is one."""
     shift: int = 0
     """Power-of-two exponent, for rules that have one."""
     values: tuple[tuple[str, float], ...] = ()
-    """Other numbers the rewrite needs, by name."""
+    """Other numbers it needs, by name. Of ``rescale`` the exponents: what a tensor stores becomes true × 2^−e."""
     because: str = ""
     """One sentence for the report: what is changed and why that helps."""
+    format: str = ""
+    """Of ``place``: ``fp32`` or ``bf16``."""
+
+    @property
+    def key(self) -> str:
+        """What searches, journals and reports call it."""
+        return "@".join(part for part in (self.by, self.format, self.node, self.tensor) if part)
+
+
+def placement(node: str, format_: str, because: str = "") -> Edit:
+    """``node`` computes in ``format_``."""
+    return Edit(PLACE, node, Promise.EXACT, covers=(node,), format=format_, because=because)
+
+
+def saturation(tensor: str) -> Edit:
+    """``tensor`` leaves its island through a Clip to ±65504."""
+    why = "not proven to fit FP16 with the head-room asked for: what is larger saturates, it makes no infinity"
+    return Edit(SATURATE, "", Promise.ALTERED, tensor=tensor, because=why)
+
+
+def rescaling(exponents: Mapping[str, int]) -> Edit:
+    """Tensors stored as true × 2^−e. All of them are one edit: the laws of the operators bind them to each other."""
+    values = tuple(sorted((name, float(e)) for name, e in exponents.items() if e))
+    return Edit(RESCALE, "", Promise.EXACT, values=values, because="powers of two: folded into weights, no significand changes")
+
+
+def placements_of(placed: Mapping[str, str], because: str = "") -> tuple[Edit, ...]:
+    """Each node in its format."""
+    return tuple(placement(node, placed[node], because) for node in sorted(placed))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Refusal:
-    """A rule, or the whole tool, decided to leave ``node`` as it is: a result, not a failure."""
+    """An edit that was not made, at ``node``: a result, not a failure."""
 
     node: str
     by: str
+    """The rule, or the kind of hazard, or ``rescale``."""
     why: str
     harmless: bool = False
     """The hazard was shown to have no effect."""
@@ -50,18 +86,55 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything done to a model: rewrites, exponents, rewrites that only make sense after them, dtypes; applied in this order."""
+    """Everything done to a model, in order: what changes the FP32 graph, then placements and saturations, which type it."""
 
-    repairs: tuple[Edit, ...] = ()
-    """Rewrites of the FP32 graph by rules, in the order they are applied."""
-    exponents: tuple[tuple[str, int], ...] = ()
-    """(tensor, e): the stored value becomes true × 2^−e. Tensors not named have e = 0."""
-    finish: tuple[Edit, ...] = ()
-    """Rewrites of the rescaled graph (an eps that became too small for FP16)."""
-    wide: tuple[tuple[str, str], ...] = ()
-    """(node, "fp32" | "bf16"): the pins. Nodes not named run in FP16."""
+    edits: tuple[Edit, ...] = ()
+    io: str | None = None
+    """Type of all float inputs and outputs, ``fp32`` or ``fp16``; None keeps the file's."""
+
+    @property
+    def changes(self) -> tuple[Edit, ...]:
+        """Edits of the FP32 graph: rewrites and rescales."""
+        return tuple(edit for edit in self.edits if edit.by not in {PLACE, SATURATE})
+
+    @property
+    def rewrites(self) -> tuple[Edit, ...]:
+        """Edits by rules."""
+        return tuple(edit for edit in self.changes if edit.by != RESCALE)
+
+    @property
+    def exponents(self) -> dict[str, int]:
+        """Tensor → e ≠ 0; ``tensor→node#index`` → what that use adds to e."""
+        return {name: int(e) for edit in self.edits if edit.by == RESCALE for name, e in edit.values}
+
+    @property
+    def wide(self) -> dict[str, str]:
+        """Node → format of everything that is placed."""
+        return {edit.node: edit.format for edit in self.edits if edit.by == PLACE}
+
+    @property
+    def saturated(self) -> frozenset[str]:
+        """Tensors that leave an island through a Clip."""
+        return frozenset(edit.tensor for edit in self.edits if edit.by == SATURATE)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Placed node → why it is."""
+        return {edit.node: edit.because for edit in self.edits if edit.by == PLACE}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it does; reasons are left out."""
+        plain = [replace(edit, because="", covers=()) for edit in self.edits]
+        placed = sorted((edit for edit in plain if edit.by in {PLACE, SATURATE}), key=lambda edit: edit.key)
+        ordered = [edit for edit in plain if edit.by not in {PLACE, SATURATE}]
+        return hashlib.sha256(repr((ordered, placed, self.io)).encode()).hexdigest()
+
+    def typed(self, edits: Iterable[Edit]) -> Recipe:
+        """The same changes of the FP32 graph with other placements and saturations."""
+        return replace(self, edits=(*self.changes, *edits))
 
 
-def repair_key(repair: Edit) -> str:
-    """What a repair is called in a ``Candidate``: the rule, the node, and the tensor where the rule edits one."""
-    return "@".join(part for part in (repair.by, repair.node, repair.tensor) if part)
+def plain(placed: Mapping[str, str], io: str | None = None) -> Recipe:
+    """All-FP16 but for what the model's author placed."""
+    return Recipe(placements_of(placed, "the model's author placed it"), io)

@@ -144,7 +144,7 @@ def limits(axis: Axis) -> tuple[Tick, ...]:
 def fates(outcome: Outcome) -> dict[str, str]:
     """Tensor → why what its range says no longer matters: ``wide`` (not held in FP16) or ``harmless``."""
     found = {each.hazard.tensor: "harmless" for each in outcome.hazards if each.end == "harmless" and not each.hazard.internal}
-    wide = {node for node, _ in outcome.recipe.wide}
+    wide = set(outcome.recipe.wide)
     pinned = [step.tensor for step in outcome.along if step.node in wide]
     pinned += [each.hazard.tensor for each in outcome.hazards if each.hazard.node in wide and not each.hazard.internal]
     return found | dict.fromkeys((*outcome.wide_tensors, *pinned), "wide")

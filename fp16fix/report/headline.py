@@ -31,7 +31,7 @@ def story(outcome: Outcome) -> Iterable[str]:
     if ill is not None:
         yield f"In plain FP16 the worst output is {ill.output}: {error(ill)}, {detail(ill)}."
     done = [
-        counted(len(recipe.repairs) + len(recipe.finish), "rewrite") if recipe.repairs or recipe.finish else "",
+        counted(len(recipe.rewrites), "rewrite") if recipe.rewrites else "",
         f"{counted(len(recipe.exponents), 'tensor')} rescaled by powers of two" if recipe.exponents else "",
         f"{counted(len(recipe.wide), 'node')} kept wide" if recipe.wide else "",
     ]

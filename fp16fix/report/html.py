@@ -86,8 +86,7 @@ def link(path: str) -> str:
 def render(outcome: Outcome) -> str:
     """The page of one repair."""
     values = view(outcome)
-    first_finish = len(outcome.recipe.repairs)
-    return page("page.html", outcome=outcome, view=values, pessimistic=judged(outcome.pessimistic), first_finish=first_finish, cap=CAP)
+    return page("page.html", outcome=outcome, view=values, pessimistic=judged(outcome.pessimistic), cap=CAP)
 
 
 def render_location(located: Located) -> str:

@@ -11,9 +11,10 @@ from fp16fix.hazards.hazard import Hazard
 from fp16fix.passes.recipe import Recipe, Refusal
 from fp16fix.ranges.range import Range
 from fp16fix.report.document import Document
+from fp16fix.search.trial import Trial
 from fp16fix.verdict.verdict import Figures, Verdict
 
-VERSION = 1
+VERSION = 2
 """Of the JSON; raised when a key changes its meaning or goes."""
 
 
@@ -26,6 +27,8 @@ class ModelFacts:
     """SHA-256 of the file and its external data."""
     opset: int
     nodes: int
+    simplified: bool = True
+    """It was read through onnxsim, as whoever replays the recipe must."""
     notes: tuple[str, ...] = ()
     """What loading had to say."""
 
@@ -178,8 +181,8 @@ class Outcome:
     engine: EngineFacts
     stages: dict[str, float]
     """Seconds by stage."""
-    refinements: dict[str, str] = field(default_factory=dict)
-    """Nodes pinned after the first verdict failed, and why."""
+    derivation: tuple[Trial, ...] = ()
+    """How the answer was found: every recipe that was tried, in order, and what it gave."""
     warnings: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """What was written, by kind."""

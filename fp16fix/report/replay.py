@@ -1,4 +1,4 @@
-"""An outcome → what other tools take of its recipe: the repaired FP32 graph, and the pins as trtexec flags or a Polygraphy script."""
+"""An outcome and its model → the delivered graph again; and what other tools take of its recipe: the FP32 graph, the pins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fp16fix.engines.interop import polygraphy_script, trtexec_flags
 from fp16fix.errors import ReplayError
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model
-from fp16fix.passes.apply import prepared
+from fp16fix.passes.apply import apply, prepared
 from fp16fix.report.outcome import Outcome
 
 PINS = {"trtexec": trtexec_flags, "polygraphy": polygraphy_script}
@@ -20,17 +20,16 @@ def pins_for(outcome: Outcome, tool: str) -> str:
     Raises:
         ConfigError: a node name that trtexec's syntax cannot hold.
     """
-    return PINS[tool](dict(outcome.recipe.wide))
+    return PINS[tool](outcome.recipe.wide)
 
 
 def changed(outcome: Outcome) -> bool:
     """Whether the recipe does more than pin, so that its pins mean nothing without its graph."""
-    recipe = outcome.recipe
-    return bool(recipe.repairs or recipe.exponents or recipe.finish)
+    return bool(outcome.recipe.changes)
 
 
-def wide_graph(outcome: Outcome, model: Path | None = None) -> Model:
-    """The FP32 graph with every rewrite and exponent of the recipe, for builders that are told types by pins.
+def replay(outcome: Outcome, model: Path | None = None) -> Model:
+    """The typed graph that was delivered, byte for byte once it is saved.
 
     Args:
         outcome: of a repair.
@@ -40,16 +39,26 @@ def wide_graph(outcome: Outcome, model: Path | None = None) -> Model:
         ModelError: it is not there.
         ReplayError: it is another file, or loads differently than it did.
     """
-    path = model or Path(outcome.model.path)
-    for simplified in (True, False):
-        loaded = load(path, simplified=simplified)
-        if loaded.digest != outcome.model.digest:
-            hint = "give the model this outcome was made from"
-            raise ReplayError("this is not the file that was repaired (its SHA-256 differs)", where=str(path), hint=hint)
-        if len(list(loaded.nodes())) == outcome.model.nodes:
-            return prepared(loaded, outcome.recipe)
-    raise ReplayError(
-        f"loads with another number of nodes than the {outcome.model.nodes} of the repair",
-        where=str(path),
-        hint="repair again: another version of onnxsim simplifies it differently",
-    )
+    return apply(repaired(outcome, model), outcome.recipe)
+
+
+def wide_graph(outcome: Outcome, model: Path | None = None) -> Model:
+    """The FP32 graph with every rewrite and exponent of the recipe, for builders that are told types by pins. Raises as ``replay``."""
+    return prepared(repaired(outcome, model), outcome.recipe)
+
+
+def repaired(outcome: Outcome, model: Path | None) -> Model:
+    """The model that was repaired, loaded as it was then. Raises as ``replay``."""
+    path, facts = model or Path(outcome.model.path), outcome.model
+    loaded = load(path, simplified=facts.simplified)
+    if loaded.digest != facts.digest:
+        hint = "give the model this outcome was made from"
+        raise ReplayError("this is not the file that was repaired (its SHA-256 differs)", where=str(path), hint=hint)
+    nodes = len(list(loaded.nodes()))
+    if nodes != facts.nodes:
+        raise ReplayError(
+            f"loads with {nodes} nodes, it had {facts.nodes} when it was repaired",
+            where=str(path),
+            hint="repair again: another version of onnxsim simplifies it differently",
+        )
+    return loaded

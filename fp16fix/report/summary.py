@@ -21,16 +21,20 @@ from fp16fix.passes.place.islands import flops
 from fp16fix.passes.recipe import Refusal
 from fp16fix.progress import Stages
 from fp16fix.ranges.range import Range
+from fp16fix.report.informed import Informed, inform
 from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
-from fp16fix.search.prove import Proven
+from fp16fix.search.answer import Answer
+from fp16fix.search.trials import Trials
 from fp16fix.trace.shadow import Damage
 
 LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
 
 
-def summarise(found: Evidence, draft: Draft, proven: Proven, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
+def summarise(trials: Trials, answer: Answer, typed: Model, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
     """The outcome, before any file is written."""
-    ends = dispositions(found, draft, proven)
+    found, draft = trials.evidence, answer.draft
+    ends = dispositions(found, answer)
+    informed = inform(trials, answer, typed, stages)
     return Outcome(
         tool=fp16fix.__version__,
         command=tuple(command),
@@ -38,32 +42,39 @@ def summarise(found: Evidence, draft: Draft, proven: Proven, engine: EngineFacts
         samples=sample_facts(found),
         versions=versions(),
         hazards=ends,
-        recipe=proven.recipe,
+        recipe=answer.recipe,
         refusals=(
             *draft.refusals,
             *(Refusal(e.hazard.node, e.hazard.kind.value, e.by, e.end == "harmless") for e in ends if e.end in {"harmless", "refused"}),
         ),
-        verdict=proven.verdict,
-        pessimistic=proven.pessimistic,
-        before=proven.before,
-        equivalence=proven.equivalence,
-        counts=counts(draft, proven),
-        along=along(found.model, proven.along_before, proven.along_after),
+        verdict=answer.verdict,
+        pessimistic=informed.pessimistic,
+        before=trials.before,
+        equivalence=informed.equivalence,
+        counts=counts(draft, typed),
+        along=along(found.model, informed.along_before, informed.along_after),
         ranges=tuple(found.ranges.values()),
         repaired_ranges=tuple(draft.ranges.values()),
         headroom=found.config.headroom,
         engine=engine,
         stages={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
-        refinements=dict(proven.refinements),
-        warnings=warnings(found, draft, proven),
-        wide_tensors=wide_tensors(proven.typed),
+        derivation=answer.derivation,
+        warnings=warnings(found, answer, typed, informed),
+        wide_tensors=wide_tensors(typed),
     )
 
 
 def model_facts(found: Evidence) -> ModelFacts:
     """The file as it was loaded."""
     model = found.model
-    return ModelFacts(str(found.config.model), model.digest, model.opset, len(list(model.nodes())), tuple(model.notes))
+    return ModelFacts(
+        str(found.config.model),
+        model.digest,
+        model.opset,
+        len(list(model.nodes())),
+        simplified=found.config.simplify,
+        notes=tuple(model.notes),
+    )
 
 
 def sample_facts(found: Evidence) -> SampleFacts:
@@ -92,12 +103,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def dispositions(found: Evidence, draft: Draft, proven: Proven) -> tuple[Disposition, ...]:
+def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
     """Every hazard of the original model with its end."""
-    wide = proven.pins
-    scaled = {name.split("→")[0]: e for name, e in draft.recipe.exponents}
-    covered = {node: repair for repair in (*draft.recipe.repairs, *draft.recipe.finish) for node in (repair.node, *repair.covers)}
-    left = {(hazard.node, hazard.kind) for hazard in draft.remaining}
+    recipe, wide, reasons = answer.recipe, answer.recipe.wide, answer.recipe.reasons
+    scaled = {name.split("→")[0]: e for name, e in recipe.exponents.items()}
+    covered = {node: edit for edit in recipe.rewrites for node in (edit.node, *edit.covers)}
+    left = {(hazard.node, hazard.kind) for hazard in answer.draft.remaining}
 
     def end(hazard: Hazard) -> Disposition:
         if hazard in found.proofs:
@@ -105,11 +116,10 @@ def dispositions(found: Evidence, draft: Draft, proven: Proven) -> tuple[Disposi
         if matches(hazard.node, found.config.allow):
             return Disposition(hazard, "refused", "the user allows this node in FP16 as it is")
         if hazard.node in wide:
-            why = proven.refinements.get(hazard.node, "inside an island: neither a rule nor an exponent could hold it")
-            return Disposition(hazard, "pinned", f"{wide[hazard.node]}: {why}")
+            return Disposition(hazard, "pinned", f"{wide[hazard.node]}: no rule and no exponent holds it: {reasons[hazard.node]}")
         if hazard.node in covered:
-            repair = covered[hazard.node]
-            return Disposition(hazard, "repaired", f"{repair.by} ({repair.promise.value}): {repair.because}")
+            edit = covered[hazard.node]
+            return Disposition(hazard, "repaired", f"{edit.by} ({edit.promise.value}): {edit.because}")
         if hazard.tensor in scaled:
             return Disposition(hazard, "rescaled", f"stored as true × 2^{-scaled[hazard.tensor]:d} (exact)")
         if hazard.internal:
@@ -123,12 +133,11 @@ def dispositions(found: Evidence, draft: Draft, proven: Proven) -> tuple[Disposi
     return tuple(end(hazard) for hazard in found.hazards)
 
 
-def counts(draft: Draft, proven: Proven) -> Counts:
+def counts(draft: Draft, typed: Model) -> Counts:
     """Nodes, casts, FLOPs and bytes of the typed graph."""
-    typed = count_types(proven.typed)
     total = {"flops": 0.0, "bytes": 0.0}
     wide = {"flops": 0.0, "bytes": 0.0}
-    for node in proven.typed.nodes():
+    for node in typed.nodes():
         if not is_float_node(node):
             continue
         work, moved = flops(node, draft.ranges), traffic(node, draft.ranges)
@@ -138,13 +147,13 @@ def counts(draft: Draft, proven: Proven) -> Counts:
             wide["flops"] += work
             wide["bytes"] += moved
     return Counts(
-        **typed,
+        **count_types(typed),
         muls_added=draft.muls,
         flops_total=total["flops"],
         flops_fp32=wide["flops"],
         bytes_total=total["bytes"],
         bytes_fp32=wide["bytes"],
-        island_cost_bytes=draft.islands.cost_bytes,
+        island_cost_bytes=draft.island_bytes,
     )
 
 
@@ -176,9 +185,9 @@ def along(model: Model, before: Mapping[str, Damage], after: Mapping[str, Damage
     return tuple(steps)
 
 
-def tight(draft: Draft, proven: Proven, headroom: float) -> list[Range]:
+def tight(draft: Draft, typed: Model, headroom: float) -> list[Range]:
     """FP16 tensors with less head-room than asked for, the tightest first; mask literals and harmless overflows do not grow."""
-    wide = set(wide_tensors(proven.typed))
+    wide = set(wide_tensors(typed))
     found = [
         seen
         for name, seen in draft.ranges.items()
@@ -198,17 +207,17 @@ def sample_warnings(found: Evidence) -> tuple[str, ...]:
     return ("Only one sample was given: it served both calibration and verdict.",) if found.shared else ()
 
 
-def warnings(found: Evidence, draft: Draft, proven: Proven) -> tuple[str, ...]:
+def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = [*sample_warnings(found)]
-    if proven.stopped:
-        said.append(f"The search for pins was stopped ({proven.stopped}): what is used is the best that it had found.")
-    if proven.flaky:
-        said.append(f"The check command is flaky: it contradicted itself about {proven.flaky} of the candidates; such a one is not used.")
+    if answer.stopped:
+        said.append(f"The search for pins was stopped ({answer.stopped}): what is used is the best that it had found.")
+    if answer.flaky:
+        said.append(f"The check command is flaky: it contradicted itself about {answer.flaky} of the candidates; such a one is not used.")
     odd = [name for name, seen in found.ranges.items() if seen.nonfinite]
     if odd:
         said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")
-    close = tight(draft, proven, found.config.headroom)
+    close = tight(answer.draft, typed, found.config.headroom)
     if close:
         many = "1 FP16 tensor has" if len(close) == 1 else f"{len(close)} FP16 tensors have"
         when = f"driven {2.0 ** close[0].headroom:.1f} times higher, it overflows" if close[0].headroom > 0.0 else "it overflows already"
@@ -220,7 +229,7 @@ def warnings(found: Evidence, draft: Draft, proven: Proven) -> tuple[str, ...]:
         pattern for pattern in (*found.config.pin, *found.config.allow) if not any(matches(n.name, [pattern]) for n in found.model.nodes())
     ]
     said += [f"The pattern {pattern!r} of pin or allow matches no node." for pattern in silent]
-    if proven.verdict.verified and not proven.pessimistic.verified and proven.pessimistic.profile == "pessimistic":
+    if answer.verdict.verified and not informed.pessimistic.verified and informed.pessimistic.profile == "pessimistic":
         said.append(
             "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails."
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from fp16fix.passes.recipe import Edit, Refusal
+from fp16fix.passes.recipe import RESCALE, Edit, Recipe, Refusal
 from fp16fix.ranges.range import Range
 from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
 from fp16fix.report.headline import Card, cards, story
 from fp16fix.report.outcome import Disposition, Outcome
 from fp16fix.report.words import counted, decibels, worst
+from fp16fix.search.trial import Trial
 from fp16fix.verdict.verdict import Figures, Verdict
 
 CAP = 300
@@ -91,9 +92,14 @@ class View:
     curve: Curve
     hazards: Capped[Disposition]
     repairs: Capped[Edit]
+    late: int
+    """Rewrites from this one on were made after rescaling."""
+    saturated: Capped[str]
+    """Tensors that leave an island through a Clip."""
     pins: Capped[Pin]
     refusals: Capped[Refusal]
     exponents: Capped[tuple[str, int]]
+    derivation: Capped[Trial]
     groups: tuple[tuple[int, int, float], ...]
     """(exponent, tensors, percent of the largest group)."""
     rooms: tuple[Room, ...]
@@ -114,11 +120,14 @@ def view(outcome: Outcome) -> View:
         charts=charts(outcome),
         curve=curve(outcome.along),
         hazards=capped(outcome.hazards),
-        repairs=capped((*recipe.repairs, *recipe.finish)),
+        repairs=capped(recipe.rewrites),
+        late=late(recipe),
+        saturated=capped(sorted(recipe.saturated)),
         pins=capped(pins(outcome)),
         refusals=capped(outcome.refusals),
-        exponents=capped(recipe.exponents),
-        groups=groups(recipe.exponents),
+        exponents=capped(sorted(recipe.exponents.items())),
+        groups=groups(recipe.exponents.values()),
+        derivation=capped(outcome.derivation),
         rooms=rooms(outcome),
         outputs=outputs(outcome),
         stages=timed(outcome.stages),
@@ -152,16 +161,19 @@ def charts(outcome: Outcome) -> Charts:
 
 def pins(outcome: Outcome) -> list[Pin]:
     """Pinned nodes with the reason each was pinned for."""
-    hazards: dict[str, str] = {}
-    for each in outcome.hazards:
-        hazards.setdefault(each.hazard.node, each.hazard.why)
-    neighbour = "between pinned nodes: two casts cost more than running it wide"
-    return [Pin(node, kind, outcome.refinements.get(node) or hazards.get(node, neighbour)) for node, kind in outcome.recipe.wide]
+    reasons = outcome.recipe.reasons
+    return [Pin(node, kind, reasons[node]) for node, kind in outcome.recipe.wide.items()]
 
 
-def groups(exponents: Sequence[tuple[str, int]]) -> tuple[tuple[int, int, float], ...]:
+def late(recipe: Recipe) -> int:
+    """How many rewrites come before the exponents."""
+    makers = [edit.by for edit in recipe.changes]
+    return makers.index(RESCALE) if RESCALE in makers else len(makers)
+
+
+def groups(exponents: Iterable[int]) -> tuple[tuple[int, int, float], ...]:
     """How many tensors have which exponent, ascending."""
-    tally = Counter(e for _, e in exponents)
+    tally = Counter(exponents)
     most = max(tally.values(), default=1)
     return tuple((e, count, 100.0 * count / most) for e, count in sorted(tally.items()))
 
@@ -170,7 +182,7 @@ def rooms(outcome: Outcome) -> tuple[Room, ...]:
     """Tensors with the least head-room before or after repair, the least first."""
     before = {each.tensor: each for each in outcome.ranges}
     after = {each.tensor: each for each in outcome.repaired_ranges}
-    exponents = {name.split("→")[0]: e for name, e in outcome.recipe.exponents}
+    exponents = {name.split("→")[0]: e for name, e in outcome.recipe.exponents.items()}
     pinned = {name for name, fate in fates(outcome).items() if fate == "wide"}
     tight = [name for found in (before, after) for name in sorted(found, key=lambda name: found[name].headroom)[:ROOMS]]
 

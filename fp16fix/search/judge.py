@@ -1,9 +1,7 @@
-"""``Judge``: candidates in, answers out; remembers, journals, keeps to budgets, and notices an oracle that contradicts itself."""
+"""``Judge``: recipes in, opinions out; remembers, journals, keeps to budgets, and notices an oracle that contradicts itself."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fp16fix.errors import Fp16fixError
+from fp16fix.oracles.oracle import Ask, Score
+from fp16fix.passes.recipe import Recipe
 from fp16fix.search.journal import Journal
-from fp16fix.verdict.verdict import Verdict
 
 NAMED = 64
-"""Candidates of at most this many elements are written to the journal by name, for people; larger ones by digest and count."""
+"""Placements of at most this many nodes are written to the journal by name, for people; larger ones by digest and count."""
 
 
 class BudgetSpentError(Fp16fixError):
@@ -26,35 +25,8 @@ class BudgetSpentError(Fp16fixError):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """What is tried: which nodes run wide, and which repairs are applied. Order does not matter."""
-
-    pins: frozenset[str] = frozenset()
-    """Node names."""
-    repairs: frozenset[str] = frozenset()
-    """Repairs by key, see ``recipe.repair_key``."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical form."""
-        return hashlib.sha256(json.dumps([sorted(self.pins), sorted(self.repairs)]).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What an oracle says of one candidate, once."""
-
-    good: bool | None
-    """None: cannot be tested (``git bisect`` calls it skip)."""
-    figure: float = math.nan
-    """The oracle's own number, higher is better (worst SQNR in dB); NaN if it has none."""
-    why: str = ""
-    """One sentence for the report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The judge's answer: one score, and how far it can be relied on."""
+class Opinion:
+    """The judge's answer about one recipe: one score, and how far it can be relied on."""
 
     score: Score
     """Of repeated runs the worst: a candidate that fails sometimes is not good."""
@@ -69,23 +41,14 @@ class Answer:
         return self.score.good is True
 
 
-def scored(verdict: Verdict) -> Score:
-    """A verdict as a score: the worst output decides."""
-    figure = min((each.sqnr_db for each in verdict.outputs), default=math.nan)
-    return Score(verdict.verified, figure, "; ".join(verdict.reasons))
-
-
-Oracle = Callable[[Candidate], Score]
-
-
 @dataclass(slots=True)
 class Judge:
-    """Every candidate of a search goes through one of these.
+    """Every recipe of a search goes through one of these.
 
     Budgets count what this process measures; answers out of memory or journal are free.
     """
 
-    oracle: Oracle
+    oracle: Ask
     journal: Journal | None = None
     budget_s: float = math.inf
     """Seconds the oracle may take in all; a call under way is not cut short."""
@@ -101,36 +64,36 @@ class Judge:
     """Seconds the oracle took in this process."""
     _seen: dict[str, list[Score]] = field(default_factory=dict, init=False)
     """By digest, so that journals need not hold thousands of names."""
-    _flaky: dict[str, Candidate] = field(default_factory=dict, init=False)
+    _flaky: dict[str, Recipe] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.journal is not None:
             for record in self.journal.records:
                 self._seen.setdefault(str(record["candidate"]), []).append(score_of(record))
 
-    def ask(self, candidate: Candidate, repeats: int | None = None) -> Answer:
-        """The answer for a candidate, measured only as often as it has not been measured before.
+    def ask(self, recipe: Recipe, repeats: int | None = None) -> Opinion:
+        """The opinion of a recipe, measured only as often as it has not been measured before.
 
         Args:
-            candidate: what to try.
+            recipe: what to try.
             repeats: runs wanted in all; the judge's own setting if None. Runs stop at the first disagreement.
 
         Raises:
             BudgetSpentError: a measurement is needed and a budget is used up.
         """
-        digest = candidate.digest
+        digest = recipe.digest
         scores = self._seen.setdefault(digest, [])
         wanted = self.repeats if repeats is None else repeats
         while len(scores) < max(wanted, 1) and not disagree(scores):
-            scores.append(self._measure(candidate, digest))
+            scores.append(self._measure(recipe, digest))
         flaky = disagree(scores)
         if flaky:
-            self._flaky[digest] = candidate
-        return Answer(min(scores, key=badness), len(scores), flaky)
+            self._flaky[digest] = recipe
+        return Opinion(min(scores, key=badness), len(scores), flaky)
 
-    def good(self, candidate: Candidate) -> bool:
+    def good(self, recipe: Recipe) -> bool:
         """``ask(candidate).good``."""
-        return self.ask(candidate).good
+        return self.ask(recipe).good
 
     def check_budgets(self) -> None:
         """Raise ``BudgetSpentError`` if one is."""
@@ -142,14 +105,14 @@ class Judge:
             raise BudgetSpentError(f"the budget of {self.budget_s:g} s is spent", hint="give more time, or use the best answer so far")
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """A search that may take so long and no longer, nor longer than what is left of the whole budget."""
-        whole = self.budget_s
-        self.budget_s = min(whole, self.spent_s + seconds)
+    def within(self, calls: float) -> Iterator[None]:
+        """A search that may ask so often and no more, nor more than what is left of the whole budget."""
+        whole = self.budget_calls
+        self.budget_calls = min(whole, self.calls + calls)
         try:
             yield
         finally:
-            self.budget_s = whole
+            self.budget_calls = whole
 
     @property
     def untestable(self) -> int:
@@ -157,21 +120,21 @@ class Judge:
         return sum(any(score.good is None for score in scores) for scores in self._seen.values())
 
     @property
-    def flaky(self) -> tuple[Candidate, ...]:
+    def flaky(self) -> tuple[Recipe, ...]:
         """Candidates whose runs disagreed, in the order noticed; empty is no proof unless runs were repeated."""
         return tuple(self._flaky.values())
 
-    def _measure(self, candidate: Candidate, digest: str) -> Score:
+    def _measure(self, recipe: Recipe, digest: str) -> Score:
         self.check_budgets()
         began = self.clock()
         try:
-            score = self.oracle(candidate)
+            score = self.oracle(recipe)
         finally:
             took = self.clock() - began
             self.calls += 1
             self.spent_s += took
         if self.journal is not None:
-            self.journal.append(record_of(candidate, digest, score, took))
+            self.journal.append(record_of(recipe, digest, score, took))
         return score
 
 
@@ -186,19 +149,20 @@ def badness(score: Score) -> tuple[int, float]:
     return rank, math.inf if math.isnan(score.figure) else score.figure
 
 
-def record_of(candidate: Candidate, digest: str, score: Score, took: float) -> dict[str, Any]:
+def record_of(recipe: Recipe, digest: str, score: Score, took: float) -> dict[str, Any]:
     """A journal line; figures that JSON cannot hold are written as words."""
+    placed = len(recipe.wide)
     record: dict[str, Any] = {
         "candidate": digest,
         "good": score.good,
         "figure": score.figure if math.isfinite(score.figure) else str(score.figure),
         "why": score.why,
         "seconds": round(took, 3),
-        "pins": len(candidate.pins),
-        "repairs": sorted(candidate.repairs),
+        "changes": [edit.key for edit in recipe.changes],
+        "placed": placed,
     }
-    if len(candidate.pins) <= NAMED:
-        record["names"] = sorted(candidate.pins)
+    if placed <= NAMED:
+        record["nodes"] = sorted(recipe.wide)
     return record
 
 

@@ -6,60 +6,87 @@ angle): then the producers of those operands are accused. The pass costs two gra
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fp16fix.graph.model import Model, inner_nodes
-from fp16fix.graph.ops import float_inputs
-from fp16fix.search.shrink import Holds, Names, Result, best, shrink
-from fp16fix.trace.births import NONE, Birth, births
+from fp16fix.graph.ops import float_inputs, is_float_node
+from fp16fix.hazards.hazard import overflowing
+from fp16fix.passes.design import Draft, matches
+from fp16fix.passes.place.islands import flops
+from fp16fix.passes.recipe import Recipe
+from fp16fix.progress import Stages
+from fp16fix.search.shrink import INTERRUPTED, Names, best, shrink
+from fp16fix.search.trials import Trials
+from fp16fix.trace.births import Birth, births
 from fp16fix.trace.segments import Sample
 
 FAINT_DB = 0.5
 """What a node must lose to be accused at all; many small losses add up."""
 
 
+REFINE_CALLS = 200
+"""Recipes that refining may measure unless the user set a budget: what it found by then is used."""
+
+
+def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
+    """The draft with more pins, the fewest found with which the verdict passes; and what stopped the search.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it before it had found anything.
+    """
+    evidence, own = trials.evidence, draft.recipe.wide
+    config = evidence.config
+    nodes = [node for node in draft.model.nodes() if is_float_node(node)]
+    elements = [node.name for node in nodes if node.name not in own and not matches(node.name, config.allow)]
+    with stages.stage("refine") as tick:
+        accused = accuse(draft.model, trials.typed(draft.recipe), evidence.calibration, overflowing(draft.remaining), config.threads)
+
+        def with_(names: Names) -> Recipe:
+            return draft.pinned(own | dict.fromkeys(sorted(names), "fp32"), {n: accused.because.get(n, NEEDED) for n in names})
+
+        def words(names: Names) -> str:
+            return f"{len(names)} more pins" if len(names) > NAMED else f"and pin {', '.join(sorted(names)) or 'nothing'}"
+
+        with trials.judge.within(REFINE_CALLS if config.search.budget_s is None else math.inf):
+            holds = trials.holds("refine", with_, words, tick)
+            cost = {node.name: 1.0 + flops(node, draft.ranges) for node in nodes}
+            result = best(shrink(elements, holds, ranking=accused.ranking, cost=cost))
+    if result.stopped == INTERRUPTED and not result.best:
+        raise KeyboardInterrupt
+    return with_(result.best or frozenset()), result.stopped
+
+
+NEEDED = "the verdict fails without it"
+NAMED = 6
+"""Nodes that a trial names; of more it says how many."""
+
+
 @dataclass(frozen=True, slots=True)
-class Refined:
-    """Where refinement ended."""
+class Accused:
+    """Whom one pass over exact inputs accuses."""
 
-    pins: tuple[str, ...]
-    """To be added; empty if nothing was found."""
     because: dict[str, str]
-    """Pinned node → why, in a sentence."""
-    stopped: str
-    """What stopped the search; empty if it came to its end."""
+    """Node → why, in a sentence, the most suspicious first."""
+    ranking: tuple[str, ...]
+    """These, then what lies upstream of births that magnify."""
 
 
-def refine(
-    model: Model,
-    typed: Model,
-    samples: Iterable[Sample],
-    holds: Holds,
-    elements: Sequence[str],
-    *,
-    unstorable: Mapping[str, float] = NONE,
-    cost: Mapping[str, float] | None = None,
-    threads: int = 0,
-) -> Refined:
-    """Accuse, then search; every set that holds was tested.
+def accuse(model: Model, typed: Model, samples: Iterable[Sample], unstorable: Mapping[str, float], threads: int) -> Accused:
+    """Two graph runs a sample.
 
     Args:
         model: FP32, after rewrites and exponents.
         typed: the same graph as it fails.
-        samples: calibration samples for the accusation; held-out samples decide but never guide.
-        holds: whether the verdict passes with these nodes pinned too.
-        elements: nodes that may be pinned.
+        samples: calibration samples: held-out ones decide but never guide.
         unstorable: see ``births``.
-        cost: of pinning a node.
         threads: ONNX Runtime threads.
     """
     found = births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads)
     because = reasons(model, found)
-    result: Result[Names] = best(shrink(elements, holds, ranking=ranking(model, because, found), cost=cost))
-    pins = tuple(name for name in elements if name in (result.best or ()))
-    return Refined(pins, {name: because.get(name, "the verdict fails without it") for name in pins}, result.stopped)
+    return Accused(because, ranking(model, because, found))
 
 
 def reasons(model: Model, found: Iterable[Birth]) -> dict[str, str]:

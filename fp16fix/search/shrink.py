@@ -1,7 +1,7 @@
 """A set that holds → ever smaller sets that hold, the last one 1-minimal: non-contiguous, by block first, costliest first.
 
 Searches are generators: each set they yield was tested and holds, so any prefix of a search is a usable answer. Nothing assumes that
-more pins are better (monotonicity); it only makes the search shorter. The elements are names: nodes, or repairs by ``recipe.repair_key``.
+more pins are better (monotonicity); it only makes the search shorter. The elements are names: edits by their keys, or the nodes they place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from fp16fix.errors import BackendError
 from fp16fix.search.blocks import block_border, by_block, middle
-from fp16fix.search.judge import BudgetSpentError, Candidate, Judge
+from fp16fix.search.judge import BudgetSpentError
 
 Names = frozenset[str]
 Holds = Callable[[Names], bool]
@@ -53,11 +53,6 @@ def best(steps: Iterable[T]) -> Result[T]:
     except KeyboardInterrupt:
         return Result(last, complete=False, stopped=INTERRUPTED)
     return Result(last, complete=True)
-
-
-def by_pins(judge: Judge, repairs: Names = frozenset()) -> Holds:
-    """Sets of pins, with the repairs given."""
-    return lambda pins: judge.good(Candidate(pins, repairs))
 
 
 def shrink(

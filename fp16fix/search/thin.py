@@ -12,32 +12,41 @@ from fp16fix.half import Wide as Formats
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.design import Draft, matches
 from fp16fix.passes.place.islands import flops
-from fp16fix.search.shrink import best, shrink
-from fp16fix.search.trials import Attempts, Wide
+from fp16fix.passes.recipe import Recipe
+from fp16fix.progress import Stages, Tick
+from fp16fix.search.shrink import Names, best, shrink
+from fp16fix.search.trials import Trials
 
 
-def thinned(tries: Attempts, draft: Draft, wide: Wide) -> dict[str, str]:
-    """The pins to use; those given if nothing less passes.
+def thinned(trials: Trials, draft: Draft, recipe: Recipe, stages: Stages) -> tuple[Recipe, str]:
+    """The recipe to use, the one given if nothing less passes; and what stopped the search.
 
     Islands around positions, angles and literals are left as they are: samples of one length cannot acquit them.
 
     Args:
-        tries: judges other pins; ``search.minimise`` asks for fewer, ``wide: auto`` allows BF16 on targets that have it.
-        draft: what the pins belong to.
-        wide: pins that pass.
+        trials: judges other pins; ``search.minimise`` asks for fewer, ``wide: auto`` allows BF16 on targets that have it.
+        draft: what the recipe was made from.
+        recipe: one that passes.
+        stages: for progress.
     """
-    pins, model, config = dict(wide), draft.model, tries.found.config
-    asked = {name for name in pins if name in model.placed or matches(name, config.pin)}
-    kept = asked | around(model, pins, {h.node for h in draft.remaining if h.kind in BEYOND_SAMPLES})
-    if config.search.minimise:
-        pins = fewer(tries, draft, pins, kept)
-    if config.wide is Formats.AUTO and has_bf16(config):
-        precise = {h.node for h in draft.remaining if h.kind is not Kind.OVERFLOW}
-        ranged = around(model, pins, {h.node for h in draft.remaining if h.kind is Kind.OVERFLOW}) - around(model, pins, precise) - kept
-        pins = narrower(tries, draft, pins, ranged)
-    return pins
+    config, kept, stopped = trials.evidence.config, untouchable(trials, draft, recipe), ""
+    with stages.stage("thin") as tick:
+        if config.search.minimise:
+            recipe, stopped = fewer(trials, draft, recipe, kept, tick)
+        if config.wide is Formats.AUTO and has_bf16(config):
+            recipe = narrower(trials, draft, recipe, kept, tick)
+    return recipe, stopped
 
 
+def untouchable(trials: Trials, draft: Draft, recipe: Recipe) -> set[str]:
+    """Nodes that stay pinned: the user's, the author's, and islands that guard what calibration may not hold."""
+    pins, model = recipe.wide, draft.model
+    asked = {name for name in pins if name in model.placed or matches(name, trials.evidence.config.pin)}
+    return asked | around(model, pins, {h.node for h in draft.remaining if h.kind in BEYOND_SAMPLES})
+
+
+FORMATS_CALLS = 16
+"""Recipes that the search for BF16 nodes may measure: mostly the first, all of them, passes."""
 BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT})
 """Kinds that guard inputs which calibration may not hold."""
 
@@ -57,25 +66,40 @@ def around(model: Model, pins: Mapping[str, str], nodes: set[str]) -> set[str]:
     return found
 
 
-def fewer(tries: Attempts, draft: Draft, pins: Wide, kept: set[str]) -> dict[str, str]:
-    """The smallest set that passes, costliest pins dropped first; stopped by Ctrl-C or the budget, the smallest so far."""
+def fewer(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick: Tick) -> tuple[Recipe, str]:
+    """The smallest set of pins that passes, costliest dropped first; stopped by Ctrl-C or the budget, the smallest so far."""
+    pins = recipe.wide
 
-    def with_(names: frozenset[str]) -> dict[str, str]:
-        return {name: fmt for name, fmt in pins.items() if name in kept or name in names}
+    def with_(names: Names) -> Recipe:
+        return draft.pinned({name: fmt for name, fmt in pins.items() if name in kept or name in names}, recipe.reasons)
+
+    def words(names: Names) -> str:
+        return f"{len(names)} of {len(loose)} pins"
 
     loose = [name for name in pins if name not in kept]
     cost = {node.name: 1.0 + flops(node, draft.ranges) for node in draft.model.nodes()}
-    result = best(shrink(loose, tries.holds(draft, with_), cost=cost))
-    tries.stopped = result.stopped or tries.stopped
-    return dict(pins) if result.best is None else with_(result.best)
+    result = best(shrink(loose, trials.holds("minimise", with_, words, tick), cost=cost))
+    return recipe if result.best is None else with_(result.best), result.stopped
 
 
-def narrower(tries: Attempts, draft: Draft, pins: Wide, ranged: set[str]) -> dict[str, str]:
-    """Islands that need range and not precision in BF16 (half the traffic): all of them if that passes, else none."""
-    nodes, opset = draft.model.node_map(), draft.model.opset
+def narrower(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick: Tick) -> Recipe:
+    """Islands that need range and not precision in BF16 (half the traffic): as many of their nodes as pass."""
+    pins, nodes, opset = recipe.wide, draft.model.node_map(), draft.model.opset
+    precise = around(draft.model, pins, {h.node for h in draft.remaining if h.kind is not Kind.OVERFLOW})
+    ranged = around(draft.model, pins, {h.node for h in draft.remaining if h.kind is Kind.OVERFLOW}) - precise - kept
     willing = [name for name in sorted(ranged) if pins[name] == "fp32" and runs_in(nodes[name], BF16.onnx, opset)]
-    candidate = {**pins, **dict.fromkeys(willing, "bf16")}
-    return candidate if willing and tries.verdict(draft, candidate).verified else dict(pins)
+
+    def with_(precise: Names) -> Recipe:
+        return draft.pinned({**pins, **{name: "bf16" for name in willing if name not in precise}}, recipe.reasons)
+
+    def words(precise: Names) -> str:
+        return f"{len(willing) - len(precise)} of {len(willing)} nodes in BF16"
+
+    if not willing:
+        return recipe
+    with trials.judge.within(FORMATS_CALLS):
+        result = best(shrink(willing, trials.holds("formats", with_, words, tick)))
+    return recipe if result.best is None else with_(result.best)
 
 
 def has_bf16(config: Config) -> bool:

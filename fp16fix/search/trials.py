@@ -1,4 +1,4 @@
-"""``Attempts``: whatever a repair tries goes through one judge, over one FP32 reference; nothing is measured twice."""
+"""``Trials``: whatever a repair tries goes through one judge, over one FP32 reference; nothing is measured twice, everything is told."""
 
 from __future__ import annotations
 
@@ -6,131 +6,127 @@ import hashlib
 import math
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fp16fix import __version__
 from fp16fix.config import Config
-from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
-from fp16fix.oracles.command import check, words_of
-from fp16fix.oracles.emulator import StrictOracle
-from fp16fix.passes.design import Draft
+from fp16fix.oracles.command import Command
+from fp16fix.oracles.emulator import Emulator, StrictOracle
+from fp16fix.oracles.oracle import Score, scored
 from fp16fix.passes.evidence import Evidence
-from fp16fix.passes.recipe import repair_key
+from fp16fix.passes.recipe import Recipe
+from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.journal import Journal, refuse_unusable
-from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score, badness, scored
+from fp16fix.search.judge import BudgetSpentError, Judge, badness
 from fp16fix.search.shrink import Holds, Names
+from fp16fix.search.trial import Trial
 from fp16fix.verdict.verdict import Figures, Verdict
-
-Wide = Mapping[str, str]
-"""Node → format of every pin."""
-BF16 = "=bf16"
-"""Behind the name of a pin that is not FP32, in a ``Candidate``."""
 
 
 @dataclass(slots=True)
-class Attempts:
-    """Asks the strict oracle, and the user's command if there is one, about drafts and pins."""
+class Trials:
+    """Asks the strict oracle, and the user's command if there is one, about recipes."""
 
-    found: Evidence
-    oracle: StrictOracle
-    plain: Model
-    """All-FP16, for comparison."""
+    evidence: Evidence
+    workshop: Workshop
+    emulator: Emulator
+    command: Command | None
     before: tuple[Figures, ...]
-    """Its figures."""
+    """Of all-FP16, for comparison."""
     judge: Judge = field(init=False)
-    tick: Tick = lambda: None
-    """Called for every measurement."""
-    stopped: str = ""
-    """What stopped a search before its end."""
-    refused: str = ""
-    """What the user's command had against a candidate that strict emulation passes."""
-    _drafts: dict[Names, Draft] = field(default_factory=dict, init=False)
-    """By what ``Candidate.repairs`` says of them."""
+    told: dict[tuple[str, str], Trial] = field(default_factory=dict, init=False)
+    """Every trial by search and recipe, in the order made."""
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False)
-    """By the candidate's digest; a journal holds scores only."""
+    """By the recipe's digest; a journal holds scores only."""
+    _objections: list[str] = field(default_factory=list, init=False)
 
-    def typed(self, draft: Draft, wide: Wide) -> Model:
+    def typed(self, recipe: Recipe) -> Model:
         """The graph that an engine is built from."""
-        config = self.found.config
-        return lower(draft.model, wide, io="fp16" if config.io == "fp16" else None, fits=draft.fits(config.headroom))
+        return self.workshop.typed(recipe)
 
-    def verdict(self, draft: Draft, wide: Wide) -> Verdict:
-        """Of one draft with these pins, whatever budget is left."""
-        candidate = self.candidate(draft, wide)
+    def verdict(self, recipe: Recipe, search: str, tried: str) -> Verdict:
+        """Of one recipe, whatever budget is left."""
+        digest = recipe.digest
         with suppress(BudgetSpentError):
-            self.judge.ask(candidate)
-        if candidate.digest not in self._verdicts:
-            self.measure(candidate)
-        return self._verdicts[candidate.digest]
+            self.judge.ask(recipe)
+        if digest not in self._verdicts:
+            self.measure(recipe)
+        self.tell(recipe, search, tried, scored(self._verdicts[digest]))
+        return self._verdicts[digest]
 
-    def holds(self, draft: Draft, wide: Callable[[Names], Wide]) -> Holds:
-        """A predicate for searches: whether the verdict passes with the pins that ``wide`` makes of a set."""
-        return lambda names: self.judge.good(self.candidate(draft, wide(names)))
+    def holds(self, search: str, recipe_of: Callable[[Names], Recipe], words: Callable[[Names], str], tick: Tick = lambda: None) -> Holds:
+        """A predicate for ``shrink``: whether the recipe that ``recipe_of`` makes of a set is good."""
 
-    def candidate(self, draft: Draft, wide: Wide) -> Candidate:
-        """What the judge knows it by."""
-        names = names_of(draft)
-        self._drafts[names] = draft
-        return Candidate(frozenset(name if fmt == "fp32" else name + BF16 for name, fmt in wide.items()), names)
+        def ask(names: Names) -> bool:
+            recipe = recipe_of(names)
+            opinion = self.judge.ask(recipe)
+            self.tell(recipe, search, words(names), opinion.score)
+            tick()
+            return opinion.good
 
-    def measure(self, candidate: Candidate) -> Score:
-        """The judge's oracle."""
-        config = self.found.config
-        wide = {name.removesuffix(BF16): "bf16" if name.endswith(BF16) else "fp32" for name in candidate.pins}
-        typed = self.typed(self._drafts[candidate.repairs], wide)
-        verdict = self.oracle.verdict(typed, profile=config.profile)
+        return ask
+
+    def tell(self, recipe: Recipe, search: str, tried: str, score: Score) -> None:
+        """Remember what came of a recipe."""
+        self.told.setdefault((search, recipe.digest), Trial(search, tried, score.good, score.figure, len(recipe.wide), score.why))
+
+    def measure(self, recipe: Recipe) -> Score:
+        """The judge's oracle: strict emulation, and of what passes it the user's command."""
+        verdict = self.emulator.verdict(recipe)
         score = scored(verdict)
-        if config.search.check is not None and verdict.verified:
-            said = check(config.search.check, lambda _: typed, timeout_s=config.build.timeout_s)(Candidate())
+        if self.command is not None and verdict.verified:
+            said = self.command.ask(recipe)
             verdict = replace(verdict, verified=said.good is True, oracle="strict and command", reasons=() if said.good else (said.why,))
             score = replace(score, good=said.good, why=said.why)
-            self.refused = "" if said.good else said.why
-        worst = self._verdicts.get(candidate.digest)
+            self._objections += [] if said.good else [said.why]
+        worst = self._verdicts.get(recipe.digest)
         if worst is None or badness(scored(verdict)) < badness(scored(worst)):
             # Of repeated runs the worst counts, as for the judge.
-            self._verdicts[candidate.digest] = verdict
-        self.tick()
+            self._verdicts[recipe.digest] = verdict
         return score
 
-    @contextmanager
-    def stage(self, stages: Stages, name: str) -> Iterator[None]:
-        """A stage whose bar moves with every measurement."""
-        with stages.stage(name) as self.tick:
-            yield
-        self.tick = lambda: None
+    def objections(self) -> list[str]:
+        """What the user's command had against recipes that strict emulation passes."""
+        return list(dict.fromkeys(self._objections))
+
+    @property
+    def strict(self) -> StrictOracle:
+        """The emulator's reference and figures."""
+        return self.emulator.strict
 
 
 @contextmanager
-def attempts(found: Evidence, stages: Stages) -> Iterator[Attempts]:
+def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
     """Compute the FP32 reference on the held-out samples and all-FP16 beside it, and open the journal.
 
     Raises:
         InputError: the journal cannot be used.
     """
-    config, held_out = found.config, found.held_out
+    config, held_out = evidence.config, evidence.held_out
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(config.search.journal, subject(found))) if config.search.journal is not None else None
+        journal = stack.enter_context(Journal(config.search.journal, subject(evidence))) if config.search.journal is not None else None
+        workshop = Workshop(evidence.model)
         with stages.stage("FP32 reference", len(held_out)) as tick:
-            oracle = stack.enter_context(StrictOracle(found.model, held_out, config.tolerance.of, threads=config.threads, tick=tick))
-        plain = lower(found.model, found.model.placed, io="fp16" if config.io == "fp16" else None)
+            strict = stack.enter_context(StrictOracle(evidence.model, held_out, config.tolerance.of, threads=config.threads, tick=tick))
+        command = stack.enter_context(Command.opened(evidence, workshop)) if config.search.check is not None else None
         with stages.stage("plain FP16, strict", len(held_out)) as tick:
-            before = oracle.figures(plain, tick=tick)
-        made = Attempts(found, oracle, plain, before)
+            before = strict.figures(workshop.typed(evidence.plain), tick=tick)
+        made = Trials(evidence, workshop, Emulator(strict, workshop, config.profile), command, before)
         made.judge = Judge(made.measure, journal, budget_s=config.search.budget_s or math.inf, repeats=config.search.repeats)
         yield made
 
 
-def subject(found: Evidence) -> dict[str, str]:
+def subject(evidence: Evidence) -> dict[str, str]:
     """What a journal is about: another model, samples, oracle or tolerance is another search."""
-    config = found.config
+    config = evidence.config
     return {
-        "model": found.model.digest,
-        "samples": found.samples.digest(),
+        "model": evidence.model.digest,
+        "samples": evidence.samples.digest(),
         "oracle": config.search.oracle if config.search.check is None else command_of(config.search.check),
         "tolerance": config.tolerance.model_dump_json(),
         "simplified": str(config.simplify),
@@ -151,13 +147,6 @@ def command_of(check: str) -> str:
     return " ".join([check, *(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in scripts)])
 
 
-def names_of(draft: Draft) -> Names:
-    """What was done to the model before anything is pinned: repairs by name, and a digest of all their numbers and exponents."""
-    recipe = draft.recipe
-    digest = hashlib.sha256(repr((recipe.repairs, recipe.exponents, recipe.finish)).encode()).hexdigest()[:16]
-    return frozenset([*(repair_key(repair) for repair in (*recipe.repairs, *recipe.finish)), f"recipe {digest}"])
-
-
 def refuse_search(config: Config) -> None:
     """Say at once, before anything is loaded, that a journal or a command cannot be used.
 
@@ -166,5 +155,4 @@ def refuse_search(config: Config) -> None:
     """
     if config.search.journal is not None:
         refuse_unusable(config.search.journal)
-    if config.search.check is not None:
-        words_of(config.search.check)
+    Command.refuse(config)

@@ -8,15 +8,16 @@ from pathlib import Path
 from fp16fix.engines import Profile
 from fp16fix.engines.options import Dims
 from fp16fix.engines.profiles import declared, measures, profiles_of
+from fp16fix.graph.model import Model
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.evidence import Arrays, Evidence
 from fp16fix.report.outcome import Corner
-from fp16fix.search.prove import Proven
+from fp16fix.search.answer import Answer
 
 AT = ("min", "opt", "max")
 
 
-def corners(found: Evidence, proven: Proven) -> tuple[Corner, ...]:
+def corners(found: Evidence, answer: Answer, typed: Model) -> tuple[Corner, ...]:
     """Every profile's smallest, likeliest and largest shapes, with the strict verdict over the held-out samples of just these shapes."""
     config = found.config
     inputs = declared(config.model or Path())
@@ -27,11 +28,11 @@ def corners(found: Evidence, proven: Proven) -> tuple[Corner, ...]:
             chosen = [index for index, each in enumerate(seen) if all(each.get(name) == dims for name, dims in shapes.items())]
             verdict = None
             if len(chosen) == len(seen):
-                verdict = proven.verdict
+                verdict = answer.verdict
             elif chosen:
                 few = Arrays(found.held_out.samples.pick(chosen))
                 with StrictOracle(found.model, few, config.tolerance.of, threads=config.threads) as oracle:
-                    verdict = oracle.verdict(proven.typed, profile=config.profile)
+                    verdict = oracle.verdict(typed, profile=config.profile)
             made.append(Corner(number, at, shapes, len(chosen), verdict))
     return tuple(made)
 

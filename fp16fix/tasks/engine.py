@@ -1,4 +1,4 @@
-"""A proven graph → its plan and ``EngineFacts``: built with progress, and once more without Attention if that ends the builder."""
+"""An answer → its plan and ``EngineFacts``: built with progress; where the builder ends over an operator, once more without it."""
 
 from __future__ import annotations
 
@@ -9,96 +9,121 @@ from pathlib import Path
 from fp16fix.config import Config
 from fp16fix.engines import BuildStoppedError, Built, check_pins
 from fp16fix.engines.compile import build_options, source_of, watched
+from fp16fix.errors import ConfigError
 from fp16fix.graph.model import Model
 from fp16fix.graph.save import save_model
 from fp16fix.oracles.engine import executable
-from fp16fix.passes.apply import rewritten
 from fp16fix.passes.design import Draft
 from fp16fix.passes.recipe import Edit
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules import rule
+from fp16fix.passes.rewrite.rules import answers_builder, rules
 from fp16fix.progress import Stages
 from fp16fix.report.outcome import Corner, EngineFacts
-from fp16fix.search.prove import Proven, prove
-from fp16fix.search.trials import Attempts
+from fp16fix.search.answer import Answer, finished, passing
+from fp16fix.search.draft import extended
+from fp16fix.search.trials import Trials
 from fp16fix.tasks.corners import corners
 from fp16fix.tasks.execute import executed
 
-ATTENTION = "decompose-attention"
+AGAIN = 2
+"""Builds that a second attempt takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What came of the build; draft and proof are new ones if the graph had to change for it."""
+class Product:
+    """What is delivered, and what is told of its engine; the answer is another one if the graph had to change for the builder."""
 
-    draft: Draft
-    proven: Proven
+    answer: Answer
+    typed: Model
     facts: EngineFacts
 
 
-def make(tries: Attempts, draft: Draft, proven: Proven, onnx_path: Path, stages: Stages, *, plan: bool) -> Made:
-    """Save the typed graph; build, prove and run the plan beside it if one was asked for.
+def refuse_no_builds(config: Config, *, plan: bool) -> None:
+    """Say at once that a plan cannot come of no builds.
+
+    Raises:
+        ConfigError: ``search.builds`` is 0 and a plan was asked for.
+    """
+    if plan and not config.search.builds:
+        hint = "allow one or more, or stop at the repaired graph with -o x.onnx"
+        raise ConfigError("0 allows no engine build, and a plan was asked for", where="search.builds", hint=hint)
+
+
+def graph_only(trials: Trials, answer: Answer, onnx_path: Path) -> Product:
+    """Save the typed graph, and that is all."""
+    typed = trials.typed(answer.recipe)
+    save_model(typed, onnx_path)
+    return Product(answer, typed, EngineFacts("not built"))
+
+
+def with_engine(trials: Trials, answer: Answer, onnx_path: Path, stages: Stages) -> Product:
+    """Save the typed graph; build, check and run the plan beside it.
 
     Raises:
         BackendError: TensorRT is missing or failed.
     """
-    save_model(proven.typed, onnx_path)
-    found = tries.found
-    config = found.config
-    if not plan or not worth_building(config, proven):
-        return Made(draft, proven, EngineFacts("not built"))
-    warnings: tuple[str, ...] = ()
+    config = trials.evidence.config
+    product = graph_only(trials, answer, onnx_path)
+    if not worth_building(config, answer):
+        return product
     try:
-        built = compiled(config, draft, proven, onnx_path, stages)
+        return built(trials, product, onnx_path, stages)
     except BuildStoppedError as error:
-        repairs = without_attention(draft, error, config.headroom)
-        if not repairs:
+        edits = ways_around(answer.draft, error, config.headroom)
+        if not edits or config.search.builds < AGAIN:
             raise
-        draft = replace(draft, model=rewritten(draft.model, repairs), recipe=replace(draft.recipe, finish=(*draft.recipe.finish, *repairs)))
-        proven = prove(tries, draft, stages)
-        save_model(proven.typed, onnx_path)
-        if not worth_building(config, proven):
-            return Made(draft, proven, EngineFacts("not built", warnings=(retold(error, repairs),)))
-        built = compiled(config, draft, proven, onnx_path, stages)
-        warnings = (retold(error, repairs),)
-    facts = facts_of(built, proven.pins, corners(found, proven))
-    facts = replace(facts, warnings=(*warnings, *facts.warnings))
+        product = graph_only(trials, changed(trials, answer, edits, stages), onnx_path)
+        said = retold(error, edits)
+        if worth_building(config, product.answer):
+            product = built(trials, product, onnx_path, stages)
+        return replace(product, facts=replace(product.facts, warnings=(said, *product.facts.warnings)))
+
+
+def changed(trials: Trials, answer: Answer, edits: Sequence[Edit], stages: Stages) -> Answer:
+    """An answer with more rewrites, searched anew."""
+    draft = extended(trials.evidence, answer.draft, edits, stages)
+    trials.workshop.keep(draft.recipe, draft.model)
+    return finished(trials, passing(trials, draft, stages, tried="without what the builder ends over"), stages)
+
+
+def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> Product:
+    """The plan beside the typed graph."""
+    evidence, answer = trials.evidence, product.answer
+    config, recipe = evidence.config, answer.recipe
+    source, options = source_of(config, answer.draft.model, recipe.wide, onnx_path)
+    made = watched(source, onnx_path.with_suffix(".plan"), options, stages)
+    facts = facts_of(made, recipe.wide, corners(evidence, answer, product.typed))
 
     def rival(name: str, graph: Model) -> Path:
         path = onnx_path.with_name(f"{name}.{onnx_path.name}")
         save_model(graph, path)
         # Rivals carry their types; weak typing would need pins for FP32.
-        options = replace(build_options(config), backend="strong" if built.backend == "weak" else built.backend)
+        options = replace(build_options(config), backend="strong" if made.backend == "weak" else made.backend)
         return watched(path, path.with_suffix(".plan"), options, stages, f"build {name} to compare").plan
 
-    return Made(draft, proven, executed(found, built, facts, rival, stages))
+    return replace(product, facts=executed(evidence, made, facts, rival, stages))
 
 
-def worth_building(config: Config, proven: Proven) -> bool:
+def worth_building(config: Config, answer: Answer) -> bool:
     """An unverified graph is built only to be kept on request, or where a GPU can have the last word."""
-    return proven.verdict.verified or config.keep_unverified or executable()
+    return answer.verdict.verified or config.keep_unverified or executable()
 
 
-def compiled(config: Config, draft: Draft, proven: Proven, onnx_path: Path, stages: Stages) -> Built:
-    """The plan beside the typed graph."""
-    source, options = source_of(config, draft.model, proven.pins, onnx_path)
-    return watched(source, onnx_path.with_suffix(".plan"), options, stages)
-
-
-def without_attention(draft: Draft, error: BuildStoppedError, headroom: float) -> tuple[Edit, ...]:
-    """Rewrites of the Attention nodes an ended build names; earlier the user's ``allow`` or the model's own types kept them."""
+def ways_around(draft: Draft, error: BuildStoppedError, headroom: float) -> tuple[Edit, ...]:
+    """Rewrites of the nodes an ended build names; earlier the user's ``allow`` or the model's own types kept them."""
     if error.reason not in {"crash", "refused"}:
         return ()
-    evidence = Findings(draft.model, draft.ranges, (), headroom)
-    proposals = [each for each in rule(ATTENTION).propose(evidence) if isinstance(each, Edit) and each.node in error.nodes]
-    return tuple(replace(each, because=f"the build ended over it; {each.because}") for each in proposals)
+    findings = Findings(draft.model, draft.ranges, (), headroom)
+    proposals = [each for rule in rules() if answers_builder(rule) for each in rule.propose(findings)]
+    edits = [each for each in proposals if isinstance(each, Edit) and each.node in error.nodes]
+    return tuple(replace(each, because=f"the build ended over it; {each.because}") for each in edits)
 
 
-def retold(error: BuildStoppedError, repairs: Sequence[Edit]) -> str:
+def retold(error: BuildStoppedError, edits: Sequence[Edit]) -> str:
     """What happened, for the report."""
-    nodes = ", ".join(repair.node for repair in repairs)
+    nodes = ", ".join(edit.node for edit in edits)
     first = error.what.splitlines()[0].split("; its last words")[0].rstrip(":")
-    return f"The first build ended over Attention ({first}); it was repeated with {nodes} written out as MatMul, Softmax, MatMul."
+    return f"The first build ended ({first}); it was repeated with {nodes} rewritten ({', '.join(sorted({edit.by for edit in edits}))})."
 
 
 def facts_of(built: Built, pins: Mapping[str, str], at: tuple[Corner, ...]) -> EngineFacts:

@@ -10,9 +10,9 @@ from fp16fix.engines import Built
 from fp16fix.engines.execute import latency
 from fp16fix.engines.gpu import gpu_status
 from fp16fix.errors import BackendError, BuildError
-from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.oracles.engine import executable, verdict_of
+from fp16fix.passes.apply import apply
 from fp16fix.passes.evidence import Evidence
 from fp16fix.progress import Stages
 from fp16fix.report.outcome import EngineFacts, Timing
@@ -49,8 +49,7 @@ def timed(found: Evidence, built: Built, rival: Rival, stages: Stages) -> tuple[
     plans = {"repaired": built.plan}
     said: list[str] = []
     if config.search.builds >= COMPARED:
-        plain = lower(found.model, found.model.placed, io="fp16" if config.io == "fp16" else None)
-        for name, graph in (("all-FP16", plain), ("FP32", found.model)):
+        for name, graph in (("all-FP16", apply(found.model, found.plain)), ("FP32", found.model)):
             try:
                 plans[name] = rival(name, graph)
             except BackendError as error:

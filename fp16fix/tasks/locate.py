@@ -14,7 +14,7 @@ from fp16fix.passes.evidence import gather
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.located import Located
 from fp16fix.report.summary import model_facts, sample_facts, sample_warnings, versions
-from fp16fix.search.leave_out import design
+from fp16fix.search.draft import design
 
 
 def locate(

@@ -1,4 +1,4 @@
-"""The whole tool on one screen: Config → study → draft → proven graph → engine → ``Outcome``, and files that appear last."""
+"""The whole tool on one screen: Config → evidence → answer → engine → ``Outcome``, and files that appear last."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.delivery import deliver, products_for
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.summary import summarise
-from fp16fix.search.leave_out import settle
-from fp16fix.search.trials import attempts, refuse_search
-from fp16fix.tasks import engine
+from fp16fix.search.answer import find
+from fp16fix.search.trials import refuse_search, trials
+from fp16fix.tasks.engine import graph_only, refuse_no_builds, with_engine
 
 
 def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str] = ()) -> Outcome:
-    """Find, repair, build, verify, report; see DESIGN's data flow in the README.
+    """Find, repair, build, verify, report; see notes/architecture.md for what flows where.
 
     Files appear at ``config.output`` and beside it only at the end, and the product itself only if the verdict passes (or
     ``config.keep_unverified`` asks for it under another name).
@@ -31,15 +31,17 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     """
     stages = Stages(watcher or Silent())
     products = products_for(config)
+    wants_plan = products.plan is not None
     refuse_search(config)
-    if products.plan is not None:
+    refuse_no_builds(config, plan=wants_plan)
+    if wants_plan:
         config = ready(config)
-    found = gather(config, stages)
-    if products.plan is not None and not in_files(config):
-        refuse_uncovered(config, Arrays(found.samples))
-    with attempts(found, stages) as tries, tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
-        draft, proven = settle(tries, stages)
-        onnx_path = Path(scratch) / products.onnx.name
-        made = engine.make(tries, draft, proven, onnx_path, stages, plan=products.plan is not None)
-        outcome = summarise(found, made.draft, made.proven, made.facts, stages, command)
-        return deliver(outcome, products, onnx_path)
+    evidence = gather(config, stages)
+    if wants_plan and not in_files(config):
+        refuse_uncovered(config, Arrays(evidence.samples))
+    with trials(evidence, stages) as tried, tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
+        answer = find(tried, stages)
+        path = Path(scratch) / products.onnx.name
+        product = with_engine(tried, answer, path, stages) if wants_plan else graph_only(tried, answer, path)
+        outcome = summarise(tried, product.answer, product.typed, product.facts, stages, command)
+        return deliver(outcome, products, path)

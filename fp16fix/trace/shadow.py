@@ -293,7 +293,7 @@ def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
 
 
 def error_of(name: str, row: np.ndarray) -> Damage:
-    """An ``Damage`` from summed rows."""
+    """A ``Damage`` from summed rows."""
     signal, noise, nonfinite = (float(x) for x in row)
     if noise == 0.0:
         return Damage(name, math.inf, int(nonfinite))

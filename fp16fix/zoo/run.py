@@ -39,7 +39,7 @@ class Summary:
 
 
 def run_zoo(zoo: ZooConfig, jobs: int, watcher: Watcher, command: Sequence[str] = ()) -> Summary:
-    """Edit every model of a zoo and write ``summary.json`` and ``index.html``.
+    """Repair every model of a zoo and write ``summary.json`` and ``index.html``.
 
     Args:
         zoo: models with complete configs; those without an output get ``<output_dir>/<name>.onnx`` or ``.plan``.

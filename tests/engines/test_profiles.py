@@ -13,9 +13,8 @@ from fp16fix.errors import ConfigError, ModelError
 from fp16fix.inputs.signature import Input
 from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.progress import Silent, Stages
-from fp16fix.search.leave_out import design
-from fp16fix.search.prove import prove
-from fp16fix.search.trials import attempts
+from fp16fix.search.answer import find
+from fp16fix.search.trials import trials
 from fp16fix.tasks.corners import corners, distinct
 from tests.models import proto
 
@@ -104,9 +103,9 @@ def test_every_corner_that_held_out_samples_show_has_its_own_verdict(dynamic: Pa
     given = config(dynamic, inputs=str(inputs))
     found = gather(given, Stages(Silent()))
     stages = Stages(Silent())
-    with attempts(found, stages) as tries:
-        proven = prove(tries, design(found, stages), stages)
-    seen = {each.at: each for each in corners(found, proven)}
+    with trials(found, stages) as tried:
+        answer = find(tried, stages)
+        seen = {each.at: each for each in corners(found, answer, tried.typed(answer.recipe))}
     assert {at: each.samples for at, each in seen.items()} == {"min": 1, "opt": 1, "max": 0}
     assert seen["max"].verdict is None
     opt = seen["opt"]

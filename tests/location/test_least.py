@@ -18,7 +18,8 @@ from fp16fix.location.locate import Location
 from fp16fix.location.locate import locate as locate_in
 from fp16fix.oracles import engine as trial
 from fp16fix.passes.evidence import Evidence
-from fp16fix.search.judge import Answer, Candidate, Judge
+from fp16fix.passes.recipe import Recipe
+from fp16fix.search.judge import Judge, Opinion
 from fp16fix.search.shrink import Minimal
 from fp16fix.strict.emulate import emulate
 from fp16fix.tasks.locate import locate
@@ -183,10 +184,10 @@ def test_locate_asks_only_on_request(tmp_path: Path) -> None:
 def test_ctrl_c_while_the_answer_is_confirmed_leaves_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = Judge.ask
 
-    def asking(self: Judge, candidate: Candidate, repeats: int | None = None) -> Answer:
+    def asking(self: Judge, recipe: Recipe, repeats: int | None = None) -> Opinion:
         if repeats is not None:
             raise KeyboardInterrupt
-        return ask(self, candidate)
+        return ask(self, recipe)
 
     monkeypatch.setattr(Judge, "ask", asking)
     answer = least(ill(tmp_path, check=python("sys.exit('c' not in wide)")))

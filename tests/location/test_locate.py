@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.location.locate import Location, locate
 from fp16fix.location.triage import Fault
 from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.oracles.oracle import Score
+from fp16fix.passes.apply import apply
 from fp16fix.passes.design import Draft
 from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal
-from fp16fix.search.judge import Candidate, Judge, Score
-from fp16fix.search.shrink import best, by_pins, shrink
+from fp16fix.search.judge import Judge
+from fp16fix.search.shrink import best, shrink
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace.births import Source, births
 from fp16fix.trace.share import shares
+from tests.recipes import exponents, pins, rewrites
 
 from ..demo.test_detector import CULPRITS
 from ..ill.case import case
@@ -133,11 +136,11 @@ def test_a_search_by_the_ranking_ends_in_a_small_cure(name: str) -> None:
     location = locate(model, samples, floor)
     elements = [node.name for node in model.graph.nodes]
     with StrictOracle(model, samples, floor) as oracle:
-        judge = Judge(lambda candidate: Score(oracle.verdict(lower(model, dict.fromkeys(candidate.pins, "fp32"))).verified))
-        found = best(shrink(elements, by_pins(judge), ranking=location.ranking))
+        judge = Judge(lambda recipe: Score(oracle.verdict(apply(model, recipe)).verified))
+        found = best(shrink(elements, lambda names: judge.good(pins(*names)), ranking=location.ranking))
         assert found.best is not None
         assert judge.calls <= 30
-        assert not any(judge.good(Candidate(found.best - {name})) for name in found.best)
+        assert not any(judge.good(pins(*(found.best - {name}))) for name in found.best)
 
 
 @pytest.mark.parametrize("name", ["harmless-tanh-gelu-cube", "harmless-mish"])
@@ -178,7 +181,7 @@ def test_alone_is_what_one_strict_node_does() -> None:
 
 
 def draft(recipe: Recipe, refusals: tuple[Refusal, ...] = ()) -> Draft:
-    return Draft(recipe, refusals, None, None, (), None)  # type: ignore[arg-type]
+    return Draft(recipe, refusals, None, None, ())  # type: ignore[arg-type]
 
 
 NODE = "/attn/Einsum"
@@ -187,10 +190,10 @@ NODE = "/attn/Einsum"
 @pytest.mark.parametrize(
     ("recipe", "refusals", "answer"),
     [
-        (Recipe((Edit("attention-scale", "/attn/Mul", Promise.EXACT, covers=(NODE,)),)), (), "attention-scale"),
-        (Recipe(finish=(Edit("eps-raised", NODE, Promise.ALTERED),)), (), "eps-raised"),
-        (Recipe(exponents=(("OUT", 4),)), (), "exponent +4"),
-        (Recipe(wide=((NODE, "bf16"),)), (), "pin bf16"),
+        (rewrites(Edit("attention-scale", "/attn/Mul", Promise.EXACT, covers=(NODE,))), (), "attention-scale"),
+        (rewrites(Edit("eps-raised", NODE, Promise.ALTERED)), (), "eps-raised"),
+        (exponents(OUT=4), (), "exponent +4"),
+        (pins(NODE, format_="bf16"), (), "pin bf16"),
         (Recipe(), (Refusal(NODE, "strict", "heals", harmless=True),), "none: harmless"),
         (Recipe(), (Refusal(NODE, "rule", "no room"),), "none: no room"),
         (Recipe(), (), "none needed"),
@@ -199,7 +202,7 @@ NODE = "/attn/Einsum"
 def test_repair_is_what_the_draft_does(recipe: Recipe, refusals: tuple[Refusal, ...], answer: str) -> None:
     model, samples = given("attention-einsum")
     output = next(node.outputs[0].name for node in model.graph.nodes if node.name == NODE)
-    recipe = replace(recipe, exponents=tuple((output, e) for _, e in recipe.exponents))
+    recipe = exponents(**{output: 4}) if recipe.exponents else recipe
     hazard = Hazard(NODE, Kind.OVERFLOW, output, "Einsum", 0.0, 1e5, 0.0, 1.0, "too large")
     location = locate(model, samples[:1], floor, hazards=(hazard,), draft=draft(recipe, refusals))
     assert location.culprits[0].repair == answer

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fp16fix.hazards.hazard import Kind
-from fp16fix.location.testimony import Testimony
+from fp16fix.location.hearing import Hearing
 from fp16fix.location.triage import Fault, triage
 from fp16fix.verdict.verdict import Figures, Verdict
 
@@ -24,36 +24,36 @@ def verdict(figures: Figures, oracle: str = "strict") -> Verdict:
 
 CASES = [
     (
-        Testimony(verdict(LOST), reference=verdict(COARSE, "reference")),
+        Hearing(verdict(LOST), reference=verdict(COARSE, "reference")),
         {Kind.OVERFLOW: 1.0},
         Fault.REFERENCE,
         "export and the preprocessing",
     ),
-    (Testimony(verdict(LOST), reference=verdict(COARSE, "module")), {}, Fault.REFERENCE, "the PyTorch module's outputs"),
-    (Testimony(verdict(LOST)), {Kind.CANCEL: 1.0}, Fault.RANGE, "range fault"),
-    (Testimony(verdict(COARSE)), {Kind.OVERFLOW: 0.9, Kind.CANCEL: 0.1}, Fault.RANGE, "mostly by overflow"),
-    (Testimony(verdict(COARSE)), {Kind.CANCEL: 0.7, Kind.VANISH: 0.3}, Fault.PRECISION, "mostly by cancel"),
-    (Testimony(verdict(COARSE)), {}, Fault.PRECISION, "not one of range"),
-    (Testimony(verdict(GOOD), pessimistic=verdict(LOST)), {}, Fault.SUMS, "accumulate in FP32"),
-    (Testimony(verdict(GOOD), pessimistic=verdict(GOOD)), {}, Fault.ELSEWHERE, "compiler bug"),
-    (Testimony(verdict(LOST), fp32_engine=verdict(COARSE, "recorded")), {}, Fault.FP32_ENGINE, "--no-tf32"),
-    (Testimony(verdict(LOST), engine=verdict(GOOD, "recorded")), {}, Fault.ENGINE_RIGHT, "outside it"),
-    (Testimony(verdict(COARSE), engine=verdict(COARSE, "recorded")), {Kind.SWAMP: 1.0}, Fault.PRECISION, "the engine: boxes 21.0 dB"),
-    (Testimony(verdict(COARSE), verdict(COARSE), engine=verdict(AWFUL, "recorded")), {}, Fault.PARTLY, "explains a part at most"),
+    (Hearing(verdict(LOST), reference=verdict(COARSE, "module")), {}, Fault.REFERENCE, "the PyTorch module's outputs"),
+    (Hearing(verdict(LOST)), {Kind.CANCEL: 1.0}, Fault.RANGE, "range fault"),
+    (Hearing(verdict(COARSE)), {Kind.OVERFLOW: 0.9, Kind.CANCEL: 0.1}, Fault.RANGE, "mostly by overflow"),
+    (Hearing(verdict(COARSE)), {Kind.CANCEL: 0.7, Kind.VANISH: 0.3}, Fault.PRECISION, "mostly by cancel"),
+    (Hearing(verdict(COARSE)), {}, Fault.PRECISION, "not one of range"),
+    (Hearing(verdict(GOOD), pessimistic=verdict(LOST)), {}, Fault.SUMS, "accumulate in FP32"),
+    (Hearing(verdict(GOOD), pessimistic=verdict(GOOD)), {}, Fault.ELSEWHERE, "compiler bug"),
+    (Hearing(verdict(LOST), fp32_engine=verdict(COARSE, "recorded")), {}, Fault.FP32_ENGINE, "--no-tf32"),
+    (Hearing(verdict(LOST), engine=verdict(GOOD, "recorded")), {}, Fault.ENGINE_RIGHT, "outside it"),
+    (Hearing(verdict(COARSE), engine=verdict(COARSE, "recorded")), {Kind.SWAMP: 1.0}, Fault.PRECISION, "the engine: boxes 21.0 dB"),
+    (Hearing(verdict(COARSE), verdict(COARSE), engine=verdict(AWFUL, "recorded")), {}, Fault.PARTLY, "explains a part at most"),
     (
-        Testimony(verdict(COARSE), verdict(AWFUL), engine=verdict(AWFUL, "recorded")),
+        Hearing(verdict(COARSE), verdict(AWFUL), engine=verdict(AWFUL, "recorded")),
         {},
         Fault.SUMS,
         "only with sums inside operators held in FP16",
     ),
-    (Testimony(verdict(GOOD), verdict(AWFUL), engine=verdict(AWFUL, "recorded")), {}, Fault.SUMS, "accumulate in FP32"),
-    (Testimony(verdict(GOOD), verdict(COARSE), engine=verdict(AWFUL, "recorded")), {}, Fault.PARTLY, "boxes: 21.0 dB"),
-    (Testimony(verdict(GOOD), verdict(GOOD), engine=verdict(COARSE, "tensorrt")), {}, Fault.ELSEWHERE, "as measured"),
+    (Hearing(verdict(GOOD), verdict(AWFUL), engine=verdict(AWFUL, "recorded")), {}, Fault.SUMS, "accumulate in FP32"),
+    (Hearing(verdict(GOOD), verdict(COARSE), engine=verdict(AWFUL, "recorded")), {}, Fault.PARTLY, "boxes: 21.0 dB"),
+    (Hearing(verdict(GOOD), verdict(GOOD), engine=verdict(COARSE, "tensorrt")), {}, Fault.ELSEWHERE, "as measured"),
 ]
 
 
 @pytest.mark.parametrize(("evidence", "kinds", "fault", "words"), CASES)
-def test_verdict_is_one_sentence_that_names_its_figure(evidence: Testimony, kinds: dict[Kind, float], fault: Fault, words: str) -> None:
+def test_verdict_is_one_sentence_that_names_its_figure(evidence: Hearing, kinds: dict[Kind, float], fault: Fault, words: str) -> None:
     found = triage(evidence, kinds)
     assert found.fault is fault
     assert words in found.verdict
@@ -64,7 +64,7 @@ def test_verdict_is_one_sentence_that_names_its_figure(evidence: Testimony, kind
 
 
 def test_evidence_has_a_sentence_for_everything_measured() -> None:
-    evidence = Testimony(
+    evidence = Hearing(
         verdict(LOST),
         reference=verdict(GOOD, "reference"),
         autocast=verdict(GOOD, "cuda"),
@@ -84,7 +84,7 @@ def test_evidence_has_a_sentence_for_everything_measured() -> None:
 
 
 def test_autocast_that_does_not_agree_explains_nothing() -> None:
-    said = triage(Testimony(verdict(LOST), autocast=verdict(COARSE, "cpu")), {}).evidence
+    said = triage(Hearing(verdict(LOST), autocast=verdict(COARSE, "cpu")), {}).evidence
     assert said[0] == "PyTorch autocast to FP16 (cpu) does not agree with PyTorch FP32: boxes 21.0 dB"
     assert said[1].startswith("all-FP16")
 
@@ -105,7 +105,7 @@ def test_autocast_that_does_not_agree_explains_nothing() -> None:
     ids=["tied", "three", "none dominates", "lost values are of range", "another fault's kind", "no share"],
 )
 def test_the_kinds_that_lead_are_named_and_no_other(kinds: dict[Kind, float], says: str) -> None:
-    found = triage(Testimony(verdict(LOST)), kinds)
+    found = triage(Hearing(verdict(LOST)), kinds)
     assert found.fault is Fault.RANGE
     assert found.verdict.endswith(says)
 
@@ -114,7 +114,7 @@ def test_the_worst_output_is_the_figure_and_ends_of_the_scale_are_words() -> Non
     fine, gone = replace(COARSE, output="logits"), Figures("boxes", float("-inf"), 0.0, 0.0, 0.0, 1200)
     reasons = ("logits: 21.0 dB, wanted 50 dB", "boxes: 1,200 new non-finite values where FP32 has numbers")
     strict = Verdict(False, "strict", "engine", (fine, gone, Figures("classes", float("inf"), 0.0, 0.0, 1.0, 0, mismatches=3)), 2, reasons)
-    found = triage(Testimony(strict), {})
+    found = triage(Hearing(strict), {})
     assert "(boxes: 1,200 new non-finite values where FP32 has numbers)" in found.verdict
     assert found.evidence == (
         "all-FP16, strictly emulated, against FP32: boxes no signal left, 1,200 values lost, classes 3 values differ, logits 21.0 dB",
@@ -123,4 +123,4 @@ def test_the_worst_output_is_the_figure_and_ends_of_the_scale_are_words() -> Non
 
 def test_a_reference_that_loses_values_is_not_called_fp32() -> None:
     reference = Verdict(False, "reference", "engine", (LOST,), 2, ("boxes: 5 new non-finite values where FP32 has numbers",))
-    assert "where the reference has numbers" in triage(Testimony(verdict(GOOD), reference=reference), {}).verdict
+    assert "where the reference has numbers" in triage(Hearing(verdict(GOOD), reference=reference), {}).verdict

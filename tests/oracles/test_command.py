@@ -9,11 +9,13 @@ import pytest
 
 from fp16fix.errors import BackendError, ConfigError
 from fp16fix.graph.load import model_from_proto
-from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.oracles.command import check
-from fp16fix.search.judge import Candidate, Judge, Score
-from fp16fix.search.shrink import by_pins, shrink
+from fp16fix.oracles.oracle import Score
+from fp16fix.passes.apply import apply
+from fp16fix.search.judge import Judge
+from fp16fix.search.shrink import shrink
+from tests.recipes import pins as pinned
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y)
 { a = Abs (x) b = Neg (a) c = Sqrt (a) y = Add (b, c) }"""
@@ -25,8 +27,8 @@ def model() -> Model:
 
 
 def asked(model: Model, command: str, *, pins: tuple[str, ...] = (), timeout_s: float | None = None) -> Score:
-    oracle = check(command, lambda candidate: lower(model, dict.fromkeys(candidate.pins, "fp32")), timeout_s=timeout_s)
-    return oracle(Candidate(frozenset(pins)))
+    oracle = check(command, lambda recipe: apply(model, recipe), timeout_s=timeout_s)
+    return oracle.ask(pinned(*pins))
 
 
 def python(code: str) -> str:
@@ -97,8 +99,8 @@ def test_any_black_box_can_be_bisected(model: Model) -> None:
         "import onnx, sys; g = onnx.load(sys.argv[1]).graph; "
         "wide = {v.name for v in g.value_info if v.type.tensor_type.elem_type == 1}; sys.exit(not {'a', 'c'} <= wide)"
     )
-    oracle = check(python(code), lambda candidate: lower(model, dict.fromkeys(candidate.pins, "fp32")))
-    kept = frozenset[str]()
-    for kept in shrink([node.name for node in model.graph.nodes], by_pins(Judge(oracle))):  # noqa: B007
+    oracle = check(python(code), lambda recipe: apply(model, recipe))
+    judge, kept = Judge(oracle.ask), frozenset[str]()
+    for kept in shrink([node.name for node in model.graph.nodes], lambda names: judge.good(pinned(*names))):  # noqa: B007
         pass
     assert kept == {"Abs_a", "Sqrt_c"}

@@ -59,7 +59,7 @@ def test_an_exit_not_proven_in_range_saturates() -> None:
     inputs = {"x": np.array([100.0, -100.0, 1.0, 0.0], np.float32)}
     plain = Session(emulate(lower(fp32, {"Mul_a": "fp32"}))).run(inputs)["y"]
     assert np.isinf(plain[:2]).all()
-    typed = lower(fp32, {"Mul_a": "fp32"}, fits=lambda _: False)
+    typed = lower(fp32, {"Mul_a": "fp32"}, saturate={"a"})
     checked(typed)
     np.testing.assert_array_equal(Session(emulate(typed)).run(inputs)["y"], [-65504.0, 65504.0, -1000.0, 0.0])
 

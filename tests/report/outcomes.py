@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from fp16fix.hazards.hazard import Hazard, Kind
-from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal
+from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal, placement, rescaling, saturation
 from fp16fix.ranges.range import Range
 from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
+from fp16fix.search.trial import Trial
 from fp16fix.verdict.verdict import Figures, Verdict
 
 INF = math.inf
@@ -50,17 +51,18 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
         because="the square of 9.6e5 needs FP32 insides, which the fused operator has",
     )
     eps = Edit("rescale-eps", nodes[5], Promise.EXACT, (nodes[5],), "eps", -12, (("eps", 1e-6),), "eps follows the stream's exponent")
+    pinned, why = nodes[hot[2]] if len(hot) > 2 else nodes[0], "9.6e+05 does not fit FP16"
     good = Figures("image", 56.6, 0.0021, 0.0019, 0.999998, 0)
     made = Outcome(
         tool="0.1.0",
         command=("fp16fix", "repair", "vae decoder.onnx", "-o", "vae.plan", "--inputs", "latents/"),
-        model=ModelFacts("models/vae decoder.onnx", "5f" * 32, 17, 412, ("onnxsim removed 31 nodes",)),
+        model=ModelFacts("models/vae decoder.onnx", "5f" * 32, 17, 412, notes=("onnxsim removed 31 nodes",)),
         samples=SampleFacts("latents/", "a1" * 32, 8, 4, 4, False, False, ("ignored readme.txt",)),
         versions={"python": "3.11.2", "onnx": "1.19.0", "onnxruntime": "1.23.0", "tensorrt-rtx-cu13": "1.7.1.116"},
         hazards=tuple(
             Disposition(hazard(nodes[i]), ends[n % len(ends)], "stored as true × 2^-6 (exact)") for n, i in enumerate(hot or [0])
         ),
-        recipe=Recipe((rewrite,), tuple((names[i], 6) for i in hot), (eps,), ((nodes[hot[2]] if len(hot) > 2 else nodes[0], "fp32"),)),
+        recipe=Recipe((rewrite, rescaling({names[i]: 6 for i in hot}), eps, placement(pinned, "fp32", why), saturation(names[0]))),
         refusals=(
             Refusal(nodes[3], "overflow", "tanh(inf) = 1: the output does not move", harmless=True),
             Refusal(nodes[7], "fuse-rmsnorm", "the axes are not the last ones"),
@@ -83,6 +85,10 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
         ranges=tuple(map(span, names, before)),
         repaired_ranges=tuple(span(name, value / 64 if value > 65504 else value) for name, value in zip(names, before, strict=True)),
         headroom=2.0,
+        derivation=(
+            Trial("draft", "rules, exponents, islands", False, 44.2, 0, "image: 44.2 dB, wanted 50 dB"),
+            Trial("refine", f"and pin {pinned}", True, 56.6, 1),
+        ),
         engine=EngineFacts(
             "built, not executed",
             "vae.plan",

@@ -163,7 +163,7 @@ def test_tensors_stand_in_graph_order_and_new_ones_behind_their_neighbour() -> N
 
 def test_pins_are_known_from_the_recipe_and_from_the_tensors_kept_wide() -> None:
     made = outcome(wide_tensors=("kept",))
-    (node, _) = made.recipe.wide[0]
+    (node,) = made.recipe.wide
     (step,) = [each for each in made.along if each.node == node]
     assert fates(made)["kept"] == fates(made)[step.tensor] == "wide"
     assert "small" not in vanishing(made.hazards).values()

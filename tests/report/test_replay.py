@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from fp16fix import replay
 from fp16fix.cli import run
 from fp16fix.config import Config, merged
 from fp16fix.errors import ReplayError
@@ -73,3 +74,28 @@ def test_export_writes_flags_script_and_graph(tmp_path: Path, monkeypatch: pytes
     assert call("--format", "onnx") == 2
     assert call("--format", "onnx", "-o", str(tmp_path / "wide.onnx")) == 0
     assert "tanh" in load(tmp_path / "wide.onnx", simplified=False).node_map()
+
+
+@pytest.mark.parametrize("keys", [{}, {"pin": ("tanh",)}, {"io": "fp16"}, {"simplify": False, "headroom": 12.0, "pin": ("pow",)}])
+def test_the_recipe_gives_the_delivered_graph_byte_for_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], keys: dict[str, Any]
+) -> None:
+    outcome = repaired(tmp_path, keep_unverified=True, **keys)
+    delivered = Path(next(path for kind, path in outcome.files.items() if kind.startswith("onnx"))).read_bytes()
+    again = replay(tmp_path / "x.outcome.json", tmp_path / "again.onnx")
+    assert again.read_bytes() == delivered
+    assert replay(outcome, tmp_path / "third.onnx", tmp_path / "ill.onnx").read_bytes() == delivered
+    monkeypatch.setattr(sys, "argv", ["fp16fix", "replay", str(tmp_path / "x.outcome.json"), "-o", str(tmp_path / "fourth.onnx")])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "fourth.onnx")
+    assert (tmp_path / "fourth.onnx").read_bytes() == delivered
+
+
+def test_replay_writes_nothing_where_it_is_refused(tmp_path: Path) -> None:
+    outcome = repaired(tmp_path)
+    onnx.save(proto(ILL.replace("Tanh", "Erf")), tmp_path / "other.onnx")
+    with pytest.raises(ReplayError):
+        replay(outcome, tmp_path / "y.onnx", tmp_path / "other.onnx")
+    assert not (tmp_path / "y.onnx").exists()

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fp16fix.passes.recipe import placement
 from fp16fix.report.view import CAP, ROOMS, capped, groups, judged, pins, rooms, view
+from tests.recipes import exponents
 from tests.report.outcomes import outcome, span
 
 
@@ -14,21 +16,18 @@ def test_a_long_table_says_how_much_is_left_out() -> None:
 
 def test_a_pin_says_why() -> None:
     base = outcome()
-    (node, _) = base.recipe.wide[0]
-    neighbour = replace(base, recipe=replace(base.recipe, wide=(("bridge", "bf16"), (node, "fp32"))))
-    bridge, own = pins(neighbour)
-    assert (bridge.node, bridge.format) == ("bridge", "bf16")
-    assert "casts" in bridge.why
+    (node,) = base.recipe.wide
+    recipe = base.recipe.typed([placement("bridge", "bf16", "two casts cost more"), *(e for e in base.recipe.edits if e.node == node)])
+    bridge, own = pins(replace(base, recipe=recipe))
+    assert (bridge.node, bridge.format, bridge.why) == ("bridge", "bf16", "two casts cost more")
     assert "9.6e+05" in own.why
-    refined = pins(replace(neighbour, refinements={node: "its output was 20 dB worse than its inputs"}))
-    assert refined[1].why == "its output was 20 dB worse than its inputs"
 
 
 def test_the_tightest_tensors_come_first_before_and_after() -> None:
     before = tuple(span(f"t{i}", 2.0**i) for i in range(20))
     after = (*(span(f"t{i}", 1.0) for i in range(20)), span("new", 2.0**15.5))
     base = outcome(ranges=before, repaired_ranges=after)
-    found = rooms(replace(base, recipe=replace(base.recipe, exponents=(("t19", 19),))))
+    found = rooms(replace(base, recipe=exponents(t19=19)))
     assert [each.tensor for each in found[:6]] == ["t19", "t18", "t17", "t16", "new", "t15"]
     assert found[0].exponent == 19
     assert found[0].after is not None
@@ -38,7 +37,7 @@ def test_the_tightest_tensors_come_first_before_and_after() -> None:
 
 
 def test_exponents_are_counted() -> None:
-    assert groups([("a", 6), ("b", -12), ("c", 6)]) == ((-12, 1, 50.0), (6, 2, 100.0))
+    assert groups([6, -12, 6]) == ((-12, 1, 50.0), (6, 2, 100.0))
 
 
 def test_every_output_is_shown_under_every_way_of_computing_it() -> None:
@@ -54,6 +53,13 @@ def test_every_output_is_shown_under_every_way_of_computing_it() -> None:
 
 def test_rewrites_after_rescaling_follow_the_others() -> None:
     assert [each.by for each in view(outcome()).repairs.rows] == ["fuse-groupnorm", "rescale-eps"]
+    assert view(outcome()).late == 1
+
+
+def test_saturating_exits_and_the_way_to_the_answer_are_told() -> None:
+    found = view(outcome())
+    assert found.saturated.rows == tuple(sorted(outcome().recipe.saturated))
+    assert [each.search for each in found.derivation.rows] == ["draft", "refine"]
 
 
 def test_the_command_can_be_pasted_into_a_shell() -> None:

@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from fp16fix.errors import InputError, ReplayError
+from fp16fix.oracles.oracle import Score
+from fp16fix.passes.recipe import Recipe
 from fp16fix.search.journal import Journal
-from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score
+from fp16fix.search.judge import BudgetSpentError, Judge
+from tests.recipes import clamp, pins, rewrites
 
 SUBJECT = {"model": "ab" * 32, "samples": "cd" * 32}
-
-
-def pins(*names: str) -> Candidate:
-    return Candidate(frozenset(names))
 
 
 class Oracle:
@@ -27,10 +26,10 @@ class Oracle:
 
     def __init__(self, *scores: Score) -> None:
         self.scores = list(scores)
-        self.asked: list[Candidate] = []
+        self.asked: list[Recipe] = []
 
-    def __call__(self, candidate: Candidate) -> Score:
-        self.asked.append(candidate)
+    def __call__(self, recipe: Recipe) -> Score:
+        self.asked.append(recipe)
         return self.scores[min(len(self.asked), len(self.scores)) - 1]
 
 
@@ -38,7 +37,7 @@ def test_nothing_is_measured_twice() -> None:
     oracle = Oracle(Score(good=True, figure=61.0, why="fine"))
     judge = Judge(oracle)
     assert judge.ask(pins("a", "b")) == judge.ask(pins("b", "a"))
-    assert judge.ask(Candidate(frozenset({"a"}), frozenset({"b"}))).good
+    assert judge.ask(rewrites(clamp("a"))).good
     assert judge.calls == len(oracle.asked) == 2, "a pin is not a repair of the same name"
 
 
@@ -55,7 +54,7 @@ def test_budget_of_calls() -> None:
 def test_budget_of_time_counts_the_oracle_alone() -> None:
     now = [0.0]
 
-    def slow(candidate: Candidate) -> Score:
+    def slow(recipe: Recipe) -> Score:
         now[0] += 40.0
         return Score(good=False)
 
@@ -92,19 +91,19 @@ def test_journal_answers_a_second_run(tmp_path: Path) -> None:
     many = pins(*(f"node{k}" for k in range(500)))
     with Journal(tmp_path / "j", SUBJECT) as journal:
         judge = Judge(first, journal)
-        before = [judge.ask(candidate) for candidate in (pins("a"), Candidate(repairs=frozenset({"r@n"})), many)]
+        before = [judge.ask(candidate) for candidate in (pins("a"), rewrites(clamp("n")), many)]
     second = Oracle(Score(good=True))
     with Journal(tmp_path / "j", SUBJECT) as journal:
         judge = Judge(second, journal)
-        after = [judge.ask(candidate) for candidate in (pins("a"), Candidate(repairs=frozenset({"r@n"})), many)]
+        after = [judge.ask(candidate) for candidate in (pins("a"), rewrites(clamp("n")), many)]
         assert not second.asked
         assert [(a.score.good, a.score.why, a.runs) for a in after] == [(b.score.good, b.score.why, b.runs) for b in before]
         assert [after[0].score.figure, after[1].score.figure] == [math.inf, -math.inf]
         judge.ask(pins("new"))
     records = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
     assert len(records) == 5
-    assert records[1]["names"] == ["a"]
-    assert "names" not in records[3]
+    assert records[1]["nodes"] == ["a"]
+    assert "nodes" not in records[3]
 
 
 def test_torn_last_line_is_dropped_and_written_anew(tmp_path: Path) -> None:
@@ -152,19 +151,22 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 SEARCH = """
 import os, signal, sys
 from fp16fix.search.journal import Journal
-from fp16fix.search.judge import Judge, Score
-from fp16fix.search.shrink import by_pins, shrink
+from fp16fix.oracles.oracle import Score
+from fp16fix.passes.recipe import Recipe, placements_of
+from fp16fix.search.judge import Judge
+from fp16fix.search.shrink import shrink
 left = int(sys.argv[2])
-def oracle(candidate):
+def oracle(recipe):
     global left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
     with open(sys.argv[3], "a") as log:
-        log.write(candidate.digest + "\\n")
-    return Score({"n3", "n70"} <= candidate.pins)
+        log.write(recipe.digest + "\\n")
+    return Score({"n3", "n70"} <= set(recipe.wide))
 with Journal(sys.argv[1], {"model": "m"}) as journal:
-    for kept in shrink([f"n{k}" for k in range(100)], by_pins(Judge(oracle, journal))):
+    judge = Judge(oracle, journal)
+    for kept in shrink([f"n{k}" for k in range(100)], lambda names: judge.good(Recipe(placements_of(dict.fromkeys(names, "fp32"))))):
         pass
     print(sorted(kept))
 """

@@ -10,13 +10,16 @@ import pytest
 
 from fp16fix.config import Config
 from fp16fix.inputs.files import write_npz
-from fp16fix.passes.design import EXPONENTS, LEFT_OUT, Draft
+from fp16fix.passes.design import LEFT_OUT, Draft
 from fp16fix.passes.evidence import Evidence, gather
+from fp16fix.passes.recipe import RESCALE
 from fp16fix.progress import Silent, Stages
-from fp16fix.search import leave_out as settle_module
-from fp16fix.search.leave_out import design, keys, settle
+from fp16fix.search import answer as answer_module
+from fp16fix.search.answer import find
+from fp16fix.search.draft import design
+from fp16fix.search.leave_out import suspects
 from fp16fix.search.shrink import Names
-from fp16fix.search.trials import Attempts, attempts
+from fp16fix.search.trials import trials
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> '
 STREAM = (
@@ -51,27 +54,29 @@ def wave(scale: float, shift: float = 0.0) -> np.ndarray:
 
 
 def named(draft: Draft) -> list[str]:
-    return keys(draft.recipe)
+    return suspects(draft.recipe)
 
 
 def settled(found: Evidence) -> tuple[Draft, Draft, bool]:
     """The whole design, the one settled on, and whether that is verified."""
     stages = Stages(Silent())
-    with attempts(found, stages) as tries:
-        draft, proven = settle(tries, stages)
-    return design(found, stages), draft, proven.verdict.verified
+    with trials(found, stages) as tried:
+        answer = find(tried, stages)
+    return design(found, stages), answer.draft, answer.verdict.verified
 
 
 def test_what_exponents_push_into_subnormals_is_pinned(tmp_path: Path) -> None:
     """Held-out values a million times smaller than calibration's: pins on top of the exponents hold them."""
     found = given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1e-6)})
     stages = Stages(Silent())
-    with attempts(found, stages) as tries:
-        draft, proven = settle(tries, stages)
-        without = [tries.verdict(draft, {n: f for n, f in proven.pins.items() if n != name}).verified for name in proven.refinements]
-    assert draft.recipe.exponents
-    assert proven.verdict.verified
-    assert without == [False] * len(proven.refinements) != [], "each pin is needed"
+    with trials(found, stages) as tried:
+        answer = find(tried, stages)
+        pins = answer.recipe.wide
+        fewer = [answer.draft.pinned({n: f for n, f in pins.items() if n != name}) for name in pins]
+        without = [tried.verdict(recipe, "test", "one less").verified for recipe in fewer]
+    assert answer.recipe.exponents
+    assert answer.verdict.verified
+    assert without == [False] * len(pins) != [], "each pin is needed"
 
 
 def test_only_the_repair_that_does_harm_is_left_out(tmp_path: Path) -> None:
@@ -79,10 +84,10 @@ def test_only_the_repair_that_does_harm_is_left_out(tmp_path: Path) -> None:
     calm = {"x": wave(1.0), "p": wave(0.1, 0.1)}
     found = given(tmp_path, BOTH, calm, {"x": wave(1.0), "p": wave(1e-9)})
     whole, draft, verified = settled(found)
-    altered = [key for key in named(whole) if key != EXPONENTS]
+    altered = [key for key in named(whole) if key != RESCALE]
     assert altered
-    assert EXPONENTS in named(whole)
-    assert named(draft) == [EXPONENTS]
+    assert RESCALE in named(whole)
+    assert named(draft) == [RESCALE]
     assert verified
     assert [each.why for each in draft.refusals if each.node in "d z".split() or each.why == LEFT_OUT]
 
@@ -96,9 +101,8 @@ def test_nothing_is_tried_where_nothing_can_pass(tmp_path: Path, monkeypatch: py
         asked.append(without)
         return design(found, stages, without)
 
-    monkeypatch.setattr(settle_module, "design", counted)
+    monkeypatch.setattr(answer_module, "design", counted)
     stages = Stages(Silent())
-    with attempts(found, stages) as tries:
-        assert not settle(tries, stages)[1].verdict.verified
-        assert isinstance(tries, Attempts)
+    with trials(found, stages) as tried:
+        assert not find(tried, stages).verdict.verified
     assert [len(without) for without in asked] == [0, 1], "whole, then bare"

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fp16fix.passes.recipe import Edit, Promise, repair_key
+from fp16fix.oracles.oracle import Score
+from fp16fix.passes.recipe import Recipe
 from fp16fix.search.blocks import block_border, by_block
-from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Score
-from fp16fix.search.shrink import Culprits, best, by_pins, culprits, shrink
+from fp16fix.search.judge import BudgetSpentError, Judge
+from fp16fix.search.shrink import Culprits, best, culprits, shrink
+from tests.recipes import clamp, pins
 
 Names = frozenset[str]
 
@@ -121,8 +123,8 @@ def test_blocks_are_contiguous_and_parted_at_their_borders() -> None:
 
 def test_stopping_keeps_the_best_so_far() -> None:
     elements = names(64)
-    judge = Judge(lambda candidate: Score(elements[3] in candidate.pins), budget_calls=6)
-    found = best(shrink(elements, by_pins(judge)))
+    judge = Judge(lambda recipe: Score(elements[3] in recipe.wide), budget_calls=6)
+    found = best(shrink(elements, lambda names: judge.good(pins(*names))))
     assert not found.complete
     assert "6 oracle calls" in found.stopped
     assert found.best is not None
@@ -194,19 +196,19 @@ def test_each_fault_fails_by_itself_and_is_minimal(problem: tuple[list[str], Cal
         assert all(predicate(whole - (fault - {name})) for name in fault - own)
 
 
-def test_sets_of_repairs_shrink_too() -> None:
-    repairs = [Edit("clamp", f"n{k}", Promise.EXACT, tensor="mask" if k == 2 else "") for k in range(6)]
-    keys = [repair_key(repair) for repair in repairs]
+def test_sets_of_edits_shrink_too() -> None:
+    edits = {edit.key: edit for edit in (clamp(f"n{k}", "mask" if k == 2 else "") for k in range(6))}
+    keys = list(edits)
     assert keys[2] == "clamp@n2@mask"
-    asked: list[Candidate] = []
 
-    def oracle(candidate: Candidate) -> Score:
-        asked.append(candidate)
-        return Score({keys[1], keys[4]} <= candidate.repairs)
+    def oracle(recipe: Recipe) -> Score:
+        return Score({keys[1], keys[4]} <= {edit.key for edit in recipe.changes} and recipe.wide == {"pinned": "fp32"})
+
+    def recipe_of(names: Names) -> Recipe:
+        return Recipe((*(edits[name] for name in sorted(names)), *pins("pinned").edits))
 
     judge = Judge(oracle)
-    assert last(shrink(keys, lambda repairs: judge.good(Candidate(frozenset({"pinned"}), repairs)))) == frozenset({keys[1], keys[4]})
-    assert {candidate.pins for candidate in asked} == {frozenset({"pinned"})}
+    assert last(shrink(keys, lambda names: judge.good(recipe_of(names)))) == frozenset({keys[1], keys[4]})
     poor = Judge(oracle, budget_calls=1)
     with pytest.raises(BudgetSpentError):
-        last(shrink(keys, lambda repairs: poor.good(Candidate(repairs=repairs))))
+        last(shrink(keys, lambda names: poor.good(recipe_of(names))))

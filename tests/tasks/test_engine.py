@@ -24,7 +24,7 @@ from fp16fix.errors import BackendError, BackendMissingError, ConfigError
 from fp16fix.graph.load import load
 from fp16fix.progress import Silent, Stages
 from fp16fix.report.outcome import Corner
-from fp16fix.search.leave_out import design
+from fp16fix.search.draft import design
 from fp16fix.tasks import build, diagnose, engine
 from fp16fix.tasks import repair as pipeline
 from fp16fix.verdict.verdict import Verdict
@@ -155,17 +155,17 @@ class TestAttention:
     def test_it_is_written_out_before_it_is_built(self, tmp_path: Path) -> None:
         outcome = pipeline.repair(settings(tmp_path, ATTENTION, 23))
         assert outcome.verified
-        assert [repair.by for repair in outcome.recipe.repairs] == ["decompose-attention"]
+        assert [edit.by for edit in outcome.recipe.rewrites] == ["decompose-attention"]
         assert outcome.engine.warnings == ()
 
     def test_kept_by_the_user_it_ends_the_builder_and_is_written_out_then(self, tmp_path: Path) -> None:
         outcome = pipeline.repair(settings(tmp_path, ATTENTION, 23, allow=("attn",)))
         assert outcome.verified
         assert outcome.engine.plan_bytes > 0
-        assert [repair.by for repair in outcome.recipe.finish] == ["decompose-attention"]
+        assert [edit.by for edit in outcome.recipe.rewrites] == ["decompose-attention"]
         (said,) = outcome.engine.warnings
         assert "SIGSEGV" in said
-        assert "repeated with attn written out" in said
+        assert "repeated with attn rewritten (decompose-attention)" in said
         graph = load(tmp_path / "out.onnx", simplified=False, widened=False)
         assert "Attention" not in {node.op for node in graph.nodes()}
 
@@ -248,7 +248,7 @@ def test_a_failing_corner_fails_the_engine_whatever_the_mean_says(tmp_path: Path
 def test_only_attention_named_by_an_ended_build_is_rewritten(tmp_path: Path) -> None:
     def asked(reason: str, *nodes: str) -> int:
         error = stopped("died", "x.onnx", "", reason, "build", nodes)
-        return len(engine.without_attention(draft, error, 2.0))
+        return len(engine.ways_around(draft, error, 2.0))
 
     given = settings(tmp_path, ATTENTION, 23, allow=("attn",), output=str(tmp_path / "x.onnx"))
     found = diagnose.diagnose(given)

@@ -19,8 +19,10 @@ from onnx import TensorProto, helper, numpy_helper
 from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
-from fp16fix.search.judge import Judge, Score
-from fp16fix.search.shrink import Culprits, best, by_pins, culprits
+from fp16fix.oracles.oracle import Score
+from fp16fix.passes.recipe import Recipe, placements_of
+from fp16fix.search.judge import Judge
+from fp16fix.search.shrink import Culprits, best, culprits
 from fp16fix.trace.births import births
 
 Names = frozenset[str]
@@ -96,8 +98,8 @@ def ranking(model: Model) -> list[str]:
 
 def ours(elements: Sequence[str], suspects: Sequence[str], passes: Callable[[Names], bool]) -> tuple[Culprits | None, int]:
     """Through the judge, calls counted by it."""
-    judge = Judge(lambda candidate: Score(passes(candidate.pins)))
-    found = best(culprits(elements, suspects, by_pins(judge)))
+    judge = Judge(lambda recipe: Score(passes(frozenset(recipe.wide))))
+    found = best(culprits(elements, suspects, lambda names: judge.good(Recipe(placements_of(dict.fromkeys(names, "fp32"))))))
     return found.best, judge.calls
 
 

@@ -93,7 +93,7 @@ class Row:
 
 
 def row(subject: Subject, folder: Path) -> Row:
-    """Edit a subject and judge the result; ``folder`` holds the files and must be empty."""
+    """Repair a subject and judge the result; ``folder`` holds the files and must be empty."""
     path, inputs = subject.write(folder)
     output = folder / "repaired" / path.name
     output.parent.mkdir()
@@ -106,7 +106,7 @@ def row(subject: Subject, folder: Path) -> Row:
         strict = Score.of(oracle.verdict(typed))
         pessimistic = Score.of(oracle.verdict(typed, profile="pessimistic"))
     counts = outcome.counts
-    steps = (*outcome.recipe.repairs, *outcome.recipe.finish)
+    steps = outcome.recipe.rewrites
     return Row(
         subject=subject,
         plain=plain,
@@ -114,7 +114,7 @@ def row(subject: Subject, folder: Path) -> Row:
         pessimistic=pessimistic,
         fp32_nodes=counts.fp32_nodes,
         bf16_nodes=counts.bf16_nodes,
-        placed=sum(name in original.placed for name, _ in outcome.recipe.wide),
+        placed=sum(name in original.placed for name in outcome.recipe.wide),
         float_nodes=counts.float_nodes,
         casts=counts.casts,
         run_muls=max(counts.muls_added - counts.border_muls, 0),

@@ -1,21 +1,22 @@
-"""The rules of this folder, found by looking: one class with an ``order`` in each module that has no leading underscore."""
+"""The rules of this folder, found by looking: one class with an ``order`` in each module that has no leading underscore.
+
+Other packages add theirs through entry points of the group ``fp16fix.rules``.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from functools import cache
 
 from fp16fix.errors import ReplayError
 from fp16fix.passes.rewrite.rule import Rule
+from fp16fix.plugins import found
 
 
 @cache
 def rules() -> tuple[Rule, ...]:
     """Every rule, by ``order`` and then by name: the order in which they are tried."""
-    names = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
-    found = [rule for name in names for rule in _rules_of(f"{__name__}.{name}")]
-    return tuple(sorted(found, key=lambda rule: (rule.order, rule.name)))
+    kinds = found(__name__, __path__, "fp16fix.rules", lambda kind: hasattr(kind, "propose") and hasattr(kind, "order"))
+    return tuple(sorted((kind() for kind in kinds), key=lambda rule: (rule.order, rule.name)))
 
 
 def rule(name: str) -> Rule:
@@ -31,8 +32,11 @@ def rule(name: str) -> Rule:
     raise ReplayError(f"no rule is called {name!r}", hint=f"a newer version may have made the recipe; the rules here are {known}")
 
 
-def _rules_of(module: str) -> list[Rule]:
-    """Instances of the classes that a module defines (not imports) and that are rules."""
-    here = vars(importlib.import_module(module)).values()
-    own = [each for each in here if isinstance(each, type) and each.__module__ == module]
-    return [each() for each in own if hasattr(each, "propose") and hasattr(each, "order")]
+def looks_again(rule: Rule) -> bool:
+    """Whether a rule has another look after the exponents, which may have made an eps smaller than FP16 holds."""
+    return bool(getattr(rule, "again", False))
+
+
+def answers_builder(rule: Rule) -> bool:
+    """Whether a rule takes out an operator that engine builders are known to end over."""
+    return bool(getattr(rule, "for_builder", False))

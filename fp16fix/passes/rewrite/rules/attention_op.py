@@ -42,6 +42,8 @@ class DecomposeAttention:
 
     name: ClassVar[str] = "decompose-attention"
     order: ClassVar[int] = 10
+    for_builder: ClassVar[bool] = True
+    """TensorRT-RTX's builder ends the process over Attention in FP16."""
     promise: ClassVar[Promise] = Promise.REORDERED
     answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW})
     fires: ClassVar[tuple[str, ...]] = (

@@ -50,6 +50,8 @@ class RaiseEps:
 
     name: ClassVar[str] = "raise-eps"
     order: ClassVar[int] = 190
+    again: ClassVar[bool] = True
+    """An eps rescaled with its norm may have become smaller than FP16 holds."""
     promise: ClassVar[Promise] = Promise.ALTERED
     answers: ClassVar[frozenset[Kind]] = frozenset({Kind.VANISH, Kind.CONSTANT})
     fires: ClassVar[tuple[str, ...]] = (

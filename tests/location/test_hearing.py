@@ -12,8 +12,8 @@ from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
 from fp16fix.hazards.hazard import Kind
+from fp16fix.location.hearing import Hearing, in_fp16, in_fp32
 from fp16fix.location.recorded import Given, Witness
-from fp16fix.location.testimony import Testimony, in_fp16, in_fp32
 from fp16fix.location.triage import Fault, Triage, triage
 from fp16fix.strict.emulate import emulate
 from tests.models import model, normal
@@ -48,7 +48,7 @@ def told(subject: Model, given: list[Outputs], engine: Engine, who: str = "recor
     return Witness(subject, outputs(), who)
 
 
-def measured(text: str, engine: Engine) -> tuple[Testimony, Triage]:
+def measured(text: str, engine: Engine) -> tuple[Hearing, Triage]:
     subject, given = model(text), samples(text)
     evidence = in_fp16(subject, given, floor, engine=told(subject, given, engine))
     return evidence, triage(evidence, {Kind.OVERFLOW: 1.0} if text == NORM else {})

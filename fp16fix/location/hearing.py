@@ -1,4 +1,4 @@
-"""FP32 model, samples and outputs computed elsewhere → ``Testimony``: every comparison that triage decides by, each made once."""
+"""FP32 model, samples and outputs computed elsewhere → ``Hearing``: every comparison that triage decides by, each made once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
 from fp16fix.location.recorded import Witness
 from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.passes.apply import apply
+from fp16fix.passes.recipe import plain
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace.segments import Sample
@@ -25,7 +26,7 @@ GARBAGE_DB = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Hearing:
     """What was measured; None was not."""
 
     strict: Verdict
@@ -83,7 +84,7 @@ def in_fp16(
     engine: Witness | None = None,
     threads: int = 0,
     tick: Tick = lambda: None,
-) -> Testimony:
+) -> Hearing:
     """All-FP16, strictly emulated, and an FP16 engine, both against FP32 and against each other.
 
     Sums held in FP16 are tried only where the emulation is right or does not account for what the engine does.
@@ -99,7 +100,7 @@ def in_fp16(
     Raises:
         SampleError: outputs that do not fit.
     """
-    typed = lower(model, model.placed)
+    typed = apply(model, plain(model.placed))
     strict, alike = Comparison(), Comparison()
     with StrictOracle(model, samples, tolerance, threads=threads) as oracle:
         session = Session(emulate(typed), threads=threads)
@@ -115,7 +116,7 @@ def in_fp16(
         ran = None if engine is None else engine.verdict(tolerance)
         doubtful = emulated.verified or (ran is not None and not accounts_for(emulated, ran))
         pessimistic = oracle.verdict(typed, profile="pessimistic") if doubtful else None
-    return Testimony(emulated, pessimistic, engine=ran, alike=alike.figures())
+    return Hearing(emulated, pessimistic, engine=ran, alike=alike.figures())
 
 
 def accounts_for(emulated: Verdict, engine: Verdict) -> bool:

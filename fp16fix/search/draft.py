@@ -1,0 +1,51 @@
+"""Evidence → ``Draft``: rules, exponents and islands as the config wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fp16fix.graph.model import Model
+from fp16fix.hazards.hazard import Hazard
+from fp16fix.passes.design import Design, Draft, Options
+from fp16fix.passes.evidence import Evidence, acquitted
+from fp16fix.passes.recipe import Edit
+from fp16fix.progress import Stages
+
+
+def design(evidence: Evidence, stages: Stages, without: frozenset[str] = frozenset()) -> Draft:
+    """The first draft.
+
+    Args:
+        evidence: what is known of the model.
+        stages: for progress.
+        without: edits to leave out, by key.
+    """
+    with stages.stage("design repairs"):
+        return designer(evidence, without).draft(evidence.hazards, evidence.proofs)
+
+
+def extended(evidence: Evidence, draft: Draft, edits: Sequence[Edit], stages: Stages) -> Draft:
+    """A draft with more rewrites."""
+    with stages.stage("design repairs"):
+        return designer(evidence).extended(draft, edits)
+
+
+def designer(evidence: Evidence, without: frozenset[str] = frozenset()) -> Design:
+    """Whoever makes drafts for a config."""
+    config = evidence.config
+    options = Options(
+        headroom=config.headroom,
+        only_exact=config.only_exact,
+        wide=config.wide,
+        pin=config.pin,
+        allow=config.allow,
+        pessimistic=config.profile == "pessimistic",
+        io=evidence.plain.io,
+        threads=config.threads,
+        without=without,
+    )
+
+    def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
+        return acquitted(model, hazards, evidence.calibration, config.threads)
+
+    return Design(evidence.model, evidence.ranges, evidence.calibration, options, acquit)
