@@ -57,11 +57,13 @@ def chain() -> list[str]:
         if part in climbing:
             raise ValueError(f"a circle: {' → '.join([*climbing[climbing.index(part) :], part])}")
         climbing.append(part)
-        found = max((longest(other) for other in sorted(below[part])), key=len, default=())
+        chains: list[tuple[str, ...]] = [longest(other) for other in sorted(below[part])]
         climbing.pop()
-        return (part, *found)
+        return (part, *max(chains, key=len)) if chains else (part,)
 
-    return list(max((longest(part) for part in sorted(below)), key=len))
+    whole: list[tuple[str, ...]] = [longest(part) for part in sorted(below)]
+    steps: tuple[str, ...] = max(whole, key=len)
+    return list(steps)
 
 
 def roots() -> list[str]:

@@ -137,7 +137,8 @@ class ShapeRange(Section):
 class Build(Section):
     """How the engine is built."""
 
-    backend: Literal["auto", "rtx", "strong", "weak"] = "auto"
+    backend: Text = "auto"
+    """``auto``, or a flavour: ``rtx``, ``strong``, ``weak``."""
     targets: tuple[Annotated[str, AfterValidator(_target)], ...] = ()
     """Compute capabilities (sm89, …) for TensorRT-RTX; empty leaves the choice to the backend."""
     profiles: tuple[dict[str, ShapeRange], ...] = ()

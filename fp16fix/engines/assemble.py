@@ -1,10 +1,11 @@
 """One parse and build with one TensorRT module: network, parser, builder config, plan bytes. Runs in the child process only.
 
-``strong`` and ``weak`` say what their typing adds; everything here holds for TensorRT 8.6 to 11 and TensorRT-RTX alike.
+``flavours`` say what each typing adds; everything here holds for TensorRT 8.6 to 11 and TensorRT-RTX alike.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from pathlib import Path
@@ -16,6 +17,18 @@ from fp16fix.engines.listen import DRIVERLESS, LibraryRefusal, Listener, logger,
 from fp16fix.engines.options import BuildOptions, EngineInput, check_profiles
 from fp16fix.engines.proof import Proof, attention_nodes, inspector_layers, network_layers, prove
 from fp16fix.errors import ConfigError
+
+
+def load(module: str) -> Any:
+    """Import a TensorRT module, its failure in its own words."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise LibraryRefusal(
+            f"{module} is installed and does not import: {error}",
+            kind="BackendMissingError",
+            hint="reinstall it, its -libs package included",
+        ) from error
 
 
 class Assembly:

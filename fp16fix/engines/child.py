@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from fp16fix.engines.assemble import Assembly
+from fp16fix.engines.assemble import Assembly, load
 from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import options_from_json
 from fp16fix.errors import ConfigError
@@ -80,8 +80,7 @@ def serve(raw: dict[str, Any], target: Path | None, wire: Listener) -> dict[str,
     wire.stage("load", 0.0)
     if raw["task"] in {"run", "latency", "intermediates"}:
         return execute(raw, wire)
-    leaf = importlib.import_module(f"fp16fix.engines.{'weak' if raw['flavour'] == 'weak' else 'strong'}")
-    assembly: Assembly = leaf.assembly(raw["flavour"], options, wire)
+    assembly: Assembly = flavour_module(raw).assembly(options, wire)
     if raw["task"] == "status":
         return {"version": assembly.version}
     assembly.parse(Path(raw["onnx"]))
@@ -90,14 +89,18 @@ def serve(raw: dict[str, Any], target: Path | None, wire: Listener) -> dict[str,
     return assembly.result()
 
 
+def flavour_module(raw: dict[str, Any]) -> Any:
+    """The file of the flavour that a request names."""
+    return importlib.import_module(f"fp16fix.engines.flavours.{raw['flavour']}")
+
+
 def execute(raw: dict[str, Any], wire: Listener) -> dict[str, Any]:
     """Run a plan on the samples in a folder; arrays come back through the same folder."""
     from fp16fix.engines.device import open_device
     from fp16fix.engines.execute import read_arrays, write_arrays
     from fp16fix.engines.runner import Runner
-    from fp16fix.engines.strong import load
 
-    runner = Runner(load("tensorrt_rtx" if raw["flavour"] == "rtx" else "tensorrt"), Path(raw["onnx"]), open_device(), wire)
+    runner = Runner(load(flavour_module(raw).FLAVOUR.module), Path(raw["onnx"]), open_device(), wire)
     folder = Path(raw["folder"])
     samples = [read_arrays(folder / f"in_{index}.npz") for index in range(raw["count"])]
     wire.stage("run", 0.0)

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
 
+from fp16fix.engines.flavours.weak import WeakAssembly
 from fp16fix.engines.listen import Listener
 from fp16fix.engines.options import BuildOptions
-from fp16fix.engines.weak import WeakAssembly
 
 trt: Any = importlib.import_module("tensorrt_bindings")
 HALF, FLOAT, INT = trt.DataType.HALF, trt.DataType.FLOAT, trt.DataType.INT32

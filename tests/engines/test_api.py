@@ -122,7 +122,7 @@ OBJECTS = {
 def used() -> set[str]:
     """``Class.member`` for each attribute our modules read, set or call on a TensorRT object."""
     found = set()
-    for module in ("assemble", "strong", "weak", "runner", "listen", "proof"):
+    for module in ("assemble", "flavours/rtx", "flavours/strong", "flavours/weak", "runner", "listen", "proof"):
         tree = ast.parse((Path(build.__file__).parent / f"{module}.py").read_text())
         for node in ast.walk(tree):
             chain = dotted(node)

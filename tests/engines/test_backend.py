@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fp16fix.engines import BuildOptions, BuildStoppedError, build, check_pins, choose, parse_profiles
-from fp16fix.engines import backend as backends
+from fp16fix.engines import flavour as backends
 from fp16fix.engines.backend import RTX, STRONG, Flavour
 from fp16fix.errors import BackendError, BackendMissingError, BuildError, ConfigError
 from tests.engines import tiny

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp16fix.engines import BuildOptions, device, strong
+from fp16fix.engines import BuildOptions, child, device
 from fp16fix.engines.child import serve
 from fp16fix.engines.execute import read_arrays, write_arrays
 from fp16fix.engines.supervise import Request
@@ -68,7 +68,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         [{"x": ((1, 2), (1, 2), (8, 2))}],
         lambda x: {"y": x * 2, "hidden": x + 1},
     )
-    monkeypatch.setattr(strong, "load", lambda module: fake_gpu.library(engine))
+    monkeypatch.setattr(child, "load", lambda module: fake_gpu.library(engine))
     monkeypatch.setattr(device, "open_device", HostDevice)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from fp16fix.engines.flavours.weak import assembly, declared_pins
 from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import BuildOptions
-from fp16fix.engines.weak import assembly, declared_pins
 from tests.engines import tiny
 from tests.engines.bindings import Bindings
 
@@ -78,7 +78,7 @@ def test_tensorrt_11_is_refused_when_loaded(monkeypatch: pytest.MonkeyPatch) -> 
     eleven.BuilderFlag = type("BuilderFlag", (), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", eleven)
     with pytest.raises(LibraryRefusal, match=r"11\.4\.0 has no weak typing"):
-        assembly("weak", BuildOptions(), Listener())
+        assembly(BuildOptions(), Listener())
 
 
 def test_a_module_that_does_not_import_is_refused_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,5 +87,5 @@ def test_a_module_that_does_not_import_is_refused_in_its_own_words(monkeypatch: 
 
     monkeypatch.setattr(importlib, "import_module", fails)
     with pytest.raises(LibraryRefusal, match=r"libtensorrt\.so\.10: cannot open") as caught:
-        assembly("weak", BuildOptions(), Listener())
+        assembly(BuildOptions(), Listener())
     assert caught.value.kind == "BackendMissingError"

@@ -9,27 +9,36 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fp16fix.engines.assemble import load
+from fp16fix.engines.flavour import Flavour
+from fp16fix.engines.flavours.strong import StrongAssembly
 from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import BuildOptions
 from fp16fix.engines.proof import dtype_name, owners
-from fp16fix.engines.strong import StrongAssembly, load
 from fp16fix.errors import ConfigError
 
+FLAVOUR = Flavour(
+    "weak",
+    "tensorrt",
+    ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "pip install 'tensorrt>=8.6,<11'   (needs an NVIDIA driver and GPU to build)",
+    "builds with the FP16 flag and pins every FP32 layer, for those who must keep TensorRT 8.6 to 10",
+)
 UNPINNABLE = frozenset({"CONSTANT", "CAST", "QUANTIZE", "DEQUANTIZE", "SHAPE", "CONDITION", "ASSERTION", "TRIP_LIMIT", "ITERATOR"})
 """Layers whose type is their own business: weights, explicit conversions, and those that carry no activations."""
 FLOAT_TYPES = ("fp32", "fp16", "bf16")
 
 
-def assembly(flavour: str, options: BuildOptions, listener: Listener) -> WeakAssembly:
-    """An assembly for flavour ``weak``.
+def assembly(options: BuildOptions, listener: Listener) -> WeakAssembly:
+    """An assembly for this flavour.
 
     Raises:
         LibraryRefusal: the module does not import, or has no weak typing.
     """
-    trt = load("tensorrt")
+    trt = load(FLAVOUR.module)
     if not hasattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS"):
         raise LibraryRefusal(f"TensorRT {trt.__version__} has no weak typing", kind="BackendMissingError", hint="--backend strong")
-    return WeakAssembly(trt, flavour, options, listener)
+    return WeakAssembly(trt, FLAVOUR.name, options, listener)
 
 
 class WeakAssembly(StrongAssembly):

@@ -1,0 +1,1 @@
+"""TensorRT flavours, one file each: a ``FLAVOUR`` that says what it is, and an ``assembly`` that parses and builds with it."""
