@@ -1,0 +1,1 @@
+"""What another package can add to fp16fix: one rule, one oracle."""
