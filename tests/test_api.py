@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,18 @@ print(module.__name__)
     assert done.stderr == ""
     assert done.stdout.splitlines()[3:] == ["fp16fix.graph.lower"]
     assert len(set(done.stdout.splitlines()[:3])) == 1
+
+
+def test_signatures_are_the_real_ones() -> None:
+    import fp16fix
+
+    assert list(inspect.signature(fp16fix.repair).parameters) == ["config", "watcher", "command"]
+    assert list(inspect.signature(fp16fix.replay).parameters) == ["outcome", "output", "model"]
+    assert dir(fp16fix) == sorted(fp16fix.__all__)
+
+
+def test_no_folder_has_the_name_of_a_public_function() -> None:
+    import fp16fix
+
+    folders = {path.name for path in Path(str(fp16fix.__file__)).parent.iterdir() if path.is_dir()}
+    assert not folders & set(fp16fix.__all__)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +57,16 @@ def test_every_command_of_the_table_exists() -> None:
     help_text = subprocess.run([sys.executable, "-m", "fp16fix", "--help"], capture_output=True, text=True, check=True).stdout
     assert named
     assert all(re.search(rf"^\W*{name}\b", help_text, re.MULTILINE) for name in named), named
+
+
+def test_the_python_example_runs_as_written_and_is_typed(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "example.py").write_text(code)
+    shutil.copy(ROOT / "tests" / "demo" / "detector.onnx", tmp_path / "model.onnx")
+    shutil.copytree(ROOT / "tests" / "demo" / "samples", tmp_path / "samples")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("True 0\n", 0), done.stderr
+    typed = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "setup.cfg"), str(tmp_path / "example.py")]
+    checked = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout

@@ -84,7 +84,7 @@ def repair(
     as_json: flags.Json = False,
 ) -> None:
     """Find what FP16 breaks, repair it, build the engine, verify it on held-out inputs, report."""
-    settled = flags.settle(
+    settled = flags.config_from(
         config,
         settings,
         model=model,
@@ -137,7 +137,7 @@ def diagnose(
     as_json: flags.Json = False,
 ) -> None:
     """Name every hazard of a model under FP16, and which are proven harmless; change nothing."""
-    settled = flags.settle(config, model=model, inputs=inputs, shapes=flags.shapes(shape), simplify=simplify, threads=threads)
+    settled = flags.config_from(config, model=model, inputs=inputs, shapes=flags.shapes(shape), simplify=simplify, threads=threads)
     from fp16fix.tasks.diagnose import diagnose as run
 
     with watching(as_json) as eyes:
@@ -188,7 +188,7 @@ def locate(
     as_json: flags.Json = False,
 ) -> None:
     """Name what breaks FP16 and where, worst first, and which repair would answer it."""
-    settled = flags.settle(
+    settled = flags.config_from(
         config,
         model=model,
         inputs=inputs,
@@ -238,14 +238,14 @@ def verify(
     shape: flags.Shape = None,
     sqnr: flags.Tolerance = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", "--numerics", help="insides of operators: engine or pessimistic", show_default=False)
+        str | None, typer.Option("--numerics", help="insides of operators: engine or pessimistic", show_default=False)
     ] = None,
     backend: flags.Backend = None,
     threads: flags.Threads = None,
     as_json: flags.Json = False,
 ) -> None:
     """Compare a mixed-precision graph (strictly) or an engine (on the GPU) with the FP32 model; exit by verdict."""
-    settled = flags.settle(
+    settled = flags.config_from(
         config,
         model=model,
         inputs=inputs,
@@ -280,7 +280,7 @@ def build(
     as_json: flags.Json = False,
 ) -> None:
     """Build an engine from a graph that carries its types, as it is."""
-    settled = flags.settle(
+    settled = flags.config_from(
         config,
         settings,
         build__targets=flags.targets(target),

@@ -72,7 +72,7 @@ Repeats = Annotated[int | None, typer.Option("--repeats", help="runs of each can
 Set = Annotated[list[str] | None, typer.Option("--set", help="any YAML key: --set build.strip_plan=true (repeatable)", show_default=False)]
 
 
-def settle(yaml: Path | None, settings: Sequence[str] | None = None, **flags: Any) -> Config:
+def config_from(yaml: Path | None, settings: Sequence[str] | None = None, **flags: Any) -> Config:
     """The config of a command: YAML, then ``--set``, then the flags that were given.
 
     Raises:

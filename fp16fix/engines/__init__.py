@@ -10,6 +10,7 @@ from fp16fix.engines.proof import NodeTypes, Proof, check_pins
 from fp16fix.engines.story import BuildStoppedError
 
 __all__ = [
+    "PLANS",
     "Backend",
     "BackendStatus",
     "BuildOptions",
@@ -27,6 +28,10 @@ __all__ = [
     "covering",
     "parse_profiles",
 ]
+
+
+PLANS = (".plan", ".engine", ".trt")
+"""Endings of engine files, by whatever tool."""
 
 
 def build(onnx_path: Path, plan_path: Path, options: BuildOptions | None = None, progress: Progress | None = None) -> Built:

@@ -15,7 +15,7 @@ from fp16fix.engines.api import NEEDS, missing
 from fp16fix.engines.gpu import gpu_status
 from fp16fix.engines.listen import DRIVERLESS, LibraryRefusal, Listener, logger, monitor
 from fp16fix.engines.options import BuildOptions, EngineInput, check_profiles
-from fp16fix.engines.proof import Proof, attention_nodes, inspector_layers, network_layers, prove
+from fp16fix.engines.proof import Proof, attention_nodes, inspector_layers, network_layers, proof_of
 from fp16fix.errors import ConfigError
 
 
@@ -104,7 +104,7 @@ class Assembly:
         self.broken_pins = self.pin()
         self.mark_debug_tensors()
         layers = tuple(network_layers(self.network))
-        self.proof = prove(layers, source="network", broken_pins=self.broken_pins)
+        self.proof = proof_of(layers, source="network", broken_pins=self.broken_pins)
         self.suspects = attention_nodes(layers)
         self.listener.emit({"suspects": list(self.suspects)})
         self.listener.stage("parse", 1.0)
@@ -232,7 +232,7 @@ class Assembly:
         text = engine.create_engine_inspector().get_engine_information(self.trt.LayerInformationFormat.JSON)
         layers = tuple(inspector_layers(text))
         if layers:
-            self.proof = prove(layers, source="inspector", broken_pins=self.broken_pins)
+            self.proof = proof_of(layers, source="inspector", broken_pins=self.broken_pins)
 
     def result(self) -> dict[str, Any]:
         """What the parent makes ``Built`` or ``Checked`` of."""

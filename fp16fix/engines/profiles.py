@@ -16,7 +16,7 @@ from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph.load import first_line
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.shapes import text_from_dims
-from fp16fix.inputs.signature import Input, settle
+from fp16fix.inputs.signature import Input, with_dims
 from fp16fix.passes.evidence import Arrays
 
 Sample = Mapping[str, np.ndarray]
@@ -59,7 +59,7 @@ def settled(config: Config) -> Config:
     inputs = declared(config.model or Path())
     profiles = profiles_of(config)
     if not profiles and config.shapes:
-        fixed = {each.name: numbers(each) for each in settle(inputs, config.shapes)}
+        fixed = {each.name: numbers(each) for each in with_dims(inputs, config.shapes)}
         if any(dynamic(each) for each in inputs) and not any(-1 in shape for shape in fixed.values()):
             config = with_profile(config, {each.name: fixed[each.name] for each in inputs if dynamic(each)})
     refuse_unfit(config, inputs)

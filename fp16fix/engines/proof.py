@@ -103,7 +103,7 @@ def dtype_name(name: str) -> str:
     return DTYPES.get(name, name.lower())
 
 
-def prove(layers: Iterable[Layer], *, source: str, broken_pins: Sequence[str] = ()) -> Proof:
+def proof_of(layers: Iterable[Layer], *, source: str, broken_pins: Sequence[str] = ()) -> Proof:
     """Gather layers by ONNX node and count those that compute in FP16 and FP32."""
     kinds: dict[str, set[str]] = {}
     dtypes: dict[str, set[str]] = {}

@@ -22,20 +22,22 @@ class BuildStoppedError(BuildError):
         reason: ``refused``, ``crash``, ``timeout`` or ``memory``.
         stage: ``load``, ``parse``, ``build``, ``write`` or ``prove``.
         nodes: ONNX nodes the library named, or that are known to bring this down; may be empty.
+        gist: what happened in one line, without the library's last words.
     """
 
     reason: str = "refused"
+    gist: str = ""
     stage: str = ""
     nodes: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return stopped, (self.what, self.where, self.hint, self.reason, self.stage, self.nodes)
+        return stopped, (self.what, self.where, self.hint, self.reason, self.stage, self.nodes, self.gist)
 
 
-def stopped(what: str, where: str, hint: str, reason: str, stage: str, nodes: tuple[str, ...]) -> BuildStoppedError:
+def stopped(what: str, where: str, hint: str, reason: str, stage: str, nodes: tuple[str, ...], gist: str = "") -> BuildStoppedError:
     """A ``BuildStoppedError`` with its facts."""
     error = BuildStoppedError(what, where=where, hint=hint)
-    error.reason, error.stage, error.nodes = reason, stage, nodes
+    error.reason, error.stage, error.nodes, error.gist = reason, stage, nodes, gist or what
     return error
 
 
@@ -70,7 +72,7 @@ def crash(where: str, story: Story, code: int, noise: str) -> BuildStoppedError:
     number = -code if code < 0 else code - 128 if code > 128 else 0
     name = signal.Signals(number).name if number in set(signal.Signals) else f"exit code {code}"
     meaning = f" ({MEANINGS[name]})" if name in MEANINGS else ""
-    what = f"the TensorRT process died in stage {story.stage!r}: {name}{meaning}{last_words(story, noise)}"
+    gist = f"the TensorRT process died in stage {story.stage!r}: {name}{meaning}"
     hint = "nothing was written; this is a fault inside TensorRT, another version or backend may not have it"
     if name == "SIGKILL":
         hint = "nothing was written; free memory, or lower workspace_mib or optimization_level"
@@ -79,7 +81,7 @@ def crash(where: str, story: Story, code: int, noise: str) -> BuildStoppedError:
         hint = (
             f"the graph has Attention nodes, which are known to crash this builder ({nodes}): decompose them into MatMul, Softmax, MatMul"
         )
-    return stopped(what, where, hint, "crash", story.stage, story.suspects)
+    return stopped(f"{gist}{last_words(story, noise)}", where, hint, "crash", story.stage, story.suspects, gist)
 
 
 def last_words(story: Story, noise: str = "") -> str:

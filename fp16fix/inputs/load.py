@@ -12,7 +12,7 @@ from fp16fix.inputs import function, polygraphy
 from fp16fix.inputs.check import Contract
 from fp16fix.inputs.files import NpyFile, NpzFile
 from fp16fix.inputs.sample import Entry, Sample, Samples
-from fp16fix.inputs.signature import Input, settle
+from fp16fix.inputs.signature import Input, with_dims
 
 __all__ = ["Sample", "Samples", "load"]
 
@@ -28,7 +28,7 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
         SampleError: nothing there, a file that cannot be read, or a sample that does not fit, with file, input, expected and found.
         ConfigError: ``shapes`` contradict the signature.
     """
-    contract = Contract(settle(signature, shapes))
+    contract = Contract(with_dims(signature, shapes))
     entries, ignored = _entries(spec, signature)
     if not entries:
         raise SampleError("holds no samples", where=spec, hint=f"give {FORMATS}")

@@ -15,7 +15,7 @@ from fp16fix.inputs.check import Contract
 from fp16fix.inputs.draw import Filling, draw
 from fp16fix.inputs.guess import dims, is_latent
 from fp16fix.inputs.sample import Samples
-from fp16fix.inputs.signature import Input, settle
+from fp16fix.inputs.signature import Input, with_dims
 from fp16fix.inputs.uses import Uses, uses
 
 _INTEGERS = tuple(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64))
@@ -78,7 +78,7 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
         SampleError: a dimension or a value that cannot be guessed, with the flag to add.
         ConfigError: ``shapes`` contradict the signature.
     """
-    inputs = settle(signature, shapes)
+    inputs = with_dims(signature, shapes)
     tensors = {tensor.name: tensor for tensor in model.graph.inputs}
     facts = {entry.name: uses(tensors[entry.name]) for entry in inputs}
     kinds = {entry.name: _kind(entry, facts[entry.name]) for entry in inputs}

@@ -73,7 +73,7 @@ def nearest(name: str, legal: list[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"the model's inputs are {', '.join(map(repr, legal))}"
 
 
-def settle(inputs: tuple[Input, ...], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Input, ...]:
+def with_dims(inputs: tuple[Input, ...], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Input, ...]:
     """``inputs`` with the dimensions that ``shapes`` (input name → dims) fixes, and every dimension of the same name with them.
 
     Raises:

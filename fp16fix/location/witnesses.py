@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fp16fix.config import Config
+from fp16fix.engines import PLANS
 from fp16fix.engines.execute import run
 from fp16fix.errors import ConfigError, SampleError
 from fp16fix.location.hearing import Hearing, in_fp16, in_fp32
@@ -18,9 +19,6 @@ from fp16fix.progress import Stages
 
 if TYPE_CHECKING:
     from fp16fix.location.twin import Twin
-
-PLANS = (".plan", ".engine", ".trt")
-"""Endings of engine files, by whatever tool."""
 
 
 @dataclass(slots=True)

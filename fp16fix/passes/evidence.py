@@ -17,7 +17,7 @@ from fp16fix.hazards.hazard import Hazard
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.made import make
 from fp16fix.inputs.sample import Samples
-from fp16fix.inputs.signature import settle, signature
+from fp16fix.inputs.signature import signature, with_dims
 from fp16fix.inputs.split import split
 from fp16fix.passes.recipe import Recipe, plain
 from fp16fix.progress import Stages
@@ -110,7 +110,7 @@ def refuse_unknown_outputs(config: Config, model: Model) -> None:
 
 def samples_for(config: Config, model: Model) -> Samples:
     """The user's samples, or made-up ones."""
-    inputs = settle(signature(model), config.shapes)
+    inputs = with_dims(signature(model), config.shapes)
     if config.inputs is None:
         return make(model, inputs, config.shapes, count=config.made, seed=config.seed)
     return load_samples(config.inputs, inputs, config.shapes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fp16fix.config import Config
+from fp16fix.engines import PLANS
 from fp16fix.errors import ConfigError
 from fp16fix.graph.save import replacing
 from fp16fix.report import located
@@ -18,9 +19,6 @@ from fp16fix.report.document import tag_of
 from fp16fix.report.html import write_location, write_report
 from fp16fix.report.located import Located
 from fp16fix.report.outcome import Outcome, load, save
-
-PLANS = (".plan", ".engine")
-"""Endings of engine files."""
 
 
 @dataclass(frozen=True, slots=True)

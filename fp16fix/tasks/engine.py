@@ -122,8 +122,9 @@ def ways_around(draft: Draft, error: BuildStoppedError, headroom: float) -> tupl
 def retold(error: BuildStoppedError, edits: Sequence[Edit]) -> str:
     """What happened, for the report."""
     nodes = ", ".join(edit.node for edit in edits)
-    first = error.what.splitlines()[0].split("; its last words")[0].rstrip(":")
-    return f"The first build ended ({first}); it was repeated with {nodes} rewritten ({', '.join(sorted({edit.by for edit in edits}))})."
+    return (
+        f"The first build ended ({error.gist}); it was repeated with {nodes} rewritten ({', '.join(sorted({edit.by for edit in edits}))})."
+    )
 
 
 def facts_of(built: Built, pins: Mapping[str, str], at: tuple[Corner, ...]) -> EngineFacts:

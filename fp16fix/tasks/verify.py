@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from fp16fix.config import Config
+from fp16fix.engines import PLANS
 from fp16fix.graph.load import load
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Arrays, samples_for
 from fp16fix.progress import Silent, Stages, Watcher
-from fp16fix.report.delivery import PLANS
 from fp16fix.verdict.verdict import Verdict
 
 

@@ -69,11 +69,11 @@ def harmless(
     accused = frozenset(h.node for h in hazards if not h.internal)
     proofs: dict[Hazard, Acquittal] = {}
     for start in range(0, len(candidates), AT_ONCE):
-        proofs |= prove(model, candidates[start : start + AT_ONCE], nodes, order, samples, accused, threads)
+        proofs |= acquit(model, candidates[start : start + AT_ONCE], nodes, order, samples, accused, threads)
     return proofs
 
 
-def prove(
+def acquit(
     model: Model,
     hazards: Sequence[Hazard],
     nodes: Mapping[str, gs.Node],

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fp16fix.engines.proof import Layer, check_pins, inspector_dtype, inspector_layers, owners, proof_from_json, prove
+from fp16fix.engines.proof import Layer, check_pins, inspector_dtype, inspector_layers, owners, proof_from_json, proof_of
 
 LAYERS = (
     Layer("CONSTANT", (), ("fp16",)),
@@ -37,17 +37,17 @@ def test_owners(metadata: str, nodes: tuple[str, ...]) -> None:
 
 class TestProve:
     def test_gathers_by_node_in_network_order(self) -> None:
-        proof = prove(LAYERS, source="network")
+        proof = proof_of(LAYERS, source="network")
         assert [each.node for each in proof.nodes] == ["mm", "l2", "up", "top"]
         assert proof.by_node()["l2"].layers == ("REDUCE", "UNARY")
         assert proof.by_node()["top"].dtypes == ("fp16", "int64")
 
     def test_counts_only_layers_that_compute(self) -> None:
-        proof = prove(LAYERS, source="network")
+        proof = proof_of(LAYERS, source="network")
         assert (proof.fp16_layers, proof.fp32_layers) == (2, 2)
 
     def test_survives_json(self) -> None:
-        proof = prove(LAYERS, source="network", broken_pins=("mm",))
+        proof = proof_of(LAYERS, source="network", broken_pins=("mm",))
         assert proof_from_json(json.loads(json.dumps(proof.to_json()))) == proof
 
 
@@ -55,35 +55,35 @@ class TestCheckPins:
     NODES = ("mm", "l2", "top")
 
     def test_holds(self) -> None:
-        assert check_pins(prove(LAYERS, source="network"), {"l2": "fp32"}, self.NODES) == ()
+        assert check_pins(proof_of(LAYERS, source="network"), {"l2": "fp32"}, self.NODES) == ()
 
     def test_a_pin_that_does_not_hold(self) -> None:
-        assert check_pins(prove(LAYERS, source="network"), {"mm": "fp32"}, self.NODES) == (
+        assert check_pins(proof_of(LAYERS, source="network"), {"mm": "fp32"}, self.NODES) == (
             "node 'mm' is pinned to fp32 and has layers in fp16",
         )
 
     def test_bf16_may_be_wider_but_not_narrower(self) -> None:
         layers = (Layer("UNARY", ("a",), ("fp32",)), Layer("UNARY", ("b",), ("fp16",)), Layer("UNARY", ("c",), ("bf16",)))
         wide = {"a": "bf16", "b": "bf16", "c": "fp32"}
-        problems = check_pins(prove(layers, source="network"), wide, ("a", "b", "c"))
+        problems = check_pins(proof_of(layers, source="network"), wide, ("a", "b", "c"))
         assert [problem.split("'")[1] for problem in problems] == ["b", "c"]
 
     def test_an_fp32_engine_is_never_silent(self) -> None:
         layers = (Layer("UNARY", ("a",), ("fp32",)), Layer("CAST", ("c",), ("fp16",)))
-        (problem,) = check_pins(prove(layers, source="network"), {}, ("a",))
+        (problem,) = check_pins(proof_of(layers, source="network"), {}, ("a",))
         assert "this would be an FP32 engine" in problem
-        assert check_pins(prove(layers, source="network"), {"a": "fp32"}, ("a",)) == ()
+        assert check_pins(proof_of(layers, source="network"), {"a": "fp32"}, ("a",)) == ()
 
     def test_a_pin_that_was_not_read_back_is_told_once(self) -> None:
-        problems = check_pins(prove(LAYERS, source="network", broken_pins=("mm",)), {"mm": "fp32"}, self.NODES)
+        problems = check_pins(proof_of(LAYERS, source="network", broken_pins=("mm",)), {"mm": "fp32"}, self.NODES)
         assert problems == ("the pins of 'mm' did not read back from its layers",)
 
     def test_a_node_without_layers_was_folded(self) -> None:
-        assert check_pins(prove(LAYERS, source="network"), {"gone": "fp32"}, (*self.NODES, "gone")) == ()
+        assert check_pins(proof_of(LAYERS, source="network"), {"gone": "fp32"}, (*self.NODES, "gone")) == ()
 
     def test_a_fused_layer_says_nothing_of_the_nodes_inside(self) -> None:
         layers = (Layer("kgen", ("wide", "narrow"), ("fp16",)), Layer("gemm", ("mm",), ("fp16",)))
-        assert check_pins(prove(layers, source="inspector"), {"wide": "fp32"}, ("wide", "narrow", "mm")) == ()
+        assert check_pins(proof_of(layers, source="inspector"), {"wide": "fp32"}, ("wide", "narrow", "mm")) == ()
 
 
 TEN = {
@@ -130,7 +130,7 @@ ELEVEN = {
 class TestInspector:
     @pytest.mark.parametrize("dialect", [TEN, ELEVEN], ids=["10", "11"])
     def test_both_dialects_say_the_same(self, dialect: dict[str, object]) -> None:
-        proof = prove(inspector_layers(json.dumps(dialect)), source="inspector")
+        proof = proof_of(inspector_layers(json.dumps(dialect)), source="inspector")
         assert proof.by_node()["norm"].dtypes == ("fp32",)
         assert proof.by_node()["top"].dtypes == ("fp16", "int32")
         assert proof.by_node()["conv"].dtypes == ()

@@ -8,7 +8,7 @@ import pytest
 
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph.model import Model
-from fp16fix.inputs.signature import Input, settle, signature
+from fp16fix.inputs.signature import Input, signature, with_dims
 
 from .models import model, takes
 
@@ -54,9 +54,9 @@ def test_sequences_are_refused() -> None:
 
 def test_a_settled_name_is_settled_everywhere() -> None:
     inputs = takes("float[N,S] x, int64[N] ids, float[?] z")
-    settled = settle(inputs, {"x": (2, 7)})
+    settled = with_dims(inputs, {"x": (2, 7)})
     assert [entry.shape for entry in settled] == [(2, 7), (2,), (None,)]
-    assert settle(inputs, {}) == inputs
+    assert with_dims(inputs, {}) == inputs
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_a_settled_name_is_settled_everywhere() -> None:
 )
 def test_shapes_that_contradict(shapes: dict[str, tuple[int, ...]], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        settle(takes("float[N,3] image, int64[N] ids"), shapes)
+        with_dims(takes("float[N,3] image, int64[N] ids"), shapes)
     assert says in str(caught.value)

@@ -38,7 +38,7 @@ def operands(node: gs.Node) -> dict[str, gs.Tensor]:
 def equations(node: gs.Node) -> tuple[Equation, ...]:
     """What must hold between the exponents of a node's float operands, results and attributes (If/Loop/Scan: see ``ties``).
 
-    Source: DESIGN §6; each row is held to it by a property test on random float64 data.
+    Source: the operators' definitions (``notes/exponents.md``); each row is held to it by a property test on random float64 data.
     """
     if node.op in CONTROL:
         return ()
