@@ -121,9 +121,9 @@ def ways_around(draft: Draft, error: BuildStoppedError, headroom: float) -> tupl
 
 def retold(error: BuildStoppedError, edits: Sequence[Edit]) -> str:
     """What happened, for the report."""
-    nodes = ", ".join(edit.node for edit in edits)
+    nodes, rules = ", ".join(edit.node for edit in edits), ", ".join(sorted({edit.by for edit in edits}))
     return (
-        f"The first build ended ({error.gist}); it was repeated with {nodes} rewritten ({', '.join(sorted({edit.by for edit in edits}))})."
+        f"The first build ended ({error.gist}); it was repeated with {nodes} rewritten ({rules})."
     )
 
 
