@@ -6,7 +6,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import FLOATS, Model, element_type
-from fp16fix.graph.ops import TYPED_BY_ATTRIBUTE, is_float_node
+from fp16fix.graph.operators import TYPED_BY_ATTRIBUTE
+from fp16fix.graph.ops import is_float_node
 from fp16fix.half import BF16, FP16, FP32
 
 
@@ -74,7 +75,7 @@ def widen_attributes(node: gs.Node) -> None:
     """Output types that an attribute states."""
     if node.op not in TYPED_BY_ATTRIBUTE or not node.outputs or element_type(node.outputs[0]) not in FLOATS:
         return
-    if node.op in {"Cast"}:
+    if node.op == "Cast":
         node.attrs["to"] = FP32.onnx
     elif node.op == "ConstantOfShape" and isinstance(node.attrs.get("value"), gs.Constant):
         value = node.attrs["value"]

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 import onnx_graphsurgeon as gs
 
 from fp16fix import half
+from fp16fix.graph.operators import BYSTANDERS, HIDES_SMALL, operator
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.vanish import STORAGE_DB
 from fp16fix.ranges.range import Range
-
-BYSTANDERS = frozenset({"Resize", "Upsample", "Range", "NonMaxSuppression", "Loop", "If", "Scan"})
-"""Operators whose constant operands are not rounded to FP16 or do not enter arithmetic."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
@@ -62,21 +60,9 @@ def judged(node: gs.Node, seen: Range) -> Hazard | None:
     return None
 
 
-ADDENDS = {
-    "Conv": 2,
-    "ConvTranspose": 2,
-    "Gemm": 2,
-    "LayerNormalization": 2,
-    "InstanceNormalization": 2,
-    "GroupNormalization": 2,
-    "BatchNormalization": 2,
-}
-"""Operators and the index of their bias."""
-
-
 def is_small_addend(node: gs.Node, seen: Range) -> bool:
     """A tiny bias is lost beside what it is added to in any format; eps literals are ``vanish``'s business."""
-    if node.op in {"Add", "Sum", "Sub", "Max", "Clip", "Min"}:
+    if node.op in HIDES_SMALL:
         return True
-    index = ADDENDS.get(node.op)
+    index = operator(node.op).bias
     return index is not None and index < len(node.inputs) and node.inputs[index].name == seen.tensor

@@ -8,21 +8,11 @@ from collections.abc import Iterator
 import onnx_graphsurgeon as gs
 
 from fp16fix import half
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.operators import AVERAGES, MOVEMENT, operator
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
-
-SUMMING = {
-    "ReduceL2": 2,
-    "ReduceSumSquare": 2,
-    "ReduceMean": 1,
-    "ReduceSum": 1,
-    "ReduceL1": 1,
-    "GlobalAveragePool": 1,
-    "LpNormalization": 2,
-}
-"""Operators that add over an axis inside, and the power they raise values to first."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
@@ -94,8 +84,8 @@ def feeds_norm(node: gs.Node) -> bool:
 
 def inside(context: Context, node: gs.Node) -> Iterator[Hazard]:
     """Sums that overflow although the result fits: fatal where an engine accumulates in FP16, harmless where it does not."""
-    power = SUMMING.get(node.op)
-    if power is None:
+    power = operator(node.op).power
+    if not power:
         return
     source = context.range_of(float_inputs(node)[0]) if float_inputs(node) else None
     outputs = float_outputs(node)
@@ -103,9 +93,7 @@ def inside(context: Context, node: gs.Node) -> Iterator[Hazard]:
     if source is None or result is None:
         return
     length = axis_length(source, result)
-    total = length * (
-        source.energy if power == 2 else max(abs(result.low), abs(result.high)) if node.op in {"ReduceMean", "GlobalAveragePool"} else 0.0
-    )
+    total = length * (source.energy if power == 2 else max(abs(result.low), abs(result.high)) if node.op in AVERAGES else 0.0)
     if total >= half.FP16.overflow:
         bits = math.log2(total / half.LARGEST)
         yield hazard(

@@ -9,34 +9,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import is_float
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.operators import ADDITIONS, POSITIONAL
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context
 
-ARITHMETIC = frozenset(
-    {
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "MatMul",
-        "Gemm",
-        "Einsum",
-        "Neg",
-        "Abs",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Mod",
-        "CumSum",
-        "Cast",
-        "Clip",
-        "Max",
-        "Min",
-        "Sqrt",
-    }
-)
-"""Operators through which a position stays a position."""
 FLAG = 2.0
 """A leaf that never passes this is a mask or a flag, not a count."""
 GRID = 8
@@ -56,11 +32,11 @@ def positional(context: Context) -> dict[str, str]:
             seen = context.range_of(outputs[0])
             (flags.add(outputs[0].name) if seen is not None and seen.absmax <= FLAG else found.update({t.name: source for t in outputs}))
             continue
-        if node.op not in ARITHMETIC and node.op not in MOVEMENT:
+        if node.op not in POSITIONAL:
             continue
         inputs = float_inputs(node)
         known = [found[t.name] for t in inputs if t.name in found]
-        known += [f"the grid {t.name!r}" for t in inputs if isinstance(t, gs.Constant) and node.op in {"Add", "Sub"} and is_grid(t)]
+        known += [f"the grid {t.name!r}" for t in inputs if isinstance(t, gs.Constant) and node.op in ADDITIONS and is_grid(t)]
         rest = [t for t in inputs if t.name not in found and not isinstance(t, gs.Constant)]
         if known and not rest and any(t.name in found for t in inputs):
             found.update({t.name: known[0] for t in outputs})

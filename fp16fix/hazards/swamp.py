@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 import onnx_graphsurgeon as gs
 
 from fp16fix import half
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.operators import ADDITIONS, MOVEMENT, SUMS, TRIGONOMETRIC
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.overflow import axis_length
@@ -54,7 +55,7 @@ def integers(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Ite
 
 def coordinates(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
     """An activation added to a grid: a coordinate, whose FP16 spacing is its error in pixels."""
-    if node.op not in {"Add", "Sub"}:
+    if node.op not in ADDITIONS:
         return
     on_grid = any(t.name in derived or (isinstance(t, gs.Constant) and is_grid(t)) for t in float_inputs(node))
     seen = context.range_of(node.outputs[0])
@@ -66,7 +67,7 @@ def coordinates(context: Context, node: gs.Node, derived: Mapping[str, str]) -> 
 
 def angles(context: Context, node: gs.Node) -> Iterator[Hazard]:
     """A sine or cosine of an angle that FP16 holds too coarsely."""
-    if node.op not in {"Sin", "Cos"}:
+    if node.op not in TRIGONOMETRIC:
         return
     seen = context.range_of(node.inputs[0])
     if seen is not None and seen.absmax > ANGLE:
@@ -90,7 +91,7 @@ def sampling(context: Context, node: gs.Node) -> Iterator[Hazard]:
 
 def sums(context: Context, node: gs.Node) -> Iterator[Hazard]:
     """A sum over more terms than FP16 can count; right where the accumulator is FP32."""
-    if node.op not in {"ReduceSum", "ReduceMean", "CumSum", "GlobalAveragePool"} or not float_inputs(node):
+    if node.op not in SUMS | {"CumSum"} or not float_inputs(node):
         return
     source, result = context.range_of(float_inputs(node)[0]), context.range_of(node.outputs[0])
     if source is None or result is None:

@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix import half
 from fp16fix.graph.model import Model, element_type, scalar
+from fp16fix.graph.operators import GUARDS, REORDERING, operator
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.progress import Tick
@@ -26,11 +27,6 @@ FINITE = 3.4e38
 """Stands for "no nonzero value" inside the second pass."""
 DETAILED = 256
 """At most this many tensors get a histogram in the second pass, the worst first."""
-SAME_VALUES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth"})
-"""Operators whose output holds exactly the values of input 0: their range is copied, not measured."""
-SMALL_MATTERS = {"Log": 0, "Div": 1, "Reciprocal": 0, "Sqrt": 0, "Pow": 0}
-"""Operators that blow small inputs up: these inputs always get the second pass."""
-
 Sample = Mapping[str, np.ndarray]
 
 
@@ -94,7 +90,7 @@ def same_values(model: Model) -> dict[str, str]:
     """Main-graph tensors that hold exactly the values of another measured tensor: name → that tensor."""
     sources: dict[str, str] = {}
     for node in model.graph.nodes:
-        if node.op in SAME_VALUES and is_fp32(node.outputs[0]) and is_fp32(node.inputs[0]):
+        if node.op in REORDERING and is_fp32(node.outputs[0]) and is_fp32(node.inputs[0]):
             name = node.inputs[0].name
             sources[node.outputs[0].name] = sources.get(name, name)
     return sources
@@ -185,7 +181,7 @@ def needs_detail(seen: Range) -> bool:
 def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], threads: int) -> None:
     """Second pass over a few tensors: exact non-finite counts, finite extremes, integrality, octave histograms."""
     delicate = guarded(model) | {
-        node.inputs[port].name for node in model.nodes() if (port := SMALL_MATTERS.get(node.op)) is not None and port < len(node.inputs)
+        node.inputs[port].name for node in model.nodes() if (port := operator(node.op).small) is not None and port < len(node.inputs)
     }
     suspects = sorted(
         (name for name in ranges if needs_detail(ranges[name]) or name in delicate),
@@ -218,7 +214,7 @@ def guarded(model: Model) -> set[str]:
     found: set[str] = set()
     for node in model.nodes():
         literals = [abs(value) for tensor in node.inputs if (value := scalar(tensor)) is not None]
-        if node.op in {"Add", "Max", "Clip", "Sum"} and any(0.0 < value < half.SMALLEST_NORMAL for value in literals):
+        if node.op in GUARDS and any(0.0 < value < half.SMALLEST_NORMAL for value in literals):
             found |= {tensor.name for tensor in node.inputs if is_fp32(tensor)}
     return found
 

@@ -9,9 +9,9 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.ops import CONTROL, MOVEMENT, SELECTION
+from fp16fix.graph.operators import CONTROL, MOVEMENT, PRODUCTS, SELECTION, SUMS, TYPED_BY_ATTRIBUTE
 from fp16fix.half import BF16, FP16, FP32
-from fp16fix.strict.pessimistic import PRODUCTS, SUMS, guards, written_out
+from fp16fix.strict.pessimistic import guards, written_out
 from fp16fix.strict.steps import spread
 
 LOW = (FP16.onnx, BF16.onnx)
@@ -91,16 +91,7 @@ class Emulation:
         for node in graph.nodes:
             ordered.append(node)
             element = self.low.get(id(node.outputs[0]), 0) if node.outputs else 0
-            if element and node.op in {
-                "Cast",
-                "CastLike",
-                "ConstantOfShape",
-                "EyeLike",
-                "RandomNormalLike",
-                "RandomUniformLike",
-                "RandomNormal",
-                "RandomUniform",
-            }:
+            if element and node.op in TYPED_BY_ATTRIBUTE:
                 retype_attribute(node, FP32.onnx)
             elif node.op == "Cast" and node.attrs["to"] in LOW:
                 node.attrs["to"] = FP32.onnx

@@ -18,7 +18,8 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, bodies, element_type, inner_nodes
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.operators import MOVEMENT
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.splice import splice_body
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.trace.segments import Sample

@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from fp16fix.graph.model import Model, bodies
+from fp16fix.graph.operators import PRODUCTS
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
 from fp16fix.passes.place.pins import Forced
 from fp16fix.ranges.range import Range
@@ -155,7 +156,7 @@ def inner_length(node: gs.Node, ranges: Mapping[str, Range]) -> int:
     if node.op in {"Conv", "ConvTranspose"}:
         weight = shape(1)
         return math.prod(weight[1:]) if node.op == "Conv" else math.prod((weight[:1] + weight[2:]) if weight else ())
-    if node.op in {"MatMul", "Gemm", "Einsum"}:
+    if node.op in PRODUCTS:
         left = shape(0)
         return (left[0] if node.attrs.get("transA") else left[-1]) if left else 0
     return 0

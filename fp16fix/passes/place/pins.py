@@ -9,7 +9,8 @@ import onnx_graphsurgeon as gs
 
 from fp16fix import half
 from fp16fix.graph.model import Model
-from fp16fix.graph.ops import MOVEMENT, SELECTION, float_inputs, float_outputs
+from fp16fix.graph.operators import MOVEMENT, SELECTION
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
 

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Model
-from fp16fix.graph.ops import CONTROL
+from fp16fix.graph.operators import CONTROL, SATURATING
 from fp16fix.passes.rescale.equations import Equation, address, equations, is_wall, operands, ties
 from fp16fix.passes.rescale.traits import Laws, degrees, delicate, inside
 from fp16fix.passes.rescale.windows import EMPTY, WIDEST, Window, window_of_range, window_of_squares, window_of_values
@@ -19,8 +19,6 @@ from fp16fix.ranges.range import Range
 
 GROUND = ""
 """The class of everything that has exponent 0 whatever happens."""
-SATURATING = frozenset({"Sigmoid", "Tanh", "Erf", "HardSigmoid"})
-"""Operators that make of an infinite operand what they make of any large one: a shifted copy of theirs may overflow."""
 COPY_BYTES = 1 << 16
 """An initializer up to this size may have another exponent for each use (a copy); a larger one has a single exponent."""
 

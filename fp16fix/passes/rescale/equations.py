@@ -1,4 +1,4 @@
-"""A node → the equations between the exponents of its float operands, results and attributes, read from the table in ``repair.laws``."""
+"""A node → the equations between the exponents of its float operands, results and attributes, read from the table in ``rescale.laws``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from functools import lru_cache
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import is_float, scalar
-from fp16fix.graph.ops import CONTROL, DEFAULT_DOMAINS
+from fp16fix.graph.operators import CONTROL
+from fp16fix.graph.ops import DEFAULT_DOMAINS
 from fp16fix.passes.rescale.laws import TABLE, Law
 
 Equation = tuple[tuple[str, int], ...]

@@ -11,7 +11,8 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import ReplayError
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.ops import CONTROL, schema
+from fp16fix.graph.operators import CONTROL
+from fp16fix.graph.ops import schema
 from fp16fix.passes.rescale.equations import address, equations, operands, ties
 from fp16fix.passes.rescale.windows import SENTINEL
 

@@ -14,10 +14,9 @@ from typing import Protocol
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import scalar
+from fp16fix.graph.operators import COMMUTATIVE
 from fp16fix.passes.rewrite.found import Found, Misses
 from fp16fix.passes.rewrite.rules._walk import axes_of, is_op, producer
-
-COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
 
 
 class Pattern(Protocol):
