@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,23 @@ class Editor:
         node.inputs.clear()
         node.outputs.clear()
         del self._owner[id(node)]
+
+
+def redirect(old: gs.Tensor, new: gs.Tensor, *, readers: Iterable[gs.Node] | None = None, outputs_of: Iterable[gs.Graph] = ()) -> None:
+    """Whoever reads ``old`` reads ``new``, nodes in bodies too.
+
+    Args:
+        old: keeps its producer.
+        new: may be anything the readers can see.
+        readers: only these nodes; None for all.
+        outputs_of: graphs that hand out ``new`` in the place of ``old``, too; a body may hand out what lies around it.
+    """
+    for reader in list(old.outputs) if readers is None else readers:
+        for index, used in enumerate(reader.inputs):
+            if used is old:
+                reader.inputs[index] = new
+    for graph in outputs_of:
+        graph.outputs[:] = [new if each is old else each for each in graph.outputs]
 
 
 def position(graph: gs.Graph, node: gs.Node) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.operators import CONTROL, MOVEMENT, PRODUCTS, SELECTION, SUMS, TYPED_BY_ATTRIBUTE
@@ -76,10 +76,7 @@ class Emulation:
             tensor.values = np.asarray(tensor.values).astype(np.float32)
             return []
         wide = self.edit.variable(f"{tensor.name}/wide", FP32.onnx, tensor.shape)
-        for consumer in list(tensor.outputs):
-            for index, used in enumerate(consumer.inputs):
-                if used is tensor:
-                    consumer.inputs[index] = wide
+        redirect(tensor, wide)
         return [gs.Node("Cast", self.edit.fresh(f"{tensor.name}/widen"), attrs={"to": FP32.onnx}, inputs=[tensor], outputs=[wide])]
 
     def rewrite(self, graph: gs.Graph, *, is_main: bool) -> None:
@@ -126,10 +123,7 @@ class Emulation:
 
     def round_input(self, tensor: gs.Tensor) -> list[gs.Node]:
         rounded = self.edit.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape)
-        for consumer in list(tensor.outputs):
-            for index, used in enumerate(consumer.inputs):
-                if used is tensor:
-                    consumer.inputs[index] = rounded
+        redirect(tensor, rounded)
         return self.pair(tensor, rounded, self.low[id(tensor)])
 
     def pair(self, source: gs.Tensor, target: gs.Tensor, element: int) -> list[gs.Node]:

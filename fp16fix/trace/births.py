@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.model import Model, bodies, element_type, inner_nodes
 from fp16fix.graph.operators import MOVEMENT
 from fp16fix.graph.ops import float_inputs, float_outputs
@@ -294,14 +294,6 @@ class Laying:
         if twin is not tensor:
             redirect(twin, tensor if tensor.name in self.unstorable else exact)
         return nodes
-
-
-def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
-    """Every reader of ``old`` reads ``new``, those in bodies too."""
-    for reader in list(old.outputs):
-        for index, used in enumerate(reader.inputs):
-            if used is old:
-                reader.inputs[index] = new
 
 
 def rounding(edit: Editor, tensor: gs.Tensor, element: int) -> tuple[list[gs.Node], gs.Tensor]:
