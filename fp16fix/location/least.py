@@ -22,7 +22,7 @@ from fp16fix.oracles.command import check
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Evidence
-from fp16fix.passes.place.islands import flops
+from fp16fix.passes.place.islands import costs
 from fp16fix.progress import Tick
 from fp16fix.search.journal import Journal
 from fp16fix.search.judge import BudgetSpentError, Candidate, Judge, Oracle, Score, scored
@@ -62,7 +62,7 @@ def minimal(found: Evidence, location: Location, journal: Journal | None = None,
         BackendError: the oracle cannot be asked at all. One that breaks later ends the search, and what was found stands.
     """
     config, order = found.config, [node.name for node in found.model.nodes() if is_float_node(node)]
-    cost = {node.name: 1.0 + flops(node, found.ranges) for node in found.model.nodes()}
+    cost = costs(found.model.nodes(), found.ranges)
     with asked(found) as oracle:
         judge = Judge(
             ticking(oracle.ask, tick),
@@ -141,7 +141,7 @@ def asked(found: Evidence) -> Iterator[Asked]:
     config, model = found.config, found.model
 
     def typed(candidate: Candidate) -> Model:
-        return lower(model, {**model.placed, **dict.fromkeys(candidate.pins, "fp32")}, io="fp16" if config.io == "fp16" else None)
+        return lower(model, {**model.placed, **dict.fromkeys(candidate.pins, "fp32")}, io=config.interface)
 
     if config.search.check is not None:
         yield Asked(check(config.search.check, typed, timeout_s=config.build.timeout_s), config.search.check, is_steady=False)

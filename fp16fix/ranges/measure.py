@@ -120,7 +120,9 @@ def summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
 
 def rounded(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     """``tensor`` through binary16 and back."""
-    return probes.emit("Cast", [probes.emit("Cast", [tensor], half.FP16.onnx, to=half.FP16.onnx)], to=FLOAT)
+    nodes, stored = probes.edit.rounding(tensor, half.FP16.onnx)
+    probes.nodes += nodes
+    return stored
 
 
 def add_shapes(probes: Probes, known: Mapping[str, Range]) -> list[tuple[str, gs.Tensor]]:

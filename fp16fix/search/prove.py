@@ -9,7 +9,7 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.ops import is_float_node
 from fp16fix.hazards.hazard import overflowing
 from fp16fix.passes.design import Draft, matches
-from fp16fix.passes.place.islands import flops
+from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
 from fp16fix.search.refine import Refined, refine
@@ -92,7 +92,7 @@ def refined_by(tries: Attempts, draft: Draft) -> Refined:
             tries.holds(draft, lambda names: own | dict.fromkeys(sorted(names), "fp32")),
             [node.name for node in nodes if node.name not in own and not matches(node.name, config.allow)],
             unstorable=overflowing(draft.remaining),
-            cost={node.name: 1.0 + flops(node, draft.ranges) for node in nodes},
+            cost=costs(nodes, draft.ranges),
             threads=config.threads,
         )
     if refined.stopped == INTERRUPTED and not refined.pins:

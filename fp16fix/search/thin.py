@@ -11,7 +11,7 @@ from fp16fix.half import BF16
 from fp16fix.half import Wide as Formats
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.design import Draft, matches
-from fp16fix.passes.place.islands import flops
+from fp16fix.passes.place.islands import costs
 from fp16fix.search.shrink import best, shrink
 from fp16fix.search.trials import Attempts, Wide
 
@@ -64,7 +64,7 @@ def fewer(tries: Attempts, draft: Draft, pins: Wide, kept: set[str]) -> dict[str
         return {name: fmt for name, fmt in pins.items() if name in kept or name in names}
 
     loose = [name for name in pins if name not in kept]
-    cost = {node.name: 1.0 + flops(node, draft.ranges) for node in draft.model.nodes()}
+    cost = costs(draft.model.nodes(), draft.ranges)
     result = best(shrink(loose, tries.holds(draft, with_), cost=cost))
     tries.stopped = result.stopped or tries.stopped
     return dict(pins) if result.best is None else with_(result.best)

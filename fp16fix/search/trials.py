@@ -57,7 +57,7 @@ class Attempts:
     def typed(self, draft: Draft, wide: Wide) -> Model:
         """The graph that an engine is built from."""
         config = self.found.config
-        return lower(draft.model, wide, io="fp16" if config.io == "fp16" else None, fits=draft.fits(config.headroom))
+        return lower(draft.model, wide, io=config.interface, fits=draft.fits(config.headroom))
 
     def verdict(self, draft: Draft, wide: Wide) -> Verdict:
         """Of one draft with these pins, whatever budget is left."""
@@ -117,7 +117,7 @@ def attempts(found: Evidence, stages: Stages) -> Iterator[Attempts]:
         journal = stack.enter_context(Journal(config.search.journal, subject(found))) if config.search.journal is not None else None
         with stages.stage("FP32 reference", len(held_out)) as tick:
             oracle = stack.enter_context(StrictOracle(found.model, held_out, config.tolerance.of, threads=config.threads, tick=tick))
-        plain = lower(found.model, found.model.placed, io="fp16" if config.io == "fp16" else None)
+        plain = lower(found.model, found.model.placed, io=config.interface)
         with stages.stage("plain FP16, strict", len(held_out)) as tick:
             before = oracle.figures(plain, tick=tick)
         made = Attempts(found, oracle, plain, before)

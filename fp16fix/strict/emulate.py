@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor, redirect
@@ -118,19 +117,10 @@ class Emulation:
         node.outputs[index] = raw
         if self.pessimistic and node.op in SUMS | PRODUCTS and self.low[id(tensor)] == FP16.onnx:
             guarded, extra = guards(self.edit, node, raw)
-            return [*extra, *self.pair(guarded, tensor, FP16.onnx)]
-        return self.pair(raw, tensor, self.low[id(tensor)])
+            return [*extra, *self.edit.rounding(guarded, FP16.onnx, tensor)[0]]
+        return self.edit.rounding(raw, self.low[id(tensor)], tensor)[0]
 
     def round_input(self, tensor: gs.Tensor) -> list[gs.Node]:
         rounded = self.edit.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape)
         redirect(tensor, rounded)
-        return self.pair(tensor, rounded, self.low[id(tensor)])
-
-    def pair(self, source: gs.Tensor, target: gs.Tensor, element: int) -> list[gs.Node]:
-        """Cast to the low format and back."""
-        narrow = self.edit.variable(f"{source.name}/low", element, source.shape)
-        down = gs.Node("Cast", self.edit.fresh(f"{source.name}/round"), attrs={"to": element}, inputs=[source], outputs=[narrow])
-        up = gs.Node(
-            "Cast", self.edit.fresh(f"{source.name}/unround"), attrs={"to": onnx.TensorProto.FLOAT}, inputs=[narrow], outputs=[target]
-        )
-        return [down, up]
+        return self.edit.rounding(tensor, self.low[id(tensor)], rounded)[0]

@@ -49,7 +49,7 @@ def timed(found: Evidence, built: Built, rival: Rival, stages: Stages) -> tuple[
     plans = {"repaired": built.plan}
     said: list[str] = []
     if config.search.builds >= COMPARED:
-        plain = lower(found.model, found.model.placed, io="fp16" if config.io == "fp16" else None)
+        plain = lower(found.model, found.model.placed, io=config.interface)
         for name, graph in (("all-FP16", plain), ("FP32", found.model)):
             try:
                 plans[name] = rival(name, graph)

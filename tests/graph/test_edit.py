@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import redirect
+from fp16fix.graph.edit import Editor, redirect, rounding_of
 from fp16fix.graph.load import inline_constants, model_from_proto
-from fp16fix.graph.model import Model, bodies
+from fp16fix.graph.model import Model, bodies, element_type
 from fp16fix.graph.widen import widen
+from fp16fix.half import BF16, FP16, FP32
 from tests.models import proto
 
 BRANCHES = """g (float[2] x, bool c) => (float[2] y, float[2] a) {
@@ -79,3 +80,24 @@ def test_a_body_that_hands_out_a_literal_hands_out_the_initializer() -> None:
     inline_constants(found.graph)
     assert isinstance(body.outputs[0], gs.Constant)
     assert body.outputs[0].name == "b"
+
+
+def test_a_rounding_is_two_casts_that_are_found_again() -> None:
+    found, _, tensors = parts()
+    edit = Editor(found)
+    nodes, rounded = edit.rounding(tensors["a"], FP16.onnx)
+    assert [(node.op, node.attrs["to"]) for node in nodes] == [("Cast", FP16.onnx), ("Cast", FP32.onnx)]
+    assert [element_type(node.outputs[0]) for node in nodes] == [FP16.onnx, FP32.onnx]
+    assert nodes[0].inputs[0] is tensors["a"]
+    assert nodes[1].outputs[0] is rounded
+    pair = rounding_of(rounded)
+    assert pair is not None
+    assert [id(node) for node in pair] == [id(node) for node in nodes]
+    assert [rounding_of(tensor) for tensor in (nodes[0].outputs[0], tensors["x"], tensors["b"])] == [None, None, None]
+
+
+def test_a_rounding_makes_what_it_is_asked_to_make() -> None:
+    found, _, tensors = parts()
+    nodes, rounded = Editor(found).rounding(tensors["a"], BF16.onnx, tensors["b"])
+    assert rounded is tensors["b"]
+    assert nodes[1].outputs[0] is rounded

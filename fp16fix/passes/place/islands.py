@@ -7,7 +7,7 @@ producer and readers disagree costs one Cast (shared by its readers). Two hazard
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +132,11 @@ class Network:
         reached = set(breadth_first_order(residual, 0, return_predecessors=False).tolist())
         wide = frozenset(name for name in self.names if self.index[name] in reached)
         return Islands(wide, int(result.flow_value) * SCALE)
+
+
+def costs(nodes: Iterable[gs.Node], ranges: Mapping[str, Range]) -> dict[str, float]:
+    """What each node costs a search that keeps it wide: its FLOPs, and one for being there at all."""
+    return {node.name: 1.0 + flops(node, ranges) for node in nodes}
 
 
 def flops(node: gs.Node, ranges: Mapping[str, Range]) -> float:
