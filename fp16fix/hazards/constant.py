@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
+from fp16fix.graph.model import Constant, Node
 from fp16fix.graph.operators import BYSTANDERS, HIDES_SMALL, operator
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
@@ -22,7 +21,7 @@ def find(context: Context) -> Iterator[Hazard]:
         if node.op in BYSTANDERS:
             continue
         for tensor in node.inputs:
-            if not isinstance(tensor, gs.Constant) or (node.name, tensor.name) in seen_pairs:
+            if not isinstance(tensor, Constant) or (node.name, tensor.name) in seen_pairs:
                 continue
             seen_pairs.add((node.name, tensor.name))
             seen = context.range_of(tensor)
@@ -31,7 +30,7 @@ def find(context: Context) -> Iterator[Hazard]:
                 yield found
 
 
-def judged(node: gs.Node, seen: Range) -> Hazard | None:
+def judged(node: Node, seen: Range) -> Hazard | None:
     """The hazard of one initializer as ``node`` reads it."""
     size = math.prod(seen.shape)
     what = "literal" if size == 1 else f"weight of {size} values"
@@ -60,7 +59,7 @@ def judged(node: gs.Node, seen: Range) -> Hazard | None:
     return None
 
 
-def is_small_addend(node: gs.Node, seen: Range) -> bool:
+def is_small_addend(node: Node, seen: Range) -> bool:
     """A tiny bias is lost beside what it is added to in any format; eps literals are ``vanish``'s business."""
     if node.op in HIDES_SMALL:
         return True

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
+from fp16fix.graph.model import Node
 from fp16fix.graph.operators import AVERAGES, MOVEMENT, operator
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context, hazard
@@ -41,7 +40,7 @@ def inputs_too_large(context: Context) -> Iterator[Hazard]:
             )
 
 
-def values(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def values(context: Context, node: Node) -> Iterator[Hazard]:
     """Outputs past the limit."""
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
@@ -54,7 +53,7 @@ def values(context: Context, node: gs.Node) -> Iterator[Hazard]:
             )
 
 
-def described(node: gs.Node, context: Context) -> str:
+def described(node: Node, context: Context) -> str:
     """What the value is, in a reader's words."""
     if is_square(node) and feeds_norm(node):
         inner = context.range_of(node.inputs[0])
@@ -63,12 +62,12 @@ def described(node: gs.Node, context: Context) -> str:
     return f"the output of {node.op}"
 
 
-def is_square(node: gs.Node) -> bool:
+def is_square(node: Node) -> bool:
     """``Pow(x, 2)`` or ``Mul(x, x)``."""
     return node.op == "Pow" or (node.op == "Mul" and len(node.inputs) == 2 and node.inputs[0] is node.inputs[1])
 
 
-def feeds_norm(node: gs.Node) -> bool:
+def feeds_norm(node: Node) -> bool:
     """A square whose mean or sum goes on to a square root within four nodes."""
     frontier, depth = list(node.outputs), 0
     reduced = False
@@ -82,7 +81,7 @@ def feeds_norm(node: gs.Node) -> bool:
     return False
 
 
-def inside(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def inside(context: Context, node: Node) -> Iterator[Hazard]:
     """Sums that overflow although the result fits: fatal where an engine accumulates in FP16, harmless where it does not."""
     power = operator(node.op).power
     if not power:

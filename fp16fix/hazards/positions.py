@@ -6,9 +6,8 @@ Such tensors are right in FP16 at the length that calibration saw and wrong at t
 from __future__ import annotations
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import is_float
+from fp16fix.graph.model import Constant, Node, is_float
 from fp16fix.graph.operators import ADDITIONS, POSITIONAL
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context
@@ -36,14 +35,14 @@ def positional(context: Context) -> dict[str, str]:
             continue
         inputs = float_inputs(node)
         known = [found[t.name] for t in inputs if t.name in found]
-        known += [f"the grid {t.name!r}" for t in inputs if isinstance(t, gs.Constant) and node.op in ADDITIONS and is_grid(t)]
-        rest = [t for t in inputs if t.name not in found and not isinstance(t, gs.Constant)]
+        known += [f"the grid {t.name!r}" for t in inputs if isinstance(t, Constant) and node.op in ADDITIONS and is_grid(t)]
+        rest = [t for t in inputs if t.name not in found and not isinstance(t, Constant)]
         if known and not rest and any(t.name in found for t in inputs):
             found.update({t.name: known[0] for t in outputs})
     return found
 
 
-def source_of(node: gs.Node) -> str | None:
+def source_of(node: Node) -> str | None:
     """What makes ``node`` a source of positions, or None."""
     if node.op == "Range" and is_float(node.outputs[0]):
         return f"Range {node.name!r}"
@@ -54,13 +53,13 @@ def source_of(node: gs.Node) -> str | None:
     return None
 
 
-def counts(node: gs.Node) -> bool:
+def counts(node: Node) -> bool:
     """A Cast from whole numbers: positions, lengths, indices. Bytes are images and booleans are masks."""
     dtype = node.inputs[0].dtype
     return dtype is not None and np.dtype(dtype) in {np.dtype(np.int64), np.dtype(np.int32)}
 
 
-def is_grid(tensor: gs.Constant) -> bool:
+def is_grid(tensor: Constant) -> bool:
     """A stored table of evenly spaced numbers that counts past a flag: anchor centres, pixel coordinates."""
     values = tensor.values
     if values.size < GRID or values.dtype.kind != "f" or not np.isfinite(values).all():

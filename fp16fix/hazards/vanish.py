@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
-from fp16fix.graph.model import scalar
+from fp16fix.graph.model import Constant, Node, Tensor, scalar
 from fp16fix.graph.operators import GUARDS, MOVEMENT, operator
 from fp16fix.graph.ops import float_outputs
 from fp16fix.hazards.context import Context, hazard
@@ -28,7 +26,7 @@ def find(context: Context) -> Iterator[Hazard]:
         yield from zero(context, node)
 
 
-def eps(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def eps(context: Context, node: Node) -> Iterator[Hazard]:
     """A tiny literal added or compared, on its way to a division, root or logarithm."""
     if node.op not in GUARDS or not leads_to_blow_up(node):
         return
@@ -61,14 +59,14 @@ UNFELT = 2.0**-10
 """A rounding error of an eps that is this small beside what the eps is added to is below FP16's own."""
 
 
-def is_nothing_beside(context: Context, node: gs.Node, literal: gs.Tensor, value: float) -> bool:
+def is_nothing_beside(context: Context, node: Node, literal: Tensor, value: float) -> bool:
     """Whether rounding a subnormal eps moves the sum by less than FP16 rounds it anyway."""
     others = [seen for tensor in node.inputs if tensor is not literal and (seen := context.range_of(tensor)) is not None]
     error = half.SMALLEST / 2
     return node.op == "Add" and bool(others) and all(max(seen.low, 0.0) + value > error / UNFELT for seen in others)
 
 
-def leads_to_blow_up(node: gs.Node) -> bool:
+def leads_to_blow_up(node: Node) -> bool:
     """Whether small values of the result are blown up (by a root, a division, a logarithm) within three nodes."""
     frontier = list(node.outputs)
     for _ in range(3):
@@ -79,13 +77,13 @@ def leads_to_blow_up(node: gs.Node) -> bool:
     return False
 
 
-def matters(tensor: gs.Tensor, reader: gs.Node) -> bool:
+def matters(tensor: Tensor, reader: Node) -> bool:
     """Whether a node blows up small values of one of its operands."""
     port = operator(reader.op).small
     return port is not None and port < len(reader.inputs) and reader.inputs[port] is tensor
 
 
-def bulk(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def bulk(context: Context, node: Node) -> Iterator[Hazard]:
     """An output most of whose energy sits where FP16 has few bits."""
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
@@ -101,10 +99,10 @@ def bulk(context: Context, node: gs.Node) -> Iterator[Hazard]:
         )
 
 
-def zero(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def zero(context: Context, node: Node) -> Iterator[Hazard]:
     """A nonzero denominator or logarithm's argument that FP16 flushes to zero."""
     facts = operator(node.op)
-    if not facts.pole or facts.small is None or isinstance(node.inputs[facts.small], gs.Constant):
+    if not facts.pole or facts.small is None or isinstance(node.inputs[facts.small], Constant):
         return
     seen = context.range_of(node.inputs[facts.small])
     if seen is not None and 0.0 < seen.smallest <= half.SMALLEST / 2:

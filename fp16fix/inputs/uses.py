@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import constant, scalar
+from fp16fix.graph.model import Node, Tensor, Variable, constant, scalar
 from fp16fix.graph.operators import CARRIERS, CONVERTING, operator
 
 PASSES = CARRIERS | {"Cast", "Clip"}
@@ -33,7 +32,7 @@ class Uses:
     """It decides a shape."""
 
 
-def uses(tensor: gs.Variable) -> Uses:
+def uses(tensor: Variable) -> Uses:
     """Follow ``tensor`` through data movement to the ops that use its values."""
     met = _consumers(tensor)
     tables = [table for node, slot in met if (table := _table(node, slot)) is not None]
@@ -47,7 +46,7 @@ def uses(tensor: gs.Variable) -> Uses:
     )
 
 
-def _consumers(tensor: gs.Variable) -> list[tuple[gs.Node, int]]:
+def _consumers(tensor: Variable) -> list[tuple[Node, int]]:
     """Every (node, operand index) that sees the values of ``tensor`` unchanged."""
     found, waiting, seen = [], [tensor], {tensor.name}
     while waiting:
@@ -63,7 +62,7 @@ def _consumers(tensor: gs.Variable) -> list[tuple[gs.Node, int]]:
     return found
 
 
-def _table(node: gs.Node, slot: int) -> int | None:
+def _table(node: Node, slot: int) -> int | None:
     """Rows of the table that operand ``slot`` looks up; 0 if it indexes something of unknown size, None if it is no index."""
     if node.op == "EmbedLayerNormalization" and slot in _EMBED:
         return _extent(node.inputs[_EMBED[slot]], 0)
@@ -74,7 +73,7 @@ def _table(node: gs.Node, slot: int) -> int | None:
     return 0 if operator(node.op).index == slot else None
 
 
-def _extent(table: gs.Tensor, axis: int) -> int:
+def _extent(table: Tensor, axis: int) -> int:
     """Size of ``table`` along ``axis``, 0 if unknown; behind casts the weights themselves may be meant."""
     while not table.shape and table.inputs and table.inputs[0].op in CONVERTING | {"Identity"}:
         table = table.inputs[0].inputs[0]
@@ -84,7 +83,7 @@ def _extent(table: gs.Tensor, axis: int) -> int:
     return int(shape[axis]) if shape and isinstance(shape[axis], (int, np.integer)) else 0
 
 
-def _masks(node: gs.Node, slot: int) -> bool:
+def _masks(node: Node, slot: int) -> bool:
     if node.op == "Sub" and slot == 1:
         left = constant(node.inputs[0])
         return left is not None and bool(np.all(left == 1))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import onnx_graphsurgeon as gs
-
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, Node, Variable
 from fp16fix.graph.operators import CARRIES_SMALL, CONTROL, operator
 from fp16fix.passes.rescale.equations import Equation, constant_power, operands
 
-Laws = list[tuple[gs.Node, tuple[Equation, ...]]]
+Laws = list[tuple[Node, tuple[Equation, ...]]]
 """Every node, outer graphs first, with its equations."""
 DEGREE = 4.0
 """Head-room is widened for products of up to this many activations."""
 
 
-def inside(nodes: Iterable[gs.Node], wide: frozenset[str]) -> set[str]:
+def inside(nodes: Iterable[Node], wide: frozenset[str]) -> set[str]:
     """Tensors that only nodes in FP32 touch."""
     found: dict[bool, set[str]] = {True: set(), False: set()}
     for node in nodes:
@@ -33,7 +31,7 @@ def delicate(laws: Laws) -> set[str]:
         if small in ports and law and (constant_power(node) or 0) < 1:
             found.add(ports[small].name)
         if node.op in CARRIES_SMALL and any(t.name in found for t in node.outputs):
-            moving = [t for p, t in ports.items() if p[0] == "x" and isinstance(t, gs.Variable)]
+            moving = [t for p, t in ports.items() if p[0] == "x" and isinstance(t, Variable)]
             found |= {t.name for t in moving if len(moving) == 1}
     return found
 
