@@ -40,6 +40,11 @@ def test_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     assert (config.build.backend, config.build.tf32, config.build.timeout_s, config.search.builds) == ("auto", True, 1800.0, 3)
 
 
+@pytest.mark.parametrize(("io", "told"), [("fp32", None), ("fp16", "fp16")])
+def test_an_fp32_interface_keeps_what_the_file_has(io: str, told: str | None) -> None:
+    assert Config.model_validate({"io": io}).interface == told
+
+
 def test_a_section_with_every_key_commented_out_is_its_default(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, "build:\n  # tf32: false\nsearch:\n")).build == Build()
 

@@ -228,3 +228,8 @@ class Config(Section):
     """0 uses every core."""
     json_: StrictBool = Field(default=False, alias="json")
     """Machine-readable output."""
+
+    @property
+    def interface(self) -> str | None:
+        """What ``lower`` is told of float inputs and outputs: FP16, or None for what the user's file has."""
+        return "fp16" if self.io == "fp16" else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import Model, numpy_type
+from fp16fix.half import FP32
 
 
 class Editor:
@@ -60,6 +62,20 @@ class Editor:
         graph = self.owner(anchor)
         return self.insert(graph, position(graph, anchor) + 1, op, name, inputs, outputs, **attrs)
 
+    def rounding(self, tensor: gs.Tensor, element: int, rounded: gs.Tensor | None = None) -> tuple[list[gs.Node], gs.Tensor]:
+        """``tensor`` in a low format and back in FP32: the two Casts, to be put into a graph, and what they make.
+
+        Args:
+            tensor: in FP32.
+            element: the low format.
+            rounded: what they are to make; a new tensor if None.
+        """
+        rounded = self.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape) if rounded is None else rounded
+        narrow = self.variable(f"{tensor.name}/low", element, tensor.shape)
+        down = gs.Node("Cast", self.fresh(f"{tensor.name}/round"), attrs={"to": element}, inputs=[tensor], outputs=[narrow])
+        up = gs.Node("Cast", self.fresh(f"{tensor.name}/unround"), attrs={"to": FP32.onnx}, inputs=[narrow], outputs=[rounded])
+        return [down, up], rounded
+
     def remove(self, node: gs.Node) -> None:
         """Take ``node`` out; its outputs lose their producer."""
         graph = self.owner(node)
@@ -67,6 +83,32 @@ class Editor:
         node.inputs.clear()
         node.outputs.clear()
         del self._owner[id(node)]
+
+
+def rounding_of(tensor: gs.Tensor) -> tuple[gs.Node, gs.Node] | None:
+    """The pair of Casts, down and up, that made a rounded tensor; None for one that was made otherwise."""
+    up = tensor.inputs[0] if tensor.inputs else None
+    if up is None or up.op != "Cast" or not up.inputs[0].inputs:
+        return None
+    down = up.inputs[0].inputs[0]
+    return (down, up) if down.op == "Cast" else None
+
+
+def redirect(old: gs.Tensor, new: gs.Tensor, *, readers: Iterable[gs.Node] | None = None, outputs_of: Iterable[gs.Graph] = ()) -> None:
+    """Whoever reads ``old`` reads ``new``, nodes in bodies too.
+
+    Args:
+        old: keeps its producer.
+        new: may be anything the readers can see.
+        readers: only these nodes; None for all.
+        outputs_of: graphs that hand out ``new`` in the place of ``old``, too; a body may hand out what lies around it.
+    """
+    for reader in list(old.outputs) if readers is None else readers:
+        for index, used in enumerate(reader.inputs):
+            if used is old:
+                reader.inputs[index] = new
+    for graph in outputs_of:
+        graph.outputs[:] = [new if each is old else each for each in graph.outputs]
 
 
 def position(graph: gs.Graph, node: gs.Node) -> int:

@@ -15,7 +15,8 @@ import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
-from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.edit import redirect
+from fp16fix.graph.model import Model, element_type, graphs_under
 from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.session import infer_types
 from fp16fix.graph.simplify import simplify
@@ -135,6 +136,7 @@ def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
 def inline_constants(graph: gs.Graph) -> None:
     """Dense ``Constant`` nodes become initializers, so that a literal is one kind of thing everywhere."""
     kept = []
+    inner = list(graphs_under(graph))[1:]
     for node in graph.nodes:
         values = literal(node)
         if values is None:
@@ -143,10 +145,7 @@ def inline_constants(graph: gs.Graph) -> None:
         tensor = node.outputs[0]
         node.outputs.clear()
         replacement = gs.Constant(tensor.name, values=values)
-        for consumer in list(tensor.outputs):
-            for index, used in enumerate(consumer.inputs):
-                if used is tensor:
-                    consumer.inputs[index] = replacement
+        redirect(tensor, replacement, outputs_of=inner)
         if any(output is tensor for output in graph.outputs):
             identity = gs.Node("Identity", node.name, inputs=[replacement], outputs=[tensor])
             replacement.name = f"{tensor.name}/value"

@@ -13,7 +13,8 @@ import onnx_graphsurgeon as gs
 from fp16fix import half
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
-from fp16fix.graph.ops import CONTROL, TYPED_BY_ATTRIBUTE, input_accepts, is_float_node, output_follows_inputs, runs_in
+from fp16fix.graph.operators import CONTROL, TYPED_BY_ATTRIBUTE
+from fp16fix.graph.ops import input_accepts, is_float_node, output_follows_inputs, runs_in
 from fp16fix.half import FORMATS, FP16, FP32
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
+
+# What a graph is made of, for whoever reads graphs; onnx-graphsurgeon itself is for whoever edits them.
+# ruff: noqa: PLC0414 - an alias is how a name is passed on (PEP 484)
+from onnx_graphsurgeon import Constant as Constant
+from onnx_graphsurgeon import Graph as Graph
+from onnx_graphsurgeon import Node as Node
+from onnx_graphsurgeon import Tensor as Tensor
+from onnx_graphsurgeon import Variable as Variable
 
 from fp16fix.half import BF16, FP16, FP32
 
@@ -22,7 +29,7 @@ FLOATS = (FP32.onnx, FP16.onnx, BF16.onnx, onnx.TensorProto.DOUBLE)
 class Model:
     """A mutable graph and where it came from; rules and ``lower`` edit a ``copy()`` of it, nothing else does."""
 
-    graph: gs.Graph
+    graph: Graph
     name: str
     """Stem of the file, for messages and default output names."""
     digest: str = ""
@@ -52,22 +59,22 @@ class Model:
             set(self.border),
         )
 
-    def graphs(self) -> Iterator[gs.Graph]:
+    def graphs(self) -> Iterator[Graph]:
         """The main graph, then every If/Loop/Scan body, outer before inner, in node order."""
         yield from graphs_under(self.graph)
 
-    def nodes(self) -> Iterator[gs.Node]:
+    def nodes(self) -> Iterator[Node]:
         """Every node of every graph."""
         for graph in self.graphs():
             yield from graph.nodes
 
-    def node_map(self) -> dict[str, gs.Node]:
+    def node_map(self) -> dict[str, Node]:
         """Nodes by name."""
         return {node.name: node for node in self.nodes()}
 
-    def tensors(self) -> dict[str, gs.Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Tensors by name, those of bodies included."""
-        found: dict[str, gs.Tensor] = {}
+        found: dict[str, Tensor] = {}
         for graph in self.graphs():
             for tensor in (*graph.inputs, *graph.outputs):
                 found.setdefault(tensor.name, tensor)
@@ -83,18 +90,18 @@ class Model:
         return int(self.graph.opset)
 
 
-def copy_graph(graph: gs.Graph, outside: dict[str, gs.Tensor] | None = None) -> gs.Graph:
+def copy_graph(graph: Graph, outside: dict[str, Tensor] | None = None) -> Graph:
     """A structural copy; weight arrays are shared. A body's copy reads the tensors of ``outside`` itself, by name, not copies of them."""
     copied = graph.copy(outside)
     for each in graphs_under(copied):
         for tensor in each.tensors().values():
-            if isinstance(tensor, gs.Constant):
+            if isinstance(tensor, Constant):
                 # graphsurgeon pins the exported type of a copied constant to that of its old values.
                 tensor._export_dtype = None  # noqa: SLF001
     return copied
 
 
-def graphs_under(graph: gs.Graph) -> Iterator[gs.Graph]:
+def graphs_under(graph: Graph) -> Iterator[Graph]:
     """``graph`` and every body nested in it, outer before inner."""
     yield graph
     for node in graph.nodes:
@@ -102,17 +109,17 @@ def graphs_under(graph: gs.Graph) -> Iterator[gs.Graph]:
             yield from graphs_under(body)
 
 
-def bodies(node: gs.Node) -> dict[str, gs.Graph]:
+def bodies(node: Node) -> dict[str, Graph]:
     """Subgraph attributes of a node: ``then_branch``/``else_branch`` of If, ``body`` of Loop and Scan."""
-    return {key: value for key, value in node.attrs.items() if isinstance(value, gs.Graph)}
+    return {key: value for key, value in node.attrs.items() if isinstance(value, Graph)}
 
 
-def inner_nodes(node: gs.Node) -> list[gs.Node]:
+def inner_nodes(node: Node) -> list[Node]:
     """Every node in the bodies of a node, however deep; outer before inner."""
     return [inner for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes]
 
 
-def element_type(tensor: gs.Tensor) -> int:
+def element_type(tensor: Tensor) -> int:
     """``onnx.TensorProto`` element type, 0 if unknown. graphsurgeon holds numpy types, or ONNX ints where numpy has none."""
     dtype = tensor.dtype
     if dtype is None:
@@ -129,17 +136,17 @@ def numpy_type(element: int) -> Any:
     return np.dtype(ml_dtypes.bfloat16) if element == BF16.onnx else onnx.helper.tensor_dtype_to_np_dtype(element)
 
 
-def is_float(tensor: gs.Tensor) -> bool:
+def is_float(tensor: Tensor) -> bool:
     """Whether the tensor holds FP32, FP16, BF16 or FP64 values."""
     return element_type(tensor) in FLOATS
 
 
-def constant(tensor: gs.Tensor) -> np.ndarray | None:
+def constant(tensor: Tensor) -> np.ndarray | None:
     """The values of an initializer, or None. Read only: shared between copies of a model."""
-    return tensor.values if isinstance(tensor, gs.Constant) else None
+    return tensor.values if isinstance(tensor, Constant) else None
 
 
-def scalar(tensor: gs.Tensor) -> float | None:
+def scalar(tensor: Tensor) -> float | None:
     """The value of a one-element float or integer initializer, or None."""
-    values = constant(tensor) if isinstance(tensor, gs.Constant) and int(np.prod(tensor.shape)) == 1 else None
+    values = constant(tensor) if isinstance(tensor, Constant) and int(np.prod(tensor.shape)) == 1 else None
     return None if values is None else float(values.reshape(-1)[0])

@@ -1,4 +1,4 @@
-"""Facts about ONNX operators that several stages need: which only move values, which pick among them, which the schema lets run in FP16."""
+"""What ONNX's schemas say of a node: which types its inputs accept, which its outputs follow, whether it can run in a type."""
 
 from __future__ import annotations
 
@@ -8,24 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import FLOATS, element_type
-
-MOVEMENT = frozenset(
-    "Reshape Transpose Concat Split Slice Gather Squeeze Unsqueeze Expand Tile Flatten Identity DepthToSpace SpaceToDepth "
-    "GatherElements GatherND ReverseSequence Compress Unique Trilu ConcatFromSequence CenterCropPad Dropout".split()
-)
-"""Operators whose float outputs hold only values of their inputs, whatever those are."""
-
-SELECTION = frozenset(
-    "Where Max Min MaxPool ReduceMax ReduceMin GlobalMaxPool TopK Pad ScatterND ScatterElements Scatter OneHot Relu Abs Neg Clip".split()
-)
-"""Operators whose float outputs hold inputs, their negation, or literals: rounding after them changes nothing already rounded."""
-
-CONTROL = frozenset({"If", "Loop", "Scan"})
-
-TYPED_BY_ATTRIBUTE = frozenset(
-    "Cast CastLike ConstantOfShape EyeLike RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split()
-)
-"""Operators whose output type is not the type of their float input."""
+from fp16fix.graph.operators import CONTROL, TYPED_BY_ATTRIBUTE
 
 DEFAULT_DOMAINS = (None, "", "ai.onnx")
 

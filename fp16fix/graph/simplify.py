@@ -8,6 +8,8 @@ from types import ModuleType
 
 import onnx
 
+from fp16fix.graph.operators import REORDERING
+
 GROWTH_LIMIT = "1MB"
 """Constants larger than this are not materialised by folding (a position grid computed by Range and Expand stays computed)."""
 SKIPPED = (
@@ -35,7 +37,7 @@ SKIPPED = (
 )
 """onnxsim's fusions that rename what the user knows by name, or end in com.microsoft operators that no TensorRT parses. Fusing a norm
 is a repair: it is decided by a rule, with its reason, and reported."""
-HARMLESS = frozenset({"Constant", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"})
+HARMLESS = REORDERING | {"Constant"}
 """Operators that simplification may bring in where there were none."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph.edit import redirect
 from fp16fix.graph.model import Model, bodies, copy_graph, graphs_under
 
 
@@ -19,12 +20,9 @@ def splice(host: Model, guest: Model, prefix: str) -> dict[str, gs.Tensor]:
         The guest's main-graph tensors by their old names.
     """
     found = {name: tensor for name, tensor in guest.graph.tensors().items() if isinstance(tensor, gs.Variable)}
-    outside = host.graph.tensors()
+    outside, graphs = host.graph.tensors(), list(guest.graphs())
     for tensor in guest.graph.inputs:
-        for consumer in list(tensor.outputs):
-            for index, used in enumerate(consumer.inputs):
-                if used is tensor:
-                    consumer.inputs[index] = outside[tensor.name]
+        redirect(tensor, outside[tensor.name], outputs_of=graphs)
         found[tensor.name] = outside[tensor.name]
     inputs = {id(tensor) for tensor in guest.graph.inputs}
     for name, tensor in guest.tensors().items():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph.edit import redirect
 from fp16fix.graph.model import FLOATS, Model, element_type
-from fp16fix.graph.ops import TYPED_BY_ATTRIBUTE, is_float_node
+from fp16fix.graph.operators import TYPED_BY_ATTRIBUTE
+from fp16fix.graph.ops import is_float_node
 from fp16fix.half import BF16, FP16, FP32
 
 
@@ -49,7 +51,8 @@ def placement(model: Model) -> dict[str, str]:
 
 def drop_casts(model: Model) -> None:
     """Remove Casts from float to float; one that feeds a graph output becomes Identity, so that the name stays."""
-    for graph in model.graphs():
+    graphs = list(model.graphs())
+    for graph in graphs:
         outputs = {id(t) for t in graph.outputs}
         kept = []
         for node in graph.nodes:
@@ -61,10 +64,7 @@ def drop_casts(model: Model) -> None:
                 node.op, node.attrs = "Identity", {}
                 kept.append(node)
                 continue
-            for consumer in list(target.outputs):
-                for index, used in enumerate(consumer.inputs):
-                    if used is target:
-                        consumer.inputs[index] = source
+            redirect(target, source, outputs_of=graphs)
             node.inputs.clear()
             node.outputs.clear()
         graph.nodes[:] = kept
@@ -74,7 +74,7 @@ def widen_attributes(node: gs.Node) -> None:
     """Output types that an attribute states."""
     if node.op not in TYPED_BY_ATTRIBUTE or not node.outputs or element_type(node.outputs[0]) not in FLOATS:
         return
-    if node.op in {"Cast"}:
+    if node.op == "Cast":
         node.attrs["to"] = FP32.onnx
     elif node.op == "ConstantOfShape" and isinstance(node.attrs.get("value"), gs.Constant):
         value = node.attrs["value"]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from fp16fix import half
+from fp16fix.graph.operators import ADDITIONS
 from fp16fix.graph.ops import float_inputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
@@ -19,7 +20,7 @@ RELATIVE_NOISE = 2.0**-11 / math.sqrt(3)
 def find(context: Context) -> Iterator[Hazard]:
     """Add, Sub and Sum whose result is far smaller than what goes in."""
     for node in context.nodes():
-        if node.op not in {"Add", "Sub", "Sum"}:
+        if node.op not in ADDITIONS:
             continue
         operands = [seen for tensor in float_inputs(node) if (seen := context.range_of(tensor)) is not None]
         result = context.range_of(node.outputs[0])

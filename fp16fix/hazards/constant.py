@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
+from fp16fix.graph.model import Constant, Node
+from fp16fix.graph.operators import BYSTANDERS, HIDES_SMALL, operator
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.vanish import STORAGE_DB
 from fp16fix.ranges.range import Range
-
-BYSTANDERS = frozenset({"Resize", "Upsample", "Range", "NonMaxSuppression", "Loop", "If", "Scan"})
-"""Operators whose constant operands are not rounded to FP16 or do not enter arithmetic."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
@@ -24,7 +21,7 @@ def find(context: Context) -> Iterator[Hazard]:
         if node.op in BYSTANDERS:
             continue
         for tensor in node.inputs:
-            if not isinstance(tensor, gs.Constant) or (node.name, tensor.name) in seen_pairs:
+            if not isinstance(tensor, Constant) or (node.name, tensor.name) in seen_pairs:
                 continue
             seen_pairs.add((node.name, tensor.name))
             seen = context.range_of(tensor)
@@ -33,7 +30,7 @@ def find(context: Context) -> Iterator[Hazard]:
                 yield found
 
 
-def judged(node: gs.Node, seen: Range) -> Hazard | None:
+def judged(node: Node, seen: Range) -> Hazard | None:
     """The hazard of one initializer as ``node`` reads it."""
     size = math.prod(seen.shape)
     what = "literal" if size == 1 else f"weight of {size} values"
@@ -62,21 +59,9 @@ def judged(node: gs.Node, seen: Range) -> Hazard | None:
     return None
 
 
-ADDENDS = {
-    "Conv": 2,
-    "ConvTranspose": 2,
-    "Gemm": 2,
-    "LayerNormalization": 2,
-    "InstanceNormalization": 2,
-    "GroupNormalization": 2,
-    "BatchNormalization": 2,
-}
-"""Operators and the index of their bias."""
-
-
-def is_small_addend(node: gs.Node, seen: Range) -> bool:
+def is_small_addend(node: Node, seen: Range) -> bool:
     """A tiny bias is lost beside what it is added to in any format; eps literals are ``vanish``'s business."""
-    if node.op in {"Add", "Sum", "Sub", "Max", "Clip", "Min"}:
+    if node.op in HIDES_SMALL:
         return True
-    index = ADDENDS.get(node.op)
+    index = operator(node.op).bias
     return index is not None and index < len(node.inputs) and node.inputs[index].name == seen.tensor

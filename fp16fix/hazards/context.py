@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import Model, constant, is_float
+from fp16fix.graph.model import Model, Node, Tensor, constant, is_float
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
 
@@ -24,11 +23,11 @@ class Context:
     """Nodes that run wide anyway (the user's own islands): nothing is diagnosed there."""
     _constants: dict[str, Range | None] = field(default_factory=dict)
 
-    def nodes(self) -> list[gs.Node]:
+    def nodes(self) -> list[Node]:
         """Nodes that may run in FP16."""
         return [node for node in self.model.nodes() if node.name not in self.pinned]
 
-    def range_of(self, tensor: gs.Tensor) -> Range | None:
+    def range_of(self, tensor: Tensor) -> Range | None:
         """What is known of a float tensor: calibration, or its values."""
         if not tensor.name or not is_float(tensor):
             return None
@@ -66,6 +65,6 @@ def constant_range(name: str, values: np.ndarray) -> Range:
     return Range(name, values.shape, low, high, smallest, energy / count, noise / count, odd)
 
 
-def hazard(node: gs.Node, kind: Kind, seen: Range, bits: float, why: str, *, internal: bool = False) -> Hazard:
+def hazard(node: Node, kind: Kind, seen: Range, bits: float, why: str, *, internal: bool = False) -> Hazard:
     """A ``Hazard`` with the tensor's range filled in."""
     return Hazard(node.name, kind, seen.tensor, node.op, seen.low, seen.high, seen.smallest, round(max(0.0, bits), 3), why, internal)

@@ -5,24 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.model import Node
+from fp16fix.graph.operators import AVERAGES, MOVEMENT, operator
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
-
-SUMMING = {
-    "ReduceL2": 2,
-    "ReduceSumSquare": 2,
-    "ReduceMean": 1,
-    "ReduceSum": 1,
-    "ReduceL1": 1,
-    "GlobalAveragePool": 1,
-    "LpNormalization": 2,
-}
-"""Operators that add over an axis inside, and the power they raise values to first."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
@@ -51,7 +40,7 @@ def inputs_too_large(context: Context) -> Iterator[Hazard]:
             )
 
 
-def values(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def values(context: Context, node: Node) -> Iterator[Hazard]:
     """Outputs past the limit."""
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
@@ -64,7 +53,7 @@ def values(context: Context, node: gs.Node) -> Iterator[Hazard]:
             )
 
 
-def described(node: gs.Node, context: Context) -> str:
+def described(node: Node, context: Context) -> str:
     """What the value is, in a reader's words."""
     if is_square(node) and feeds_norm(node):
         inner = context.range_of(node.inputs[0])
@@ -73,12 +62,12 @@ def described(node: gs.Node, context: Context) -> str:
     return f"the output of {node.op}"
 
 
-def is_square(node: gs.Node) -> bool:
+def is_square(node: Node) -> bool:
     """``Pow(x, 2)`` or ``Mul(x, x)``."""
     return node.op == "Pow" or (node.op == "Mul" and len(node.inputs) == 2 and node.inputs[0] is node.inputs[1])
 
 
-def feeds_norm(node: gs.Node) -> bool:
+def feeds_norm(node: Node) -> bool:
     """A square whose mean or sum goes on to a square root within four nodes."""
     frontier, depth = list(node.outputs), 0
     reduced = False
@@ -92,10 +81,10 @@ def feeds_norm(node: gs.Node) -> bool:
     return False
 
 
-def inside(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def inside(context: Context, node: Node) -> Iterator[Hazard]:
     """Sums that overflow although the result fits: fatal where an engine accumulates in FP16, harmless where it does not."""
-    power = SUMMING.get(node.op)
-    if power is None:
+    power = operator(node.op).power
+    if not power:
         return
     source = context.range_of(float_inputs(node)[0]) if float_inputs(node) else None
     outputs = float_outputs(node)
@@ -103,9 +92,7 @@ def inside(context: Context, node: gs.Node) -> Iterator[Hazard]:
     if source is None or result is None:
         return
     length = axis_length(source, result)
-    total = length * (
-        source.energy if power == 2 else max(abs(result.low), abs(result.high)) if node.op in {"ReduceMean", "GlobalAveragePool"} else 0.0
-    )
+    total = length * (source.energy if power == 2 else max(abs(result.low), abs(result.high)) if node.op in AVERAGES else 0.0)
     if total >= half.FP16.overflow:
         bits = math.log2(total / half.LARGEST)
         yield hazard(

@@ -6,37 +6,12 @@ Such tensors are right in FP16 at the length that calibration saw and wrong at t
 from __future__ import annotations
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import is_float
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.model import Constant, Node, is_float
+from fp16fix.graph.operators import ADDITIONS, POSITIONAL
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context
 
-ARITHMETIC = frozenset(
-    {
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "MatMul",
-        "Gemm",
-        "Einsum",
-        "Neg",
-        "Abs",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Mod",
-        "CumSum",
-        "Cast",
-        "Clip",
-        "Max",
-        "Min",
-        "Sqrt",
-    }
-)
-"""Operators through which a position stays a position."""
 FLAG = 2.0
 """A leaf that never passes this is a mask or a flag, not a count."""
 GRID = 8
@@ -56,18 +31,18 @@ def positional(context: Context) -> dict[str, str]:
             seen = context.range_of(outputs[0])
             (flags.add(outputs[0].name) if seen is not None and seen.absmax <= FLAG else found.update({t.name: source for t in outputs}))
             continue
-        if node.op not in ARITHMETIC and node.op not in MOVEMENT:
+        if node.op not in POSITIONAL:
             continue
         inputs = float_inputs(node)
         known = [found[t.name] for t in inputs if t.name in found]
-        known += [f"the grid {t.name!r}" for t in inputs if isinstance(t, gs.Constant) and node.op in {"Add", "Sub"} and is_grid(t)]
-        rest = [t for t in inputs if t.name not in found and not isinstance(t, gs.Constant)]
+        known += [f"the grid {t.name!r}" for t in inputs if isinstance(t, Constant) and node.op in ADDITIONS and is_grid(t)]
+        rest = [t for t in inputs if t.name not in found and not isinstance(t, Constant)]
         if known and not rest and any(t.name in found for t in inputs):
             found.update({t.name: known[0] for t in outputs})
     return found
 
 
-def source_of(node: gs.Node) -> str | None:
+def source_of(node: Node) -> str | None:
     """What makes ``node`` a source of positions, or None."""
     if node.op == "Range" and is_float(node.outputs[0]):
         return f"Range {node.name!r}"
@@ -78,13 +53,13 @@ def source_of(node: gs.Node) -> str | None:
     return None
 
 
-def counts(node: gs.Node) -> bool:
+def counts(node: Node) -> bool:
     """A Cast from whole numbers: positions, lengths, indices. Bytes are images and booleans are masks."""
     dtype = node.inputs[0].dtype
     return dtype is not None and np.dtype(dtype) in {np.dtype(np.int64), np.dtype(np.int32)}
 
 
-def is_grid(tensor: gs.Constant) -> bool:
+def is_grid(tensor: Constant) -> bool:
     """A stored table of evenly spaced numbers that counts past a flag: anchor centres, pixel coordinates."""
     values = tensor.values
     if values.size < GRID or values.dtype.kind != "f" or not np.isfinite(values).all():

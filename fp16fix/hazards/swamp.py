@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.model import Constant, Node
+from fp16fix.graph.operators import ADDITIONS, MOVEMENT, SUMS, TRIGONOMETRIC
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.overflow import axis_length
@@ -36,7 +36,7 @@ def find(context: Context) -> Iterator[Hazard]:
         yield from sums(context, node)
 
 
-def integers(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
+def integers(context: Context, node: Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
     """A tensor computed from positions alone, or an integer-valued one that passes 2048."""
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
@@ -52,11 +52,11 @@ def integers(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Ite
             )
 
 
-def coordinates(context: Context, node: gs.Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
+def coordinates(context: Context, node: Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
     """An activation added to a grid: a coordinate, whose FP16 spacing is its error in pixels."""
-    if node.op not in {"Add", "Sub"}:
+    if node.op not in ADDITIONS:
         return
-    on_grid = any(t.name in derived or (isinstance(t, gs.Constant) and is_grid(t)) for t in float_inputs(node))
+    on_grid = any(t.name in derived or (isinstance(t, Constant) and is_grid(t)) for t in float_inputs(node))
     seen = context.range_of(node.outputs[0])
     if on_grid and seen is not None and node.outputs[0].name not in derived and half.INTEGERS < seen.absmax < half.FP16.overflow:
         spacing = 2.0 ** (half.octave(seen.absmax) - 10)
@@ -64,9 +64,9 @@ def coordinates(context: Context, node: gs.Node, derived: Mapping[str, str]) -> 
         yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / half.INTEGERS), why)
 
 
-def angles(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def angles(context: Context, node: Node) -> Iterator[Hazard]:
     """A sine or cosine of an angle that FP16 holds too coarsely."""
-    if node.op not in {"Sin", "Cos"}:
+    if node.op not in TRIGONOMETRIC:
         return
     seen = context.range_of(node.inputs[0])
     if seen is not None and seen.absmax > ANGLE:
@@ -75,9 +75,9 @@ def angles(context: Context, node: gs.Node) -> Iterator[Hazard]:
         yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / ANGLE), why)
 
 
-def sampling(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def sampling(context: Context, node: Node) -> Iterator[Hazard]:
     """A GridSample whose grid, in [−1, 1], is coarser in FP16 than a fraction of a pixel (ONNX GridSample: x = −1…1 spans the width)."""
-    if node.op != "GridSample" or isinstance(node.inputs[1], gs.Constant):
+    if node.op != "GridSample" or isinstance(node.inputs[1], Constant):
         return
     image, grid = context.range_of(node.inputs[0]), context.range_of(node.inputs[1])
     if image is None or grid is None or len(image.shape) < 4:
@@ -88,9 +88,9 @@ def sampling(context: Context, node: gs.Node) -> Iterator[Hazard]:
         yield hazard(node, Kind.SWAMP, grid, math.log2(step / PIXEL), why)
 
 
-def sums(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def sums(context: Context, node: Node) -> Iterator[Hazard]:
     """A sum over more terms than FP16 can count; right where the accumulator is FP32."""
-    if node.op not in {"ReduceSum", "ReduceMean", "CumSum", "GlobalAveragePool"} or not float_inputs(node):
+    if node.op not in SUMS | {"CumSum"} or not float_inputs(node):
         return
     source, result = context.range_of(float_inputs(node)[0]), context.range_of(node.outputs[0])
     if source is None or result is None:

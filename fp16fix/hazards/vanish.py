@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
-from fp16fix.graph.model import scalar
-from fp16fix.graph.ops import MOVEMENT, float_outputs
+from fp16fix.graph.model import Constant, Node, Tensor, scalar
+from fp16fix.graph.operators import GUARDS, MOVEMENT, operator
+from fp16fix.graph.ops import float_outputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 
 STORAGE_DB = 50.0
 """A tensor whose own rounding noise is above this is losing what it holds; healthy FP16 storage is 70 dB and more
 (11 significand bits, uniform rounding noise: 6.02·11 + 10.8 dB at the top of an octave)."""
-BLOWS_UP = {"Log": (0,), "Reciprocal": (0,), "Div": (1,)}
-"""Operators and the inputs whose zero becomes infinity."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
@@ -29,9 +26,9 @@ def find(context: Context) -> Iterator[Hazard]:
         yield from zero(context, node)
 
 
-def eps(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def eps(context: Context, node: Node) -> Iterator[Hazard]:
     """A tiny literal added or compared, on its way to a division, root or logarithm."""
-    if node.op not in {"Add", "Max", "Clip", "Sum"} or not leads_to_blow_up(node):
+    if node.op not in GUARDS or not leads_to_blow_up(node):
         return
     for tensor in node.inputs:
         value = scalar(tensor)
@@ -62,25 +59,31 @@ UNFELT = 2.0**-10
 """A rounding error of an eps that is this small beside what the eps is added to is below FP16's own."""
 
 
-def is_nothing_beside(context: Context, node: gs.Node, literal: gs.Tensor, value: float) -> bool:
+def is_nothing_beside(context: Context, node: Node, literal: Tensor, value: float) -> bool:
     """Whether rounding a subnormal eps moves the sum by less than FP16 rounds it anyway."""
     others = [seen for tensor in node.inputs if tensor is not literal and (seen := context.range_of(tensor)) is not None]
     error = half.SMALLEST / 2
     return node.op == "Add" and bool(others) and all(max(seen.low, 0.0) + value > error / UNFELT for seen in others)
 
 
-def leads_to_blow_up(node: gs.Node) -> bool:
-    """Whether the result reaches Sqrt, Div, Reciprocal, Log or Pow within three nodes."""
+def leads_to_blow_up(node: Node) -> bool:
+    """Whether small values of the result are blown up (by a root, a division, a logarithm) within three nodes."""
     frontier = list(node.outputs)
     for _ in range(3):
-        consumers = [consumer for tensor in frontier for consumer in tensor.outputs]
-        if any(consumer.op in {"Sqrt", "Div", "Reciprocal", "Log", "Pow"} for consumer in consumers):
+        consumers = [(tensor, consumer) for tensor in frontier for consumer in tensor.outputs]
+        if any(matters(tensor, consumer) for tensor, consumer in consumers):
             return True
-        frontier = [tensor for consumer in consumers for tensor in consumer.outputs]
+        frontier = [tensor for _, consumer in consumers for tensor in consumer.outputs]
     return False
 
 
-def bulk(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def matters(tensor: Tensor, reader: Node) -> bool:
+    """Whether a node blows up small values of one of its operands."""
+    port = operator(reader.op).small
+    return port is not None and port < len(reader.inputs) and reader.inputs[port] is tensor
+
+
+def bulk(context: Context, node: Node) -> Iterator[Hazard]:
     """An output most of whose energy sits where FP16 has few bits."""
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
@@ -96,18 +99,12 @@ def bulk(context: Context, node: gs.Node) -> Iterator[Hazard]:
         )
 
 
-def zero(context: Context, node: gs.Node) -> Iterator[Hazard]:
+def zero(context: Context, node: Node) -> Iterator[Hazard]:
     """A nonzero denominator or logarithm's argument that FP16 flushes to zero."""
-    for port in BLOWS_UP.get(node.op, ()):
-        if port >= len(node.inputs) or isinstance(node.inputs[port], gs.Constant):
-            continue
-        seen = context.range_of(node.inputs[port])
-        if seen is None or not 0.0 < seen.smallest <= half.SMALLEST / 2:
-            continue
-        yield hazard(
-            node,
-            Kind.VANISH,
-            seen,
-            math.log2(half.SMALLEST / seen.smallest),
-            f"{node.op} takes values down to {seen.smallest:.3g}, which are zero in FP16",
-        )
+    facts = operator(node.op)
+    if not facts.pole or facts.small is None or isinstance(node.inputs[facts.small], Constant):
+        return
+    seen = context.range_of(node.inputs[facts.small])
+    if seen is not None and 0.0 < seen.smallest <= half.SMALLEST / 2:
+        why = f"{node.op} takes values down to {seen.smallest:.3g}, which are zero in FP16"
+        yield hazard(node, Kind.VANISH, seen, math.log2(half.SMALLEST / seen.smallest), why)

@@ -8,10 +8,9 @@ from difflib import get_close_matches
 from typing import Any
 
 import onnx
-import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ConfigError, ModelError
-from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.model import Constant, Model, Variable, element_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,10 @@ def signature(model: Model) -> tuple[Input, ...]:
     Raises:
         ModelError: an input that is no tensor (sequence, optional), or that declares no type or no rank.
     """
-    return tuple(_input(tensor) for tensor in model.graph.inputs if not isinstance(tensor, gs.Constant))
+    return tuple(_input(tensor) for tensor in model.graph.inputs if not isinstance(tensor, Constant))
 
 
-def _input(tensor: gs.Variable) -> Input:
+def _input(tensor: Variable) -> Input:
     where = f"input {tensor.name!r}"
     if getattr(tensor, "type", "tensor_type") != "tensor_type":
         raise ModelError("is a sequence or an optional, not a tensor", where=where, hint="export the model with plain tensors as inputs")

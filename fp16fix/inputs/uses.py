@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import constant, scalar
+from fp16fix.graph.model import Node, Tensor, Variable, constant, scalar
+from fp16fix.graph.operators import CARRIERS, CONVERTING, operator
 
-_MOVES = frozenset({"Cast", "Clip", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
-"""Ops that pass the values of their first operand on as they are."""
+PASSES = CARRIERS | {"Cast", "Clip"}
+"""Operators that pass the values of their first operand on as they are (a Clip: those that count)."""
 _EMBED = {0: 2, 1: 4, 8: 3}
 """EmbedLayerNormalization (com.microsoft): operand of ids → operand of their table."""
-_SHAPES = {"ConstantOfShape": 0, "Expand": 1, "Range": 1, "Reshape": 1, "Resize": 3, "Slice": 2, "Tile": 1, "TopK": 1}
-"""Ops whose operand of that index decides a shape: a made-up value there makes a nonsense graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Uses:
     """It decides a shape."""
 
 
-def uses(tensor: gs.Variable) -> Uses:
+def uses(tensor: Variable) -> Uses:
     """Follow ``tensor`` through data movement to the ops that use its values."""
     met = _consumers(tensor)
     tables = [table for node, slot in met if (table := _table(node, slot)) is not None]
@@ -44,11 +42,11 @@ def uses(tensor: gs.Variable) -> Uses:
         indexes=bool(tables),
         masks=any(_masks(node, slot) for node, slot in met),
         adds=any(node.op == "Add" for node, _ in met),
-        shapes=any(_SHAPES.get(node.op) == slot for node, slot in met),
+        shapes=any(operator(node.op).shape == slot for node, slot in met),
     )
 
 
-def _consumers(tensor: gs.Variable) -> list[tuple[gs.Node, int]]:
+def _consumers(tensor: Variable) -> list[tuple[Node, int]]:
     """Every (node, operand index) that sees the values of ``tensor`` unchanged."""
     found, waiting, seen = [], [tensor], {tensor.name}
     while waiting:
@@ -56,7 +54,7 @@ def _consumers(tensor: gs.Variable) -> list[tuple[gs.Node, int]]:
         for node in current.outputs:
             slots = [slot for slot, operand in enumerate(node.inputs) if operand is current]
             found += [(node, slot) for slot in slots]
-            passes = (node.op in _MOVES and 0 in slots) or (node.op == "Where" and {1, 2} & set(slots))
+            passes = (node.op in PASSES and 0 in slots) or (node.op == "Where" and {1, 2} & set(slots))
             for output in node.outputs[:1] if passes else ():
                 if output.name not in seen:
                     seen.add(output.name)
@@ -64,7 +62,7 @@ def _consumers(tensor: gs.Variable) -> list[tuple[gs.Node, int]]:
     return found
 
 
-def _table(node: gs.Node, slot: int) -> int | None:
+def _table(node: Node, slot: int) -> int | None:
     """Rows of the table that operand ``slot`` looks up; 0 if it indexes something of unknown size, None if it is no index."""
     if node.op == "EmbedLayerNormalization" and slot in _EMBED:
         return _extent(node.inputs[_EMBED[slot]], 0)
@@ -72,12 +70,12 @@ def _table(node: gs.Node, slot: int) -> int | None:
         return _extent(node.inputs[0], int(node.attrs.get("axis", 0)))
     if node.op == "OneHot" and slot == 0:
         return int(scalar(node.inputs[1]) or 0)
-    return 0 if node.op in {"GatherND", "ScatterElements", "ScatterND"} and slot == 1 else None
+    return 0 if operator(node.op).index == slot else None
 
 
-def _extent(table: gs.Tensor, axis: int) -> int:
+def _extent(table: Tensor, axis: int) -> int:
     """Size of ``table`` along ``axis``, 0 if unknown; behind casts the weights themselves may be meant."""
-    while not table.shape and table.inputs and table.inputs[0].op in {"Cast", "DequantizeLinear", "Identity"}:
+    while not table.shape and table.inputs and table.inputs[0].op in CONVERTING | {"Identity"}:
         table = table.inputs[0].inputs[0]
     shape: Any = table.shape or ()
     if not shape and table.inputs and table.inputs[0].op == "Constant":
@@ -85,7 +83,7 @@ def _extent(table: gs.Tensor, axis: int) -> int:
     return int(shape[axis]) if shape and isinstance(shape[axis], (int, np.integer)) else 0
 
 
-def _masks(node: gs.Node, slot: int) -> bool:
+def _masks(node: Node, slot: int) -> bool:
     if node.op == "Sub" and slot == 1:
         left = constant(node.inputs[0])
         return left is not None and bool(np.all(left == 1))

@@ -8,9 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import onnx_graphsurgeon as gs
-
-from fp16fix.graph.model import Model, inner_nodes
+from fp16fix.graph.model import Model, Node, inner_nodes
+from fp16fix.graph.operators import ADDING
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.trace.births import Birth, Source
 
@@ -98,7 +97,7 @@ class Clerk:
             for each in sorted(inner, key=lambda each: (-each.bits, each.node))
         ]
 
-    def answer(self, node: gs.Node, inner: Sequence[str]) -> str:
+    def answer(self, node: Node, inner: Sequence[str]) -> str:
         """What the draft does about a node: the first of rule, pin, exponent, harmless."""
         if self.draft is None:
             return "pin fp32"
@@ -119,11 +118,6 @@ class Clerk:
         return f"none: {refusals[0].why}" if refusals else "none needed"
 
 
-ADDING = frozenset({
-    "Add", "Sub", "Sum", "Mean", "MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "ReduceSum", "ReduceMean", "GlobalAveragePool",
-    "AveragePool", "CumSum",
-})  # fmt: skip
-"""Operators that lose by the difference of large terms."""
 SUBNORMAL_DB = 60.0
 """An operand that keeps less than this when stored has values below FP16's normal range."""
 

@@ -14,7 +14,7 @@ from fp16fix.location.locate import Location
 from fp16fix.oracles import asked_for
 from fp16fix.oracles.oracle import Ask, Score
 from fp16fix.passes.evidence import Evidence
-from fp16fix.passes.place.islands import flops
+from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe, placement
 from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
@@ -56,7 +56,7 @@ def minimal(found: Evidence, location: Location, journal: Journal | None = None,
         BackendError: the oracle cannot be asked at all. One that breaks later ends the search, and what was found stands.
     """
     config, order = found.config, [node.name for node in found.model.nodes() if is_float_node(node)]
-    cost = {node.name: 1.0 + flops(node, found.ranges) for node in found.model.nodes()}
+    cost = costs(found.model.nodes(), found.ranges)
     placed = {node.name: placement(node.name, "fp32") for node in found.model.nodes()}
 
     def recipe_of(pins: Names) -> Recipe:

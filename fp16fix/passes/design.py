@@ -10,7 +10,8 @@ import numpy as np
 
 from fp16fix import half
 from fp16fix.graph.model import Model
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs, is_float_node, runs_in
+from fp16fix.graph.operators import MOVEMENT
+from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node, runs_in
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.apply import carry_out

@@ -67,7 +67,7 @@ class Evidence:
     @property
     def plain(self) -> Recipe:
         """All-FP16, with the interface that the config asks for."""
-        return plain(self.model.placed, "fp16" if self.config.io == "fp16" else None)
+        return plain(self.model.placed, self.config.interface)
 
     @property
     def shared(self) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 
 from fp16fix import half
-from fp16fix.graph.model import Model, element_type, scalar
+from fp16fix.graph.model import Model, Node, Tensor, Variable, element_type, scalar
+from fp16fix.graph.operators import GUARDS, REORDERING, operator
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.progress import Tick
@@ -26,11 +26,6 @@ FINITE = 3.4e38
 """Stands for "no nonzero value" inside the second pass."""
 DETAILED = 256
 """At most this many tensors get a histogram in the second pass, the worst first."""
-SAME_VALUES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth"})
-"""Operators whose output holds exactly the values of input 0: their range is copied, not measured."""
-SMALL_MATTERS = {"Log": 0, "Div": 1, "Reciprocal": 0, "Sqrt": 0, "Pow": 0}
-"""Operators that blow small inputs up: these inputs always get the second pass."""
-
 Sample = Mapping[str, np.ndarray]
 
 
@@ -94,18 +89,18 @@ def same_values(model: Model) -> dict[str, str]:
     """Main-graph tensors that hold exactly the values of another measured tensor: name → that tensor."""
     sources: dict[str, str] = {}
     for node in model.graph.nodes:
-        if node.op in SAME_VALUES and is_fp32(node.outputs[0]) and is_fp32(node.inputs[0]):
+        if node.op in REORDERING and is_fp32(node.outputs[0]) and is_fp32(node.inputs[0]):
             name = node.inputs[0].name
             sources[node.outputs[0].name] = sources.get(name, name)
     return sources
 
 
-def is_fp32(tensor: gs.Tensor) -> bool:
+def is_fp32(tensor: Tensor) -> bool:
     """Whether a tensor is an FP32 activation."""
-    return isinstance(tensor, gs.Variable) and element_type(tensor) == FLOAT
+    return isinstance(tensor, Variable) and element_type(tensor) == FLOAT
 
 
-def summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
+def summary(probes: Probes, tensor: Tensor) -> Tensor:
     """The row of ``COLUMNS``."""
     noise = probes.emit("Sub", [tensor, rounded(probes, tensor)])
     size = probes.emit(
@@ -122,16 +117,18 @@ def summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     )
 
 
-def rounded(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
+def rounded(probes: Probes, tensor: Tensor) -> Tensor:
     """``tensor`` through binary16 and back."""
-    return probes.emit("Cast", [probes.emit("Cast", [tensor], half.FP16.onnx, to=half.FP16.onnx)], to=FLOAT)
+    nodes, stored = probes.edit.rounding(tensor, half.FP16.onnx)
+    probes.nodes += nodes
+    return stored
 
 
-def add_shapes(probes: Probes, known: Mapping[str, Range]) -> list[tuple[str, gs.Tensor]]:
+def add_shapes(probes: Probes, known: Mapping[str, Range]) -> list[tuple[str, Tensor]]:
     """A Shape output for every FP32 tensor of the main graph whose shape is neither static nor known."""
     graph = probes.model.graph
-    found: list[tuple[str, gs.Tensor]] = []
-    ordered: list[gs.Node] = []
+    found: list[tuple[str, Tensor]] = []
+    ordered: list[Node] = []
     for node in [None, *graph.nodes]:
         tensors = graph.inputs if node is None else node.outputs
         if node is not None:
@@ -145,7 +142,7 @@ def add_shapes(probes: Probes, known: Mapping[str, Range]) -> list[tuple[str, gs
     return found
 
 
-def static_shape(tensor: gs.Tensor) -> tuple[int, ...]:
+def static_shape(tensor: Tensor) -> tuple[int, ...]:
     """The declared shape if every dimension is a number, else ()."""
     shape = tensor.shape
     return tuple(int(d) for d in shape) if shape is not None and all(isinstance(d, (int, np.integer)) for d in shape) else ()
@@ -185,7 +182,7 @@ def needs_detail(seen: Range) -> bool:
 def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], threads: int) -> None:
     """Second pass over a few tensors: exact non-finite counts, finite extremes, integrality, octave histograms."""
     delicate = guarded(model) | {
-        node.inputs[port].name for node in model.nodes() if (port := SMALL_MATTERS.get(node.op)) is not None and port < len(node.inputs)
+        node.inputs[port].name for node in model.nodes() if (port := operator(node.op).small) is not None and port < len(node.inputs)
     }
     suspects = sorted(
         (name for name in ranges if needs_detail(ranges[name]) or name in delicate),
@@ -218,7 +215,7 @@ def guarded(model: Model) -> set[str]:
     found: set[str] = set()
     for node in model.nodes():
         literals = [abs(value) for tensor in node.inputs if (value := scalar(tensor)) is not None]
-        if node.op in {"Add", "Max", "Clip", "Sum"} and any(0.0 < value < half.SMALLEST_NORMAL for value in literals):
+        if node.op in GUARDS and any(0.0 < value < half.SMALLEST_NORMAL for value in literals):
             found |= {tensor.name for tensor in node.inputs if is_fp32(tensor)}
     return found
 
@@ -227,7 +224,7 @@ NO_OCTAVE = -1000.0
 """Octave given to zeros and non-finite values, dropped afterwards."""
 
 
-def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
+def finite_summary(probes: Probes, tensor: Tensor) -> Tensor:
     """Row: high, low and Σx² of finite values, non-finite count, largest distance from an integer, smallest nonzero, Σ of squared noise."""
     odd = probes.emit("Or", [nan(probes, tensor), probes.emit("IsInf", [tensor], 9)], 9)
     finite = probes.emit("Where", [odd, probes.literal(0.0), tensor])
@@ -249,16 +246,16 @@ def finite_summary(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     )
 
 
-def nan(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
+def nan(probes: Probes, tensor: Tensor) -> Tensor:
     """Boolean NaN mask."""
     return probes.emit("IsNaN", [tensor], onnx.TensorProto.BOOL)
 
 
-def add_histograms(probes: Probes, names: set[str]) -> list[tuple[str, tuple[gs.Tensor, gs.Tensor]]]:
+def add_histograms(probes: Probes, names: set[str]) -> list[tuple[str, tuple[Tensor, Tensor]]]:
     """``Unique`` over ⌊log₂|x|⌋ of main-graph tensors: values and counts as outputs."""
     graph = probes.model.graph
-    found: list[tuple[str, tuple[gs.Tensor, gs.Tensor]]] = []
-    ordered: list[gs.Node] = []
+    found: list[tuple[str, tuple[Tensor, Tensor]]] = []
+    ordered: list[Node] = []
     for node in [None, *graph.nodes]:
         if node is not None:
             ordered.append(node)
@@ -271,14 +268,14 @@ def add_histograms(probes: Probes, names: set[str]) -> list[tuple[str, tuple[gs.
     return found
 
 
-def histogram(probes: Probes, tensor: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor]:
+def histogram(probes: Probes, tensor: Tensor) -> tuple[Tensor, Tensor]:
     magnitude = probes.emit("Abs", [tensor])
     octave = probes.emit("Floor", [probes.emit("Div", [probes.emit("Log", [magnitude]), probes.literal(math.log(2.0))])])
     odd = probes.emit("Or", [nan(probes, octave), probes.emit("IsInf", [octave], 9)], 9)
     clean = probes.emit("Where", [odd, probes.literal(NO_OCTAVE), octave])
     values, counts = probes.edit.variable("probe/octaves", FLOAT), probes.edit.variable("probe/counts", onnx.TensorProto.INT64)
     unused = [probes.edit.variable("probe/unused", onnx.TensorProto.INT64) for _ in range(2)]
-    probes.nodes.append(gs.Node("Unique", probes.edit.fresh("probe/Unique"), inputs=[clean], outputs=[values, *unused, counts]))
+    probes.nodes.append(Node("Unique", probes.edit.fresh("probe/Unique"), inputs=[clean], outputs=[values, *unused, counts]))
     return values, counts
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model, bodies
+from fp16fix.graph.model import Constant, Graph, Model, Node, Tensor, bodies
 
 PROBING = 13
 """Oldest opset in which every probe is written the same way; a copy of an older model is raised to it for measuring."""
@@ -24,7 +23,7 @@ LARGEST = 3.4e38
 
 FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 
-Reduce = Callable[["Probes", gs.Tensor], gs.Tensor]
+Reduce = Callable[["Probes", Tensor], Tensor]
 """Writes nodes that turn a tensor into a ``[1, columns]`` row."""
 
 
@@ -38,7 +37,7 @@ class Probes:
         self.columns = len(self.kinds)
         self.reduce = reduce
         self.edit = Editor(model)
-        self.nodes: list[gs.Node] = []
+        self.nodes: list[Node] = []
         self.made: set[int] = set()
         """Nodes put into bodies that are yet to be probed."""
         self.order: list[str] = []
@@ -48,28 +47,28 @@ class Probes:
         self.nested: list[tuple[str, str]] = []
         """(tensor of a body, name of the output that carries its row)."""
 
-    def emit(self, op: str, inputs: Sequence[Any], element: int = FLOAT, **attrs: Any) -> gs.Tensor:
+    def emit(self, op: str, inputs: Sequence[Any], element: int = FLOAT, **attrs: Any) -> Tensor:
         """One node with one output."""
         out = self.edit.variable(f"probe/{op}", element)
-        self.nodes.append(gs.Node(op, self.edit.fresh(f"probe/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
+        self.nodes.append(Node(op, self.edit.fresh(f"probe/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
         return out
 
-    def literal(self, values: Any, dtype: Any = np.float32) -> gs.Constant:
+    def literal(self, values: Any, dtype: Any = np.float32) -> Constant:
         """A constant operand."""
         return self.edit.constant("probe/c", np.asarray(values, dtype))
 
-    def scalars(self, op: str, tensor: gs.Tensor) -> gs.Tensor:
+    def scalars(self, op: str, tensor: Tensor) -> Tensor:
         """``tensor`` reduced over everything to shape ``[1]``."""
         flat = self.emit("Reshape", [tensor, self.literal([-1], np.int64)])
         if self.model.opset >= 18 or (op == "ReduceSum" and self.model.opset >= 13):
             return self.emit(op, [flat, self.literal([0], np.int64)], keepdims=1)
         return self.emit(op, [flat], axes=[0], keepdims=1)
 
-    def row(self, cells: Sequence[gs.Tensor]) -> gs.Tensor:
+    def row(self, cells: Sequence[Tensor]) -> Tensor:
         """Cells of shape ``[1]`` as a ``[1, columns]`` row."""
         return self.emit("Reshape", [self.emit("Concat", cells, axis=0), self.literal([1, self.columns], np.int64)])
 
-    def added_up(self, count: gs.Tensor, row: Callable[[gs.Tensor], gs.Tensor]) -> gs.Tensor:
+    def added_up(self, count: Tensor, row: Callable[[Tensor], Tensor]) -> Tensor:
         """The sum of ``row(0) … row(count − 1)``, made one after another.
 
         Args:
@@ -84,16 +83,16 @@ class Probes:
         after = self.emit("Add", [before, row(step)])
         still = self.emit("Identity", [going], BOOL)
         graph = self.model.graph
-        body = gs.Graph(
+        body = Graph(
             self.nodes, [step, going, before], [still, after], name="pieces", opset=graph.opset, import_domains=graph.import_domains
         )
         self.nodes = outside
         total = self.edit.variable("probe/Loop", FLOAT, [1, self.columns])
         inputs = [count, self.literal(True, np.bool_), self.literal(np.zeros((1, self.columns)))]
-        self.nodes.append(gs.Node("Loop", self.edit.fresh("probe/Loop"), attrs={"body": body}, inputs=inputs, outputs=[total]))
+        self.nodes.append(Node("Loop", self.edit.fresh("probe/Loop"), attrs={"body": body}, inputs=inputs, outputs=[total]))
         return total
 
-    def install(self, wanted: Callable[[gs.Tensor], bool]) -> None:
+    def install(self, wanted: Callable[[Tensor], bool]) -> None:
         """Probe every wanted tensor; main-graph rows become the output ``rows``, those of bodies one output each."""
         graph = self.model.graph
         rows, carried = self.graph_rows(graph, wanted)
@@ -102,9 +101,7 @@ class Probes:
         if rows:
             out = self.edit.variable("rows", FLOAT)
             self.rows = out.name
-            graph.nodes.append(
-                gs.Node("Concat", self.edit.fresh("probe/rows"), attrs={"axis": 0}, inputs=[t for _, t in rows], outputs=[out])
-            )
+            graph.nodes.append(Node("Concat", self.edit.fresh("probe/rows"), attrs={"axis": 0}, inputs=[t for _, t in rows], outputs=[out]))
             outputs.append(out)
         self.nested = [(name, tensor.name) for name, tensor in carried]
         graph.outputs = [*outputs, *(tensor for _, tensor in carried)]
@@ -116,13 +113,11 @@ class Probes:
         for name, output in self.nested:
             yield name, found[output]
 
-    def graph_rows(
-        self, graph: gs.Graph, wanted: Callable[[gs.Tensor], bool]
-    ) -> tuple[list[tuple[str, gs.Tensor]], list[tuple[str, gs.Tensor]]]:
+    def graph_rows(self, graph: Graph, wanted: Callable[[Tensor], bool]) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Tensor]]]:
         """Rows of this graph's own tensors, and matrices carried out of the bodies in it."""
-        rows: list[tuple[str, gs.Tensor]] = []
-        carried: list[tuple[str, gs.Tensor]] = []
-        ordered: list[gs.Node] = []
+        rows: list[tuple[str, Tensor]] = []
+        carried: list[tuple[str, Tensor]] = []
+        ordered: list[Node] = []
         for tensor in graph.inputs:
             if wanted(tensor):
                 rows.append((tensor.name, self.probe(tensor, ordered)))
@@ -138,16 +133,16 @@ class Probes:
         graph.nodes[:] = ordered
         return rows, carried
 
-    def probe(self, tensor: gs.Tensor, ordered: list[gs.Node]) -> gs.Tensor:
+    def probe(self, tensor: Tensor, ordered: list[Node]) -> Tensor:
         """The row of one tensor; its nodes follow the producer at once, so that the tensor can be freed."""
         self.nodes = []
         row = self.reduce(self, tensor)
         ordered += self.nodes
         return row
 
-    def carry(self, node: gs.Node, wanted: Callable[[gs.Tensor], bool], ordered: list[gs.Node]) -> list[tuple[str, gs.Tensor]]:
+    def carry(self, node: Node, wanted: Callable[[Tensor], bool], ordered: list[Node]) -> list[tuple[str, Tensor]]:
         """Give a control node one more output for every tensor probed inside its bodies."""
-        carried: list[tuple[str, gs.Tensor]] = []
+        carried: list[tuple[str, Tensor]] = []
         inner = bodies(node)
         for key, body in inner.items():
             rows, deeper = self.graph_rows(body, wanted)
@@ -167,7 +162,7 @@ class Probes:
                 carried.append((name, folded))
         return carried
 
-    def folded(self, matrix: gs.Tensor) -> gs.Tensor:
+    def folded(self, matrix: Tensor) -> Tensor:
         """Rows of all visits, however many, as one row."""
         flat = self.emit("Reshape", [matrix, self.literal([-1, self.columns], np.int64)])
         rows = self.emit("Concat", [self.literal([self.neutral()]), flat], axis=0)
@@ -181,7 +176,7 @@ class Probes:
         """The row of no visit: it changes nothing it is folded with."""
         return [{"max": -LARGEST, "min": LARGEST, "sum": 0.0}[kind] for kind in self.kinds]
 
-    def nothing(self, graph: gs.Graph) -> gs.Tensor:
+    def nothing(self, graph: Graph) -> Tensor:
         """The neutral row, made inside ``graph``: the branch not taken saw nothing."""
         self.nodes = []
         out = self.emit("Identity", [self.literal([self.neutral()])])

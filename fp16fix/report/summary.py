@@ -7,11 +7,9 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
-import onnx_graphsurgeon as gs
-
 import fp16fix
 from fp16fix.graph.lower import count_types
-from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
 from fp16fix.half import BF16, FP32
 from fp16fix.hazards.hazard import Hazard
@@ -164,12 +162,12 @@ def wide_tensors(typed: Model) -> tuple[str, ...]:
     )
 
 
-def traffic(node: gs.Node, ranges: Mapping[str, Range]) -> float:
+def traffic(node: Node, ranges: Mapping[str, Range]) -> float:
     """Bytes of float tensors a node reads and writes."""
     moved = 0.0
     for tensor in (*float_inputs(node), *float_outputs(node)):
         seen = ranges.get(tensor.name.removesuffix("/fp16").removesuffix("/fp32"))
-        shape = tuple(tensor.shape) if isinstance(tensor, gs.Constant) else seen.shape if seen is not None else ()
+        shape = tuple(tensor.shape) if isinstance(tensor, Constant) else seen.shape if seen is not None else ()
         moved += math.prod(shape) * (4 if element_type(tensor) == FP32.onnx else 2)
     return moved
 

@@ -15,7 +15,7 @@ from fp16fix.graph.model import Model, inner_nodes
 from fp16fix.graph.ops import float_inputs, is_float_node
 from fp16fix.hazards.hazard import overflowing
 from fp16fix.passes.design import Draft, matches
-from fp16fix.passes.place.islands import flops
+from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
 from fp16fix.search.shrink import INTERRUPTED, Names, best, shrink
@@ -52,7 +52,7 @@ def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
 
         with trials.judge.within(REFINE_CALLS if config.search.budget_s is None else math.inf):
             holds = trials.holds("refine", with_, words, tick)
-            cost = {node.name: 1.0 + flops(node, draft.ranges) for node in nodes}
+            cost = costs(nodes, draft.ranges)
             result = best(shrink(elements, holds, ranking=accused.ranking, cost=cost))
     if result.stopped == INTERRUPTED and not result.best:
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from fp16fix.half import BF16
 from fp16fix.half import Wide as Formats
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.design import Draft, matches
-from fp16fix.passes.place.islands import flops
+from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.shrink import Names, best, shrink
@@ -77,7 +77,7 @@ def fewer(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick: Ti
         return f"{len(names)} of {len(loose)} pins"
 
     loose = [name for name in pins if name not in kept]
-    cost = {node.name: 1.0 + flops(node, draft.ranges) for node in draft.model.nodes()}
+    cost = costs(draft.model.nodes(), draft.ranges)
     result = best(shrink(loose, trials.holds("minimise", with_, words, tick), cost=cost))
     return recipe if result.best is None else with_(result.best), result.stopped
 

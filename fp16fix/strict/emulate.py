@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.ops import CONTROL, MOVEMENT, SELECTION
+from fp16fix.graph.operators import CONTROL, MOVEMENT, PRODUCTS, SELECTION, SUMS, TYPED_BY_ATTRIBUTE
 from fp16fix.half import BF16, FP16, FP32
-from fp16fix.strict.pessimistic import PRODUCTS, SUMS, guards, written_out
+from fp16fix.strict.pessimistic import guards, written_out
 from fp16fix.strict.steps import spread
 
 LOW = (FP16.onnx, BF16.onnx)
@@ -76,10 +75,7 @@ class Emulation:
             tensor.values = np.asarray(tensor.values).astype(np.float32)
             return []
         wide = self.edit.variable(f"{tensor.name}/wide", FP32.onnx, tensor.shape)
-        for consumer in list(tensor.outputs):
-            for index, used in enumerate(consumer.inputs):
-                if used is tensor:
-                    consumer.inputs[index] = wide
+        redirect(tensor, wide)
         return [gs.Node("Cast", self.edit.fresh(f"{tensor.name}/widen"), attrs={"to": FP32.onnx}, inputs=[tensor], outputs=[wide])]
 
     def rewrite(self, graph: gs.Graph, *, is_main: bool) -> None:
@@ -91,16 +87,7 @@ class Emulation:
         for node in graph.nodes:
             ordered.append(node)
             element = self.low.get(id(node.outputs[0]), 0) if node.outputs else 0
-            if element and node.op in {
-                "Cast",
-                "CastLike",
-                "ConstantOfShape",
-                "EyeLike",
-                "RandomNormalLike",
-                "RandomUniformLike",
-                "RandomNormal",
-                "RandomUniform",
-            }:
+            if element and node.op in TYPED_BY_ATTRIBUTE:
                 retype_attribute(node, FP32.onnx)
             elif node.op == "Cast" and node.attrs["to"] in LOW:
                 node.attrs["to"] = FP32.onnx
@@ -130,22 +117,10 @@ class Emulation:
         node.outputs[index] = raw
         if self.pessimistic and node.op in SUMS | PRODUCTS and self.low[id(tensor)] == FP16.onnx:
             guarded, extra = guards(self.edit, node, raw)
-            return [*extra, *self.pair(guarded, tensor, FP16.onnx)]
-        return self.pair(raw, tensor, self.low[id(tensor)])
+            return [*extra, *self.edit.rounding(guarded, FP16.onnx, tensor)[0]]
+        return self.edit.rounding(raw, self.low[id(tensor)], tensor)[0]
 
     def round_input(self, tensor: gs.Tensor) -> list[gs.Node]:
         rounded = self.edit.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape)
-        for consumer in list(tensor.outputs):
-            for index, used in enumerate(consumer.inputs):
-                if used is tensor:
-                    consumer.inputs[index] = rounded
-        return self.pair(tensor, rounded, self.low[id(tensor)])
-
-    def pair(self, source: gs.Tensor, target: gs.Tensor, element: int) -> list[gs.Node]:
-        """Cast to the low format and back."""
-        narrow = self.edit.variable(f"{source.name}/low", element, source.shape)
-        down = gs.Node("Cast", self.edit.fresh(f"{source.name}/round"), attrs={"to": element}, inputs=[source], outputs=[narrow])
-        up = gs.Node(
-            "Cast", self.edit.fresh(f"{source.name}/unround"), attrs={"to": onnx.TensorProto.FLOAT}, inputs=[narrow], outputs=[target]
-        )
-        return [down, up]
+        redirect(tensor, rounded)
+        return self.edit.rounding(tensor, self.low[id(tensor)], rounded)[0]

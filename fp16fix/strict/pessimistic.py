@@ -20,18 +20,12 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.names import make_names_unique
+from fp16fix.graph.operators import AVERAGES, PRODUCTS, WRITTEN_OUT, operator
 from fp16fix.graph.session import infer_types, light
 from fp16fix.half import BF16, FP16, FP32
 
-WRITTEN_OUT = frozenset({
-    "Softmax", "LogSoftmax", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "Gelu", "Softplus", "Mish",
-    "HardSwish", "Softsign", "MeanVarianceNormalization", "LpNormalization", "Celu", "Selu", "Elu", "ThresholdedRelu",
-})  # fmt: skip
-"""Operators whose ONNX function body is a plausible way to compute them in FP16."""
-SUMS = frozenset({"ReduceSum", "ReduceMean", "GlobalAveragePool", "AveragePool"})
 OPTIONAL_C = 11
 """Opset from which Gemm can do without C (ONNX operator changelog)."""
-PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
 
 
 def written_out(model: Model) -> Model:
@@ -81,13 +75,13 @@ def guards(edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list
     bound_inputs = list(node.inputs)
     for index in floats[: len(floats) if node.op == "Einsum" else terms]:
         bound_inputs[index] = emit("Abs", [node.inputs[index]])
-    if node.op in {"Gemm", "Conv", "ConvTranspose"}:
-        bound_inputs = bound_inputs[:2]
+    if node.op in PRODUCTS and operator(node.op).bias is not None:
+        bound_inputs = bound_inputs[: operator(node.op).bias]
     if node.op == "Gemm" and edit.model.opset < OPTIONAL_C:
         bound_inputs.append(edit.constant(f"{node.name}/nothing", np.zeros((1, 1), np.float32)))
     attrs = {key: value for key, value in node.attrs.items() if not (node.op == "Gemm" and key in {"alpha", "beta"})}
     bound = emit(node.op, bound_inputs, **attrs)
-    if node.op in {"ReduceMean", "GlobalAveragePool", "AveragePool"}:
+    if node.op in AVERAGES:
         size = emit("Div", [emit("Cast", [emit("Size", [node.inputs[0]], 7)], to=1), emit("Cast", [emit("Size", [raw], 7)], to=1)])
         bound = emit("Mul", [bound, size])
     lost = emit("Greater", [bound, edit.constant(f"{node.name}/limit", np.asarray(FP16.largest, np.float32))], 9)

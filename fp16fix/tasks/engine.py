@@ -122,9 +122,7 @@ def ways_around(draft: Draft, error: BuildStoppedError, headroom: float) -> tupl
 def retold(error: BuildStoppedError, edits: Sequence[Edit]) -> str:
     """What happened, for the report."""
     nodes, rules = ", ".join(edit.node for edit in edits), ", ".join(sorted({edit.by for edit in edits}))
-    return (
-        f"The first build ended ({error.gist}); it was repeated with {nodes} rewritten ({rules})."
-    )
+    return f"The first build ended ({error.gist}); it was repeated with {nodes} rewritten ({rules})."
 
 
 def facts_of(built: Built, pins: Mapping[str, str], at: tuple[Corner, ...]) -> EngineFacts:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.model import Model, bodies, element_type, inner_nodes
-from fp16fix.graph.ops import MOVEMENT, float_inputs, float_outputs
+from fp16fix.graph.operators import MOVEMENT
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.splice import splice_body
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.trace.segments import Sample
@@ -288,25 +288,8 @@ class Laying:
         nodes: list[gs.Node] = []
         exact = tensor
         if tensor.name in self.low:
-            nodes, exact = rounding(self.edit, tensor, self.low[tensor.name])
+            nodes, exact = self.edit.rounding(tensor, self.low[tensor.name])
             self.stored[tensor.name] = exact
         if twin is not tensor:
             redirect(twin, tensor if tensor.name in self.unstorable else exact)
         return nodes
-
-
-def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
-    """Every reader of ``old`` reads ``new``, those in bodies too."""
-    for reader in list(old.outputs):
-        for index, used in enumerate(reader.inputs):
-            if used is old:
-                reader.inputs[index] = new
-
-
-def rounding(edit: Editor, tensor: gs.Tensor, element: int) -> tuple[list[gs.Node], gs.Tensor]:
-    """Cast to the low format and back."""
-    narrow, wide = edit.variable(f"{tensor.name}/narrow", element), edit.variable(f"{tensor.name}/stored", FP32.onnx)
-    wide.dtype = np.dtype(np.float32)
-    down = gs.Node("Cast", edit.fresh(f"{tensor.name}/narrow"), attrs={"to": element}, inputs=[tensor], outputs=[narrow])
-    up = gs.Node("Cast", edit.fresh(f"{tensor.name}/stored"), attrs={"to": FP32.onnx}, inputs=[narrow], outputs=[wide])
-    return [down, up], wide

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph.edit import rounding_of
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.splice import splice
@@ -253,10 +254,10 @@ def unrounded(reference: gs.Tensor, twin: gs.Tensor) -> tuple[gs.Tensor, tuple[i
 
     The twin itself, and none, where that would only keep one more tensor alive.
     """
-    up = twin.inputs[0] if twin.inputs else None
-    down = up.inputs[0].inputs[0] if up is not None and up.op == "Cast" and up.inputs[0].inputs else None
-    if up is None or down is None or down.op != "Cast" or not (down.inputs[0] is reference or is_only_compared(twin)):
+    pair = rounding_of(twin)
+    if pair is None or not (pair[0].inputs[0] is reference or is_only_compared(twin)):
         return twin, ()
+    down, up = pair
     return down.inputs[0], (int(down.attrs["to"]), int(up.attrs["to"]))
 
 

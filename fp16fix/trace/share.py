@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, redirect, rounding_of
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_outputs
 from fp16fix.graph.session import Session
@@ -103,31 +103,17 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: Co
             if twin is None:
                 continue
             out = edit.variable(f"{tensor.name}/switched", onnx.TensorProto.FLOAT, tensor.shape)
-            redirect_in([node for node in tensor.outputs if id(node) not in by_strict], tensor, out)
-            graph.outputs = [out if each is tensor else each for each in graph.outputs]
+            exact = [node for node in tensor.outputs if id(node) not in by_strict]
+            redirect(tensor, out, readers=exact, outputs_of=[graph])
             where = gs.Node("Where", edit.fresh(f"{tensor.name}/switch"), inputs=[switch, twin, tensor], outputs=[out])
             # What strict readers read is rounded from the switched tensor, so that casts come behind the switch.
-            late = casts_of(twins.stored[tensor.name]) if tensor.name in twins.stored else []
+            late = rounding_of(twins.stored[tensor.name]) or () if tensor.name in twins.stored else ()
             after.setdefault(id(twin.inputs[0]), []).extend((where, *late))
     moved = {id(node) for nodes_ in after.values() for node in nodes_}
     for graph in list(host.graphs()):
         graph.nodes[:] = [each for node in graph.nodes if id(node) not in moved for each in (node, *after.get(id(node), ()))]
     drop_dead(host)
     return host
-
-
-def casts_of(rounded: gs.Tensor) -> list[gs.Node]:
-    """The pair of Casts that rounds a tensor."""
-    up = rounded.inputs[0]
-    return [up.inputs[0].inputs[0], up]
-
-
-def redirect_in(readers: Iterable[gs.Node], old: gs.Tensor, new: gs.Tensor) -> None:
-    """Some readers of ``old`` read ``new``."""
-    for reader in readers:
-        for index, used in enumerate(reader.inputs):
-            if used is old:
-                reader.inputs[index] = new
 
 
 def outputs(session: Session, sample: Sample, nodes: Sequence[str], on: Iterable[str]) -> list[np.ndarray]:

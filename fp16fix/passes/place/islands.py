@@ -7,15 +7,15 @@ producer and readers disagree costs one Cast (shared by its readers). Two hazard
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-from fp16fix.graph.model import Model, bodies
+from fp16fix.graph.model import Constant, Model, Node, Tensor, bodies
+from fp16fix.graph.operators import PRODUCTS
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
 from fp16fix.passes.place.pins import Forced
 from fp16fix.ranges.range import Range
@@ -83,13 +83,13 @@ class Network:
         capacity = min(LARGE, max(1, math.ceil(bytes_ / SCALE)))
         self.edges[a, b] = min(LARGE, self.edges.get((a, b), 0) + capacity)
 
-    def elements(self, tensor: gs.Tensor) -> int:
-        if isinstance(tensor, gs.Constant):
+    def elements(self, tensor: Tensor) -> int:
+        if isinstance(tensor, Constant):
             return int(np.prod(tensor.shape))
         seen = self.ranges.get(tensor.name)
         return math.prod(seen.shape) if seen is not None else 1
 
-    def add_node(self, node: gs.Node, force: Forced, allow: frozenset[str]) -> None:
+    def add_node(self, node: Node, force: Forced, allow: frozenset[str]) -> None:
         vertex = self.vertex(node.name)
         if node.name in allow:
             self.edges[vertex, 1] = LARGE
@@ -101,7 +101,7 @@ class Network:
         if node.name in force.nodes or touches & force.tensors:
             self.edges[0, vertex] = LARGE
 
-    def add_tensor(self, tensor: gs.Tensor) -> None:
+    def add_tensor(self, tensor: Tensor) -> None:
         """One Cast where the producer's side and some reader's side differ."""
         producer = self.index[tensor.inputs[0].name]
         readers = sorted({self.index[node.name] for node in tensor.outputs if node.name in self.index})
@@ -133,7 +133,12 @@ class Network:
         return Islands(wide, int(result.flow_value) * SCALE)
 
 
-def flops(node: gs.Node, ranges: Mapping[str, Range]) -> float:
+def costs(nodes: Iterable[Node], ranges: Mapping[str, Range]) -> dict[str, float]:
+    """What each node costs a search that keeps it wide: its FLOPs, and one for being there at all."""
+    return {node.name: 1.0 + flops(node, ranges) for node in nodes}
+
+
+def flops(node: Node, ranges: Mapping[str, Range]) -> float:
     """Multiply-adds counted as two; 0 for what is not a product (its time is its traffic)."""
     outputs = float_outputs(node)
     seen = ranges.get(outputs[0].name) if outputs else None
@@ -142,7 +147,7 @@ def flops(node: gs.Node, ranges: Mapping[str, Range]) -> float:
     return 2.0 * math.prod(seen.shape) * inner_length(node, ranges)
 
 
-def inner_length(node: gs.Node, ranges: Mapping[str, Range]) -> int:
+def inner_length(node: Node, ranges: Mapping[str, Range]) -> int:
     """Terms of each dot product."""
 
     def shape(index: int) -> tuple[int, ...]:
@@ -150,12 +155,12 @@ def inner_length(node: gs.Node, ranges: Mapping[str, Range]) -> int:
             return ()
         tensor = node.inputs[index]
         seen = ranges.get(tensor.name)
-        return tuple(tensor.shape) if isinstance(tensor, gs.Constant) else seen.shape if seen is not None else ()
+        return tuple(tensor.shape) if isinstance(tensor, Constant) else seen.shape if seen is not None else ()
 
     if node.op in {"Conv", "ConvTranspose"}:
         weight = shape(1)
         return math.prod(weight[1:]) if node.op == "Conv" else math.prod((weight[:1] + weight[2:]) if weight else ())
-    if node.op in {"MatMul", "Gemm", "Einsum"}:
+    if node.op in PRODUCTS:
         left = shape(0)
         return (left[0] if node.attrs.get("transA") else left[-1]) if left else 0
     return 0

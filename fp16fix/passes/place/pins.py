@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import onnx_graphsurgeon as gs
-
 from fp16fix import half
-from fp16fix.graph.model import Model
-from fp16fix.graph.ops import MOVEMENT, SELECTION, float_inputs, float_outputs
+from fp16fix.graph.model import Constant, Model, Node
+from fp16fix.graph.operators import MOVEMENT, SELECTION
+from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
 
@@ -54,17 +53,17 @@ def forced(model: Model, ranges: Mapping[str, Range], hazards: Iterable[Hazard],
     return Forced(frozenset(tensors), frozenset(pinned))
 
 
-def is_constant(node: gs.Node, name: str) -> bool:
+def is_constant(node: Node, name: str) -> bool:
     """Whether ``name`` is an initializer that ``node`` reads."""
-    return any(isinstance(t, gs.Constant) and t.name == name for t in node.inputs)
+    return any(isinstance(t, Constant) and t.name == name for t in node.inputs)
 
 
-def noisy_operands(node: gs.Node, ranges: Mapping[str, Range]) -> set[str]:
+def noisy_operands(node: Node, ranges: Mapping[str, Range]) -> set[str]:
     """Operands of a difference: their rounding is what survives it."""
     return {t.name for t in float_inputs(node) if t.name in ranges}
 
 
-def same_values(node: gs.Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
+def same_values(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
     """The input at fault and, back through operators that only move or pick values, the tensors its small values come from."""
     found: set[str] = set()
     pending = [t for t in float_inputs(node) if t.name == hazard.tensor]

@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import onnx_graphsurgeon as gs
-
 from fp16fix.errors import ReplayError
-from fp16fix.graph.model import Model
-from fp16fix.graph.ops import CONTROL
+from fp16fix.graph.model import Constant, Model, Node, Tensor
+from fp16fix.graph.operators import CONTROL, SATURATING
 from fp16fix.passes.rescale.equations import Equation, address, equations, is_wall, operands, ties
 from fp16fix.passes.rescale.traits import Laws, degrees, delicate, inside
 from fp16fix.passes.rescale.windows import EMPTY, WIDEST, Window, window_of_range, window_of_squares, window_of_values
@@ -19,8 +17,6 @@ from fp16fix.ranges.range import Range
 
 GROUND = ""
 """The class of everything that has exponent 0 whatever happens."""
-SATURATING = frozenset({"Sigmoid", "Tanh", "Erf", "HardSigmoid"})
-"""Operators that make of an infinite operand what they make of any large one: a shifted copy of theirs may overflow."""
 COPY_BYTES = 1 << 16
 """An initializer up to this size may have another exponent for each use (a copy); a larger one has a single exponent."""
 
@@ -78,7 +74,7 @@ class Builder:
         self.unbounded = inside(self.nodes, wide)
         self.delicate = delicate(self.laws)
         self.degree = degrees(model, self.laws)
-        self.users = Counter(t.name for node in self.nodes for t in node.inputs if isinstance(t, gs.Constant))
+        self.users = Counter(t.name for node in self.nodes for t in node.inputs if isinstance(t, Constant))
         self.parent: dict[str, str] = {GROUND: GROUND}
 
     def window(self, name: str, seen: Range) -> Window:
@@ -102,25 +98,25 @@ class Builder:
                 self.tie(node)
         for graph in self.model.graphs():
             for tensor in graph.outputs:
-                if isinstance(tensor, gs.Constant) or (graph is self.model.graph and any(tensor is each for each in graph.inputs)):
+                if isinstance(tensor, Constant) or (graph is self.model.graph and any(tensor is each for each in graph.inputs)):
                     self.union(tensor.name, GROUND)
         return self.collect(rows, fixed)
 
-    def tie(self, node: gs.Node) -> None:
+    def tie(self, node: Node) -> None:
         for tensor, index, other in ties(node):
             left = tensor.name if index is None else self.element(tensor, node, index)
             self.union(left, other.name)
 
-    def terms(self, node: gs.Node, equation: Equation) -> list[tuple[str, int]]:
+    def terms(self, node: Node, equation: Equation) -> list[tuple[str, int]]:
         """The equation over elements; those about attributes bind no tensor."""
         if any(port[0] == "@" for port, _ in equation):
             return []
         ports = operands(node)
         return [(self.element(ports[p], node, int(p[1:])) if p[0] == "x" else ports[p].name, factor) for p, factor in equation]
 
-    def element(self, tensor: gs.Tensor, node: gs.Node, index: int) -> str:
+    def element(self, tensor: Tensor, node: Node, index: int) -> str:
         """What stands for one use of a tensor."""
-        if isinstance(tensor, gs.Constant):
+        if isinstance(tensor, Constant):
             shared = self.users[tensor.name] == 1 or tensor.values.nbytes > COPY_BYTES
             return str(tensor.name) if shared else address(tensor.name, node.name, index)
         return f"{tensor.name}→" if tensor.name in self.grounded else str(tensor.name)
@@ -191,12 +187,12 @@ class Builder:
                 self.put(classes, self.element(node.inputs[0], node, 0)).windows[f"{node.name}²"] = (squares, 0.0)
         for node, law in self.laws:
             for port, tensor in operands(node).items() if law else ():
-                if isinstance(tensor, gs.Constant) and port[0] == "x" and node.name:
+                if isinstance(tensor, Constant) and port[0] == "x" and node.name:
                     element = self.element(tensor, node, int(port[1:]))
                     if element in self.parent and self.find(element) != GROUND:
                         self.put(classes, element).windows.setdefault(element, self.constant_window(tensor, element in lone))
 
-    def constant_window(self, tensor: gs.Constant, lone: bool) -> tuple[Window, float]:
+    def constant_window(self, tensor: Constant, lone: bool) -> tuple[Window, float]:
         found = window_of_values(tensor.values, delicate=tensor.name in self.delicate)
         size = 2.0 * math.prod(tensor.values.shape)
         return (found if lone else Window(found.hard, found.hard, WIDEST)), size
@@ -206,7 +202,7 @@ class Builder:
             for equation in law:
                 port = equation[0][0]
                 tensor = operands(node)[port] if is_wall(equation) else None
-                if tensor is None or isinstance(tensor, gs.Constant) or tensor.name not in self.ranges:
+                if tensor is None or isinstance(tensor, Constant) or tensor.name not in self.ranges:
                     continue
                 size = 2.0 * math.prod(self.ranges[tensor.name].shape)
                 if port[0] == "x" and tensor.name not in self.grounded:

@@ -1,4 +1,4 @@
-"""A node → the equations between the exponents of its float operands, results and attributes, read from the table in ``repair.laws``."""
+"""A node → the equations between the exponents of its float operands, results and attributes, read from the table in ``rescale.laws``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
 
-import onnx_graphsurgeon as gs
-
-from fp16fix.graph.model import is_float, scalar
-from fp16fix.graph.ops import CONTROL, DEFAULT_DOMAINS
+from fp16fix.graph.model import Node, Tensor, is_float, scalar
+from fp16fix.graph.operators import CONTROL
+from fp16fix.graph.ops import DEFAULT_DOMAINS
 from fp16fix.passes.rescale.laws import TABLE, Law
 
 Equation = tuple[tuple[str, int], ...]
@@ -29,13 +28,13 @@ def laws_by_op() -> dict[str, tuple[Law, ...]]:
     return found
 
 
-def operands(node: gs.Node) -> dict[str, gs.Tensor]:
+def operands(node: Node) -> dict[str, Tensor]:
     """Float tensors of a node by port, inputs first."""
     ports = [(f"x{i}", t) for i, t in enumerate(node.inputs)] + [(f"y{i}", t) for i, t in enumerate(node.outputs)]
     return {port: tensor for port, tensor in ports if tensor.name and is_float(tensor)}
 
 
-def equations(node: gs.Node) -> tuple[Equation, ...]:
+def equations(node: Node) -> tuple[Equation, ...]:
     """What must hold between the exponents of a node's float operands, results and attributes (If/Loop/Scan: see ``ties``).
 
     Source: the operators' definitions (``notes/exponents.md``); each row is held to it by a property test on random float64 data.
@@ -59,7 +58,7 @@ def equations(node: gs.Node) -> tuple[Equation, ...]:
     return tuple(found)
 
 
-def holds(law: Law, node: gs.Node) -> bool:
+def holds(law: Law, node: Node) -> bool:
     """Whether the node's attributes are those that the law speaks of."""
     return all(node.attrs.get(name, allowed[0]) in allowed for name, allowed in law.when.items())
 
@@ -74,7 +73,7 @@ def is_wall(equation: Equation) -> bool:
     return len(equation) == 1
 
 
-def constant_power(node: gs.Node) -> Fraction | None:
+def constant_power(node: Node) -> Fraction | None:
     """The exponent of a Pow by a constant with a denominator up to 4, else None."""
     value = scalar(node.inputs[1]) if node.op == "Pow" and len(node.inputs) > 1 else None
     if value is None:
@@ -126,13 +125,13 @@ def address(tensor: str, node: str, index: int) -> str:
     return f"{tensor}→{node}#{index}"
 
 
-def ties(node: gs.Node) -> list[tuple[gs.Tensor, int | None, gs.Tensor]]:
+def ties(node: Node) -> list[tuple[Tensor, int | None, Tensor]]:
     """Float tensors that share one exponent across the border of an If, Loop or Scan: carried, scanned and returned ones.
 
     Returns:
         (tensor, index of the node's input that reads it or None where it is not an input, other tensor).
     """
-    pairs: list[tuple[gs.Tensor, int | None, gs.Tensor]] = []
+    pairs: list[tuple[Tensor, int | None, Tensor]] = []
     if node.op == "If":
         for branch in ("then_branch", "else_branch"):
             pairs += [(inner, None, outer) for inner, outer in zip(node.attrs[branch].outputs, node.outputs, strict=False)]

@@ -9,9 +9,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.ops import CONTROL, schema
+from fp16fix.graph.operators import CONTROL
+from fp16fix.graph.ops import schema
 from fp16fix.passes.rescale.equations import address, equations, operands, ties
 from fp16fix.passes.rescale.windows import SENTINEL
 
@@ -170,10 +171,7 @@ class Folding:
     def input_border(self, tensor: gs.Tensor) -> None:
         """Consumers read the input times 2^−e."""
         stored = self.edit.variable(f"{tensor.name}/stored", element_type(tensor), tensor.shape)
-        for node in list(tensor.outputs):
-            for index, used in enumerate(node.inputs):
-                if used is tensor and node.name not in self.model.border:
-                    node.inputs[index] = stored
+        redirect(tensor, stored, readers=[node for node in tensor.outputs if node.name not in self.model.border])
         factor = self.factor(f"{tensor.name}/border/factor", tensor, -self.base(tensor))
         self.at_border(0, "Mul", tensor.name, [tensor, factor], [stored])
 
@@ -184,10 +182,7 @@ class Folding:
             for index, made in enumerate(node.outputs):
                 if made is tensor:
                     node.outputs[index] = stored
-        for node in list(tensor.outputs):
-            for index, used in enumerate(node.inputs):
-                if used is tensor:
-                    node.inputs[index] = stored
+        redirect(tensor, stored)
         factor = self.factor(f"{tensor.name}/border/factor", tensor, self.base(tensor))
         self.at_border(len(self.model.graph.nodes), "Mul", tensor.name, [stored, factor], [tensor])
 

@@ -1,6 +1,6 @@
 """The operator table of exponents, as data: linear equations between the exponents of an operator's operands, results and attributes.
 
-``repair.equations`` reads it for a node. A tensor with exponent e stores true × 2^−e. An equation such as ``y0 = x0 + x1`` says that a
+``rescale.equations`` reads it for a node. A tensor with exponent e stores true × 2^−e. An equation such as ``y0 = x0 + x1`` says that a
 node whose operands are stored with exponents e(x0), e(x1) computes its result stored with their sum, exactly but for subnormals:
 powers of two change no significand.
 """
@@ -38,7 +38,6 @@ class Law:
 SHARED, X = "x* = y0", "x0 = y0"
 PRODUCT = "y0 = x0 + x1"
 AFFINE = f"{PRODUCT}; x2 = y0"
-AXES = {"axes": [1]}
 IMAGE = ("1x2x6x6",)
 
 TABLE: tuple[Law, ...] = (

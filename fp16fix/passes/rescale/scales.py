@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import onnx_graphsurgeon as gs
-
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Constant, Model, Node, Variable
 from fp16fix.passes.rescale.classes import Builder, Classes
 from fp16fix.passes.rescale.equations import address, is_wall, operands
 from fp16fix.passes.rescale.solver import solve
@@ -80,7 +78,7 @@ class Reading:
     def scaling(self, cost: float, status: str) -> Scaling:
         tensors = self.builder.model.tensors()
         for name, tensor in tensors.items():
-            if isinstance(tensor, gs.Variable) and name in self.classes.root_of and self.of(name):
+            if isinstance(tensor, Variable) and name in self.classes.root_of and self.of(name):
                 self.exponents[name] = self.of(name)
         for graph in self.builder.model.graphs():
             for node in graph.nodes:
@@ -90,13 +88,13 @@ class Reading:
         border = {t.name for t in (*model.graph.inputs, *model.graph.outputs) if t.name in self.exponents}
         return Scaling(dict(sorted(self.exponents.items())), self.unfit(), len(self.muls), len(border), cost, status)
 
-    def read_uses(self, node: gs.Node, graph: str) -> None:
+    def read_uses(self, node: Node, graph: str) -> None:
         walls = {e[0][0] for e in self.builder.law_of[node.name] if is_wall(e)}
         for port, tensor in operands(node).items():
             if port[0] != "x":
                 continue
             use = address(tensor.name, node.name, int(port[1:]))
-            if isinstance(tensor, gs.Constant):
+            if isinstance(tensor, Constant):
                 wanted = self.of(self.builder.element(tensor, node, int(port[1:])))
                 base = 0
             else:
@@ -112,7 +110,7 @@ class Reading:
         uses: dict[str, dict[str, int]] = {}
         for node in self.builder.nodes:
             for port, tensor in operands(node).items():
-                if port[0] == "x" and isinstance(tensor, gs.Constant):
+                if port[0] == "x" and isinstance(tensor, Constant):
                     use = address(tensor.name, node.name, int(port[1:]))
                     uses.setdefault(tensor.name, {})[use] = self.exponents.get(use, 0)
         for name, seen in uses.items():

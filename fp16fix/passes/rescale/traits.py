@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import onnx_graphsurgeon as gs
-
-from fp16fix.graph.model import Model
-from fp16fix.graph.ops import CONTROL, MOVEMENT
+from fp16fix.graph.model import Model, Node, Variable
+from fp16fix.graph.operators import CARRIES_SMALL, CONTROL, operator
 from fp16fix.passes.rescale.equations import Equation, constant_power, operands
 
-Laws = list[tuple[gs.Node, tuple[Equation, ...]]]
+Laws = list[tuple[Node, tuple[Equation, ...]]]
 """Every node, outer graphs first, with its equations."""
 DEGREE = 4.0
 """Head-room is widened for products of up to this many activations."""
-SMALL_MATTERS = {"Log": ("x0",), "Div": ("x1",), "Reciprocal": ("x0",), "Sqrt": ("x0",), "Pow": ("x0",), "BatchNormalization": ("x4",)}
-"""Operands whose small values are blown up (Pow: by exponents below 1)."""
-CARRIES_SMALL = MOVEMENT | frozenset({"Sqrt", "Max", "Clip", "Add", "Abs"})
-"""Operators whose small results come from one small operand (sums and means come from their largest ones)."""
 
 
-def inside(nodes: Iterable[gs.Node], wide: frozenset[str]) -> set[str]:
+def inside(nodes: Iterable[Node], wide: frozenset[str]) -> set[str]:
     """Tensors that only nodes in FP32 touch."""
     found: dict[bool, set[str]] = {True: set(), False: set()}
     for node in nodes:
@@ -33,10 +27,11 @@ def delicate(laws: Laws) -> set[str]:
     found: set[str] = set()
     for node, law in reversed(laws):
         ports = operands(node)
-        small = () if node.op == "Pow" and (constant_power(node) or 0) >= 1 else SMALL_MATTERS.get(node.op, ())
-        found |= {ports[p].name for p in small if p in ports and law}
+        small = f"x{operator(node.op).small}"
+        if small in ports and law and (constant_power(node) or 0) < 1:
+            found.add(ports[small].name)
         if node.op in CARRIES_SMALL and any(t.name in found for t in node.outputs):
-            moving = [t for p, t in ports.items() if p[0] == "x" and isinstance(t, gs.Variable)]
+            moving = [t for p, t in ports.items() if p[0] == "x" and isinstance(t, Variable)]
             found |= {t.name for t in moving if len(moving) == 1}
     return found
 

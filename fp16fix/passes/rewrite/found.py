@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import Model, constant
+from fp16fix.graph.model import Model, Node, Tensor, constant
 
-Value: TypeAlias = gs.Tensor | float | tuple[int, ...]
+Value: TypeAlias = Tensor | float | tuple[int, ...]
 """What a name can stand for."""
 
 
@@ -20,7 +19,7 @@ class Found:
     """What has matched so far."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
-    nodes: tuple[gs.Node, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
     def bind(self, name: str, value: Value) -> Found | None:
         """With ``name`` standing for ``value``; None if it stands for something else already."""
@@ -29,17 +28,17 @@ class Found:
         if name not in self.values:
             return Found({**self.values, name: value}, self.nodes)
         old = self.values[name]
-        same = old is value if isinstance(old, gs.Tensor) else old == value
+        same = old is value if isinstance(old, Tensor) else old == value
         return self if same else None
 
-    def through(self, node: gs.Node) -> Found:
+    def through(self, node: Node) -> Found:
         """With one more node."""
         return self if any(each is node for each in self.nodes) else Found(self.values, (*self.nodes, node))
 
-    def tensor(self, name: str) -> gs.Tensor:
+    def tensor(self, name: str) -> Tensor:
         """The tensor that a name stands for."""
         found = self.values[name]
-        assert isinstance(found, gs.Tensor)
+        assert isinstance(found, Tensor)
         return found
 
     def weight(self, name: str) -> np.ndarray:
@@ -83,7 +82,7 @@ class Misses:
             self.depth, self.why = len(found.nodes), why
 
 
-def leaking(model: Model, found: Found, last: gs.Node, spare: frozenset[str] = frozenset()) -> str:
+def leaking(model: Model, found: Found, last: Node, spare: frozenset[str] = frozenset()) -> str:
     """Name of a matched node, ``last`` and those in ``spare`` aside, whose result is read outside the match; empty if none is."""
     leaves = {id(tensor) for graph in model.graphs() for tensor in graph.outputs}
     own = {id(node) for node in found.nodes}

@@ -11,19 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import onnx_graphsurgeon as gs
-
-from fp16fix.graph.model import scalar
+from fp16fix.graph.model import Constant, scalar
+from fp16fix.graph.model import Tensor as Held
+from fp16fix.graph.operators import COMMUTATIVE
 from fp16fix.passes.rewrite.found import Found, Misses
 from fp16fix.passes.rewrite.rules._walk import axes_of, is_op, producer
-
-COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
 
 
 class Pattern(Protocol):
     """Anything that can say in which ways a tensor matches."""
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         """Every way, given what has matched already; failures go to ``misses``."""
         ...
 
@@ -34,7 +32,7 @@ class Tensor:
 
     name: str = ""
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         bound = found.bind(self.name, tensor)
         if bound is None:
             misses.note(found, f"{tensor.name!r} stands where {found.tensor(self.name).name!r} should")
@@ -49,7 +47,7 @@ class Number:
     name: str = ""
     value: float | None = None
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         number = scalar(tensor)
         bound = None if number is None or (self.value is not None and number != self.value) else found.bind(self.name, number)
         if bound is None:
@@ -65,8 +63,8 @@ class Weight:
 
     name: str
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
-        bound = found.bind(self.name, tensor) if isinstance(tensor, gs.Constant) else None
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
+        bound = found.bind(self.name, tensor) if isinstance(tensor, Constant) else None
         if bound is None:
             misses.note(found, f"{tensor.name!r} is not a constant")
             return
@@ -80,7 +78,7 @@ class Op:
         self.ops = tuple(ops.split())
         self.operands = operands
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         node = producer(tensor)
         if not is_op(node, *self.ops) or node is None or len(node.inputs) < len(self.operands):
             made = "is an input or a constant" if node is None else f"comes from {node.op} {node.name!r}"
@@ -92,7 +90,7 @@ class Op:
         for order in orders:
             yield from self._operands(order, 0, found.through(node), misses)
 
-    def _operands(self, inputs: tuple[gs.Tensor, ...], index: int, found: Found, misses: Misses) -> Iterator[Found]:
+    def _operands(self, inputs: tuple[Held, ...], index: int, found: Found, misses: Misses) -> Iterator[Found]:
         if index == len(self.operands):
             yield found
             return
@@ -111,7 +109,7 @@ class Reduce:
         self.axes = axes
         self.kept = kept
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         node = producer(tensor)
         if not is_op(node, *self.inner.ops) or node is None:
             yield from self.inner.match(tensor, found, misses)
@@ -136,7 +134,7 @@ class As:
     name: str
     pattern: Pattern
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         for bound in Tensor(self.name).match(tensor, found, misses):
             yield from self.pattern.match(tensor, bound, misses)
 
@@ -147,7 +145,7 @@ class Any:
     def __init__(self, *patterns: Pattern) -> None:
         self.patterns = patterns
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         for pattern in self.patterns:
             yield from pattern.match(tensor, found, misses)
 
@@ -159,7 +157,7 @@ class Square:
         self.operand = operand
         self.power = Op("Pow", operand, Number(value=2.0))
 
-    def match(self, tensor: gs.Tensor, found: Found, misses: Misses) -> Iterator[Found]:
+    def match(self, tensor: Held, found: Found, misses: Misses) -> Iterator[Found]:
         node = producer(tensor)
         if node is None or not is_op(node, "Mul"):
             yield from self.power.match(tensor, found, misses)
@@ -169,12 +167,12 @@ class Square:
             misses.note(found.through(node), f"{node.name!r} multiplies {node.inputs[0].name!r} by {node.inputs[1].name!r}, not by itself")
 
 
-def find(pattern: Pattern, tensor: gs.Tensor) -> Found | None:
+def find(pattern: Pattern, tensor: Held) -> Found | None:
     """The first complete match of a pattern whose result is ``tensor``."""
     return next(pattern.match(tensor, Found(), Misses()), None)
 
 
-def search(pattern: Pattern, tensor: gs.Tensor, near: int) -> Found | str | None:
+def search(pattern: Pattern, tensor: Held, near: int) -> Found | str | None:
     """The first complete match; failing that, the reason if at least ``near`` nodes had matched, else None."""
     misses = Misses()
     found = next(pattern.match(tensor, Found(), misses), None)

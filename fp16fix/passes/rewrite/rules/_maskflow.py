@@ -9,16 +9,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import constant, element_type, is_float
-from fp16fix.graph.ops import MOVEMENT
+from fp16fix.graph.operators import COMPARISONS, MOVEMENT, PLACING, SATURATING, operator
 from fp16fix.half import FP16, LARGEST
 from fp16fix.passes.rewrite.rules._walk import View, is_op, producer
 from fp16fix.ranges.range import Range
 
-CARRIES = MOVEMENT | {"Cast", "Pad", "ScatterND", "ScatterElements"}
-PEAKS = {"ReduceMax": -1, "MaxPool": -1, "GlobalMaxPool": -1, "ReduceMin": 1}
-"""Reductions that pick the extreme value, and the sign of a mask that never wins in them."""
-SETTLED = ("Sigmoid", "Tanh", "Erf", "HardSigmoid")
-COMPARISONS = ("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
+CARRIES = MOVEMENT | PLACING | {"Cast"}
 DEPTH = 40
 
 
@@ -112,10 +108,10 @@ class Walker:
             return state.sign > 0
         if is_op(reader, *COMPARISONS):
             return self.size(reader.inputs[1 - port]) + state.beside < LARGEST / 8
-        if reader.op in PEAKS and is_op(reader, *PEAKS) and state.sign == PEAKS[reader.op]:
+        if state.sign == -operator(reader.op).extreme and is_op(reader, reader.op):
             seen = self.ranges.get(reader.outputs[0].name)
             return seen is not None and seen.absmax < LARGEST
-        return is_op(reader, *SETTLED) or (is_op(reader, "Attention") and port == 3)
+        return is_op(reader, *SATURATING) or (is_op(reader, "Attention") and port == 3)
 
     def after(self, reader: gs.Node, port: int, state: State) -> State | str:
         """The state behind a reader that passes the mask on, or why its value matters there."""

@@ -7,18 +7,13 @@ from collections.abc import Iterator
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import scalar
-from fp16fix.graph.ops import MOVEMENT
+from fp16fix.graph.operators import COMPARISONS, MOVEMENT, RISING, SATURATING
 from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, absmax, is_op, producer
 
-SETTLED = ("Tanh", "Sigmoid", "Erf", "HardSigmoid")
-"""Constant in FP32 too for arguments past ±65504."""
-COMPARISONS = ("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
-RISING = ("Log", "Sqrt", "Softplus")
-"""+inf in, +inf out."""
 DEPTH = 8
 LOST = 2.0**-11
 """A quotient this small beside the largest one is within FP16's rounding of it."""
@@ -70,7 +65,7 @@ class Swallowed:
     def step(self, tensor: gs.Tensor, reader: gs.Node, depth: int) -> set[str] | None:
         """What one reader makes of it."""
         others = [each for each in reader.inputs if each is not tensor and each.name]
-        if is_op(reader, *SETTLED) or (is_op(reader, "Clip") and bounded(reader)) or (is_op(reader, *COMPARISONS) and self.fit(others)):
+        if is_op(reader, *SATURATING) or (is_op(reader, "Clip") and bounded(reader)) or (is_op(reader, *COMPARISONS) and self.fit(others)):
             return {reader.op}
         if self.vanishes(tensor, reader):
             return {f"{reader.op} as the divisor"}

@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import ReplayError
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type, scalar
+from fp16fix.graph.operators import COMMUTATIVE
 from fp16fix.graph.ops import DEFAULT_DOMAINS
 from fp16fix.passes.recipe import Edit, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -55,7 +56,7 @@ def producer(tensor: gs.Tensor, *ops: str) -> gs.Node | None:
 def operands(node: gs.Node) -> list[tuple[gs.Tensor, gs.Tensor]]:
     """Both orders of a commutative node's two inputs; one order for the rest."""
     first, second = node.inputs[0], node.inputs[1]
-    return [(first, second), (second, first)] if node.op in {"Add", "Mul", "Max", "Min"} else [(first, second)]
+    return [(first, second), (second, first)] if node.op in COMMUTATIVE else [(first, second)]
 
 
 def with_scalar(node: gs.Node) -> tuple[gs.Tensor, float] | None:

@@ -12,14 +12,13 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type
+from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, absmax, eager, is_op, node_named, producer, range_of, sweep, unmatched, with_scalar
 
-CARRIES = ("Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Expand")
-"""Movement of one float input, through which a scalar factor passes."""
 DEPTH = 8
 
 
@@ -147,7 +146,7 @@ def push(view: View, found: Match, reader: gs.Node, index: int, depth: int) -> b
     if is_product(node) and node is not None:
         found.products.append(node)
         found.reads.append((node, 0))
-    elif node is not None and depth > 0 and (is_op(node, *CARRIES) or is_op(node, "Add", "Sub")):
+    elif node is not None and depth > 0 and (is_op(node, *CARRIERS) or is_op(node, "Add", "Sub")):
         mark = len(found.reads), len(found.products), len(found.between), found.why_not
         ports = (0, 1) if is_op(node, "Add", "Sub") else (0,)
         reached = [push(view, found, node, port, depth - 1) for port in ports]

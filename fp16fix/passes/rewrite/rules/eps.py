@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, scalar
+from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import SMALLEST, SMALLEST_NORMAL, octave
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -190,18 +191,14 @@ def sums_up(evidence: Findings, x: gs.Tensor, numerator: gs.Tensor) -> bool:
     return positive and (terms is numerator or masked)
 
 
-SPREADING = ("Expand", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
-"""Operators that may stand between the guard and its reader (torch's ``normalize`` expands the norm)."""
-
-
 def match(view: View, node: gs.Node) -> Match | None:
-    """A guard whose one reader (through a square root) divides by it, inverts it or takes its logarithm."""
+    """A guard whose one reader divides by it, inverts it or takes its logarithm; a square root and movement may stand between."""
     guard = guarded(node)
     reader = view.only_user(node.outputs[0]) if guard is not None else None
     if guard is None or reader is None:
         return None
     root, tensor = None, node.outputs[0]
-    while reader is not None and (is_op(reader, *SPREADING) or (root is None and is_op(reader, "Sqrt"))) and reader.inputs[0] is tensor:
+    while reader is not None and (is_op(reader, *CARRIERS) or (root is None and is_op(reader, "Sqrt"))) and reader.inputs[0] is tensor:
         root = reader if is_op(reader, "Sqrt") else root
         tensor = reader.outputs[0]
         reader = view.only_user(tensor)

@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, numpy_type, scalar
+from fp16fix.graph.operators import AVERAGES, CARRIERS
 from fp16fix.half import FP32, LARGEST, SMALLEST_NORMAL
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -20,7 +21,6 @@ from fp16fix.passes.rewrite.rules._walk import View, axes_of, eager, is_op, node
 from fp16fix.passes.rewrite.rules.attention import scale_read
 from fp16fix.ranges.range import Range
 
-CARRIES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Transpose", "Expand")
 DEPTH = 4
 """Movement between a sum and its division."""
 
@@ -151,7 +151,7 @@ def scale_back(edit: Editor, last: gs.Node, factor: float) -> None:
 
 def match(view: View, node: gs.Node) -> Match | None:
     """A mean, or a division of a sum that nothing else reads."""
-    if is_op(node, "ReduceMean", "GlobalAveragePool", "AveragePool"):
+    if is_op(node, *AVERAGES):
         return Match(node, node, None, (node.name,))
     if not is_op(node, "Div", "Mul") or len(node.inputs) != 2:
         return None
@@ -171,7 +171,7 @@ def sum_behind(view: View, reader: gs.Node, tensor: gs.Tensor) -> list[gs.Node]:
     """Nodes from ``tensor`` back to a ReduceSum, through movement that nothing else reads; empty if there is none."""
     path: list[gs.Node] = []
     for _ in range(DEPTH):
-        node = producer(tensor, "ReduceSum", *CARRIES)
+        node = producer(tensor, "ReduceSum", *CARRIERS)
         if node is None or not view.feeds_only(tensor, reader):
             return []
         path.append(node)

@@ -11,14 +11,13 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type, is_float
+from fp16fix.graph.operators import PRODUCTS
 from fp16fix.half import FP16, LARGEST, SMALLEST_NORMAL
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import eager, is_op, node_named, range_of, unmatched, with_scalar
 from fp16fix.ranges.range import Range
-
-PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
 
 
 class SplitLiteral:

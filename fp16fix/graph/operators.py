@@ -1,0 +1,201 @@
+"""The operator table: what every stage needs to know of ONNX's operators, a row an operator, and the sets that follow from it.
+
+Two tables stand beside it, for they are laws and not traits: of exponents (``passes.rescale.laws``) and of the insides that TensorRT's
+parser gives each operator (``strict.insides``). What an operator's schema says is asked of ONNX (``graph.ops``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Trait(Enum):
+    """A fact that holds of an operator whatever its attributes."""
+
+    REORDERS = "reorders"
+    """Its output holds every value of input 0 once, in another order or shape."""
+    REPEATS = "repeats"
+    """Its output holds every value of input 0, as often as a shape asks for."""
+    TAKES = "takes"
+    """Its one output holds some of the values of input 0, or zeros."""
+    MIXES = "mixes"
+    """Its outputs hold values of its inputs, and there are several of one or the other."""
+    CHOOSES = "chooses"
+    """Its float outputs hold inputs, their negation, or literals: rounding after it changes nothing already rounded."""
+    PLACES = "places"
+    """Its output holds input 0 with values of another input in some places; behind a reduction, their sum."""
+    CONVERTS = "converts"
+    """Its output is input 0 in another type."""
+    TYPED = "typed"
+    """Its output's type is not that of its float input: an attribute states it, or another input."""
+    BODIES = "bodies"
+    """It holds graphs of its own."""
+    ADDS = "adds"
+    """Its result is the sum of its operands, signs aside, so that operands may cancel or be lost beside each other."""
+    COMMUTES = "commutes"
+    """Its operands may change places."""
+    BOUNDS = "bounds"
+    """Its result is an operand, or the bound that the operand passes."""
+    GUARDS = "guards"
+    """A tiny positive literal among its operands keeps its result off zero."""
+    KEEPS_SMALL = "keeps small"
+    """Its small results come from small values of its only operand."""
+    PRODUCT = "product"
+    """Its results are sums of products of its first two operands (Einsum: of all)."""
+    SUMS = "sums"
+    """It adds up values of input 0 over axes or windows, as they are."""
+    AVERAGES = "averages"
+    """It divides the sum by the number of terms, so that the sum is larger than what it shows."""
+    SATURATES = "saturates"
+    """Past ±65504 it has long settled: of an infinite operand it makes what it makes of any large one."""
+    RISES = "rises"
+    """It makes +inf of +inf, as it makes ever larger values of larger ones."""
+    COMPARES = "compares"
+    """It says which of two operands is the larger, so that how much larger does not show."""
+    POSITIONS = "positions"
+    """Computed from positions alone, its result is a position."""
+    ANGLES = "angles"
+    """It takes an angle in rad."""
+    BYSTANDS = "bystands"
+    """Its constant operands are not rounded to FP16, or enter no arithmetic."""
+    WRITTEN_OUT = "written out"
+    """Its ONNX function body is a plausible way to compute it in FP16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One row; operators of the default ONNX domain."""
+
+    name: str
+    traits: frozenset[Trait] = frozenset()
+    small: int | None = None
+    """The input whose small values matter, for it is divided by, or its root or logarithm taken (Pow: by exponents below 1)."""
+    pole: bool = False
+    """Whether zero at that input becomes infinity."""
+    power: int = 0
+    """The power to which values are raised before they are added up inside; 0 where nothing is."""
+    bias: int | None = None
+    """The input that is added last, which a large result hides."""
+    extreme: int = 0
+    """1 where it picks the largest value over axes or windows, −1 the smallest, 0 where neither."""
+    shape: int | None = None
+    """The input that decides a shape: a made-up value there makes a nonsense graph."""
+    index: int | None = None
+    """The input that holds indices into input 0."""
+
+
+def rows(names: str, *traits: Trait, **facts: int) -> tuple[Operator, ...]:
+    """The same row for several operators."""
+    return tuple(Operator(name, frozenset(traits), **facts) for name in names.split())  # type: ignore[arg-type]  # ints and a bool
+
+
+T = Trait
+
+TABLE: tuple[Operator, ...] = (
+    # What moves values.
+    *rows("Transpose Squeeze Unsqueeze Flatten Identity DepthToSpace SpaceToDepth ReverseSequence", T.REORDERS),
+    *rows("Reshape", T.REORDERS, shape=1),
+    *rows("Expand Tile", T.REPEATS, shape=1),
+    *rows("Slice", T.TAKES, shape=2),
+    *rows("Gather GatherElements GatherND", T.TAKES, index=1),
+    *rows("Compress Trilu CenterCropPad", T.TAKES),
+    *rows("Concat ConcatFromSequence Split Unique Dropout", T.MIXES),
+    # What picks among values.
+    *rows("Where OneHot", T.CHOOSES),
+    *rows("TopK", T.CHOOSES, shape=1),
+    *rows("Relu", T.CHOOSES),
+    *rows("Neg Abs", T.CHOOSES, T.KEEPS_SMALL, T.POSITIONS),
+    *rows("Max", T.CHOOSES, T.BOUNDS, T.GUARDS, T.COMMUTES, T.POSITIONS),
+    *rows("Min", T.CHOOSES, T.BOUNDS, T.COMMUTES, T.POSITIONS),
+    *rows("Clip", T.CHOOSES, T.BOUNDS, T.GUARDS, T.POSITIONS),
+    *rows("MaxPool GlobalMaxPool ReduceMax", T.CHOOSES, extreme=1),
+    *rows("ReduceMin", T.CHOOSES, extreme=-1),
+    *rows("Pad Scatter", T.CHOOSES, T.PLACES),
+    *rows("ScatterND ScatterElements", T.CHOOSES, T.PLACES, index=1),
+    # What says the type of its result, or changes it.
+    *rows("Cast", T.TYPED, T.CONVERTS, T.POSITIONS),
+    *rows("CastLike", T.TYPED, T.CONVERTS),
+    *rows("DequantizeLinear", T.CONVERTS),
+    *rows("ConstantOfShape", T.TYPED, shape=0),
+    *rows("EyeLike RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial", T.TYPED),
+    # Arithmetic.
+    *rows("Add Sum", T.ADDS, T.GUARDS, T.COMMUTES, T.POSITIONS),
+    *rows("Sub", T.ADDS, T.POSITIONS),
+    *rows("Mean", T.COMMUTES, T.POSITIONS),
+    *rows("Mul", T.COMMUTES, T.POSITIONS),
+    *rows("Div", T.POSITIONS, small=1, pole=True),
+    *rows("Pow", T.POSITIONS, small=0),
+    *rows("Reciprocal", small=0, pole=True),
+    *rows("Sqrt", T.KEEPS_SMALL, T.RISES, T.POSITIONS, small=0),
+    *rows("Log", T.RISES, small=0, pole=True),
+    *rows("Mod Floor Ceil Round", T.POSITIONS),
+    *rows("Sin Cos", T.ANGLES),
+    *rows("Sigmoid Tanh Erf HardSigmoid", T.SATURATES),
+    *rows("Softplus", T.RISES, T.WRITTEN_OUT),
+    *rows("Greater Less GreaterOrEqual LessOrEqual", T.COMPARES),
+    *rows("Softmax LogSoftmax Gelu Mish HardSwish Softsign Celu Selu Elu ThresholdedRelu MeanVarianceNormalization", T.WRITTEN_OUT),
+    # Sums over axes and windows.
+    *rows("ReduceSum", T.SUMS, power=1),
+    *rows("ReduceMean GlobalAveragePool AveragePool", T.SUMS, T.AVERAGES, power=1),
+    *rows("CumSum", T.POSITIONS, power=1),
+    *rows("ReduceL1", T.WRITTEN_OUT, power=1),
+    *rows("ReduceL2 ReduceSumSquare", T.WRITTEN_OUT, power=2),
+    *rows("LpNormalization", power=2),
+    *rows("ReduceLogSum ReduceLogSumExp", T.WRITTEN_OUT),
+    # Products.
+    *rows("MatMul Einsum", T.PRODUCT, T.POSITIONS),
+    *rows("Gemm", T.PRODUCT, T.POSITIONS, bias=2),
+    *rows("Conv ConvTranspose", T.PRODUCT, bias=2),
+    # Norms.
+    *rows("LayerNormalization InstanceNormalization GroupNormalization", bias=2),
+    *rows("BatchNormalization", bias=2, small=4),
+    # What computes nothing in FP16 itself.
+    *rows("If Loop Scan", T.BODIES, T.BYSTANDS),
+    *rows("Resize", T.BYSTANDS, shape=3),
+    *rows("Range", T.BYSTANDS, shape=1),
+    *rows("Upsample NonMaxSuppression", T.BYSTANDS),
+)
+"""Operators not listed have none of the traits."""
+
+OPERATORS = {each.name: each for each in TABLE}
+UNKNOWN = Operator("")
+"""The row of whatever has none."""
+
+
+def operator(op: str) -> Operator:
+    """The row of an operator."""
+    return OPERATORS.get(op, UNKNOWN)
+
+
+def having(*traits: Trait) -> frozenset[str]:
+    """Operators with any of the traits."""
+    return frozenset(each.name for each in TABLE if each.traits.intersection(traits))
+
+
+REORDERING = having(T.REORDERS)
+CARRIERS = having(T.REORDERS, T.REPEATS, T.TAKES)
+"""Movement of one tensor into one: a factor, a floor or a logarithm may be applied before it or behind."""
+MOVEMENT = having(T.REORDERS, T.REPEATS, T.TAKES, T.MIXES)
+"""Operators whose float outputs hold only values of their inputs, whatever those are."""
+SELECTION = having(T.CHOOSES)
+PLACING = having(T.PLACES)
+CONVERTING = having(T.CONVERTS)
+TYPED_BY_ATTRIBUTE = having(T.TYPED)
+CONTROL = having(T.BODIES)
+ADDITIONS = having(T.ADDS)
+COMMUTATIVE = having(T.COMMUTES)
+GUARDS = having(T.GUARDS)
+HIDES_SMALL = having(T.ADDS, T.BOUNDS)
+"""Operators beside whose other operands a tiny one is lost in any format."""
+CARRIES_SMALL = MOVEMENT | having(T.GUARDS, T.KEEPS_SMALL)
+"""Operators whose small results come from one small operand (sums over axes come from their largest terms)."""
+SUMS, AVERAGES, PRODUCTS = having(T.SUMS), having(T.AVERAGES), having(T.PRODUCT)
+ADDING = having(T.ADDS, T.SUMS, T.PRODUCT) | {"Mean", "CumSum"}
+"""Operators that lose by the difference of large terms."""
+SATURATING, RISING, COMPARISONS = having(T.SATURATES), having(T.RISES), having(T.COMPARES)
+POSITIONAL = MOVEMENT | having(T.POSITIONS)
+"""Operators through which a position stays a position."""
+TRIGONOMETRIC = having(T.ANGLES)
+BYSTANDERS = having(T.BYSTANDS)
+WRITTEN_OUT = having(T.WRITTEN_OUT)

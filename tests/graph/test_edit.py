@@ -1,0 +1,103 @@
+"""``redirect``: readers everywhere, only some of them, and the outputs of graphs."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.edit import Editor, redirect, rounding_of
+from fp16fix.graph.load import inline_constants, model_from_proto
+from fp16fix.graph.model import Model, bodies, element_type
+from fp16fix.graph.widen import widen
+from fp16fix.half import BF16, FP16, FP32
+from tests.models import proto
+
+BRANCHES = """g (float[2] x, bool c) => (float[2] y, float[2] a) {
+    a = Neg (x)
+    b = Add (a, a)
+    y = If (c) <
+        then_branch = t () => (float[2] p) { p = Mul (a, b) },
+        else_branch = e () => (float[2] q) { q = Abs (b) }>
+}"""
+
+
+def parts(text: str = BRANCHES, *, widened: bool = True) -> tuple[Model, dict[str, gs.Node], dict[str, gs.Tensor]]:
+    found = model_from_proto(proto(text), widened=widened)
+    return found, {node.op: node for node in found.nodes()}, found.tensors()
+
+
+def names(node: gs.Node) -> list[str]:
+    return [tensor.name for tensor in node.inputs]
+
+
+def test_every_reader_is_redirected_in_every_place_and_in_bodies() -> None:
+    _, nodes, tensors = parts()
+    redirect(tensors["a"], tensors["x"])
+    assert names(nodes["Add"]) == ["x", "x"]
+    assert names(nodes["Mul"]) == ["x", "b"]
+    assert names(nodes["Abs"]) == ["b"]
+    assert [tensor.name for tensor in nodes["Neg"].outputs] == ["a"], "the producer stays"
+    assert tensors["a"].outputs == []
+
+
+def test_only_the_readers_that_are_named() -> None:
+    found, nodes, tensors = parts()
+    redirect(tensors["a"], tensors["x"], readers=[nodes["Mul"], nodes["Abs"]])
+    assert names(nodes["Add"]) == ["a", "a"]
+    assert names(nodes["Mul"]) == ["x", "b"]
+    assert names(nodes["Abs"]) == ["b"], "it did not read what was redirected"
+    assert [tensor.name for tensor in found.graph.outputs] == ["y", "a"]
+
+
+def test_outputs_of_graphs_on_request() -> None:
+    found, _, tensors = parts()
+    held = found.graph.outputs
+    redirect(tensors["a"], tensors["b"], outputs_of=[found.graph])
+    assert found.graph.outputs is held
+    assert [tensor.name for tensor in held] == ["y", "b"]
+
+
+def hands_out(found: Model, tensor: gs.Tensor) -> gs.Graph:
+    """The else branch, made to hand out a tensor of the graph around it."""
+    body = bodies(next(node for node in found.nodes() if node.op == "If"))["else_branch"]
+    body.outputs[:] = [tensor]
+    return body
+
+
+def test_a_body_that_hands_out_a_cast_hands_out_what_was_cast() -> None:
+    text = BRANCHES.replace("b = Add (a, a)", "b = Cast <to = 1> (a)").replace("float[2] a) {", "float[2] z) { z = Neg (x)")
+    found, _, tensors = parts(text, widened=False)
+    body = hands_out(found, tensors["b"])
+    widen(found)
+    assert body.outputs[0] is tensors["a"]
+
+
+def test_a_body_that_hands_out_a_literal_hands_out_the_initializer() -> None:
+    found, nodes, tensors = parts()
+    literal = gs.Constant("b/value", tensors["x"].dtype.type([1.0, 2.0]))
+    nodes["Add"].op, nodes["Add"].attrs = "Constant", {"value": literal}
+    nodes["Add"].inputs.clear()
+    body = hands_out(found, tensors["b"])
+    inline_constants(found.graph)
+    assert isinstance(body.outputs[0], gs.Constant)
+    assert body.outputs[0].name == "b"
+
+
+def test_a_rounding_is_two_casts_that_are_found_again() -> None:
+    found, _, tensors = parts()
+    edit = Editor(found)
+    nodes, rounded = edit.rounding(tensors["a"], FP16.onnx)
+    assert [(node.op, node.attrs["to"]) for node in nodes] == [("Cast", FP16.onnx), ("Cast", FP32.onnx)]
+    assert [element_type(node.outputs[0]) for node in nodes] == [FP16.onnx, FP32.onnx]
+    assert nodes[0].inputs[0] is tensors["a"]
+    assert nodes[1].outputs[0] is rounded
+    pair = rounding_of(rounded)
+    assert pair is not None
+    assert [id(node) for node in pair] == [id(node) for node in nodes]
+    assert [rounding_of(tensor) for tensor in (nodes[0].outputs[0], tensors["x"], tensors["b"])] == [None, None, None]
+
+
+def test_a_rounding_makes_what_it_is_asked_to_make() -> None:
+    found, _, tensors = parts()
+    nodes, rounded = Editor(found).rounding(tensors["a"], BF16.onnx, tensors["b"])
+    assert rounded is tensors["b"]
+    assert nodes[1].outputs[0] is rounded
