@@ -219,7 +219,7 @@ class Config(Section):
     simplify: StrictBool = True
     keep_unverified: StrictBool = False
     """Write ``x.unverified.plan`` when the verdict fails."""
-    profile: Literal["engine", "pessimistic"] = "engine"
+    profile: Text = "engine"
     """Assumption on what ops compute in inside."""
     tolerance: Tolerance = Tolerance()
     build: Build = Build()

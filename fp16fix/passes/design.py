@@ -43,7 +43,7 @@ class Options:
     wide: half.Wide = half.Wide.AUTO
     pin: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
-    pessimistic: bool = False
+    sums_in_half: bool = False
     """Sums inside operators are held in FP16, so what only they see must be repaired too."""
     io: str | None = None
     """See ``Recipe.io``."""
@@ -134,7 +134,7 @@ class Design:
         """Hazards that are not acquitted: by proof, by the user's ``allow``, or because engines sum in FP32."""
         found = []
         for hazard in hazards:
-            if hazard in proofs or matches(hazard.node, self.options.allow) or (hazard.internal and not self.options.pessimistic):
+            if hazard in proofs or matches(hazard.node, self.options.allow) or (hazard.internal and not self.options.sums_in_half):
                 continue
             found.append(hazard)
         return found

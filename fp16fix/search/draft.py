@@ -10,6 +10,7 @@ from fp16fix.passes.design import Design, Draft, Options
 from fp16fix.passes.evidence import Evidence, acquitted
 from fp16fix.passes.recipe import Edit
 from fp16fix.progress import Stages
+from fp16fix.strict.profiles import profile_named
 
 
 def design(evidence: Evidence, stages: Stages, without: frozenset[str] = frozenset()) -> Draft:
@@ -39,7 +40,7 @@ def designer(evidence: Evidence, without: frozenset[str] = frozenset()) -> Desig
         wide=config.wide,
         pin=config.pin,
         allow=config.allow,
-        pessimistic=config.profile == "pessimistic",
+        sums_in_half=profile_named(config.profile).sums_in_half,
         io=evidence.plain.io,
         threads=config.threads,
         without=without,

@@ -25,6 +25,7 @@ from fp16fix.search.journal import Journal, refuse_unusable
 from fp16fix.search.judge import BudgetSpentError, Judge, badness
 from fp16fix.search.shrink import Holds, Names
 from fp16fix.search.trial import Trial
+from fp16fix.strict.profiles import profile_named
 from fp16fix.verdict.verdict import Figures, Verdict
 
 
@@ -148,11 +149,12 @@ def command_of(check: str) -> str:
 
 
 def refuse_search(config: Config) -> None:
-    """Say at once, before anything is loaded, that a journal or a command cannot be used.
+    """Say at once, before anything is loaded, that a profile, a journal or a command cannot be used.
 
     Raises:
         InputError, BackendError: which and why.
     """
+    profile_named(config.profile)
     if config.search.journal is not None:
         refuse_unusable(config.search.journal)
     Command.refuse(config)

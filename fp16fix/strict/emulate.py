@@ -8,9 +8,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.operators import CONTROL, MOVEMENT, PRODUCTS, SELECTION, SUMS, TYPED_BY_ATTRIBUTE
+from fp16fix.graph.operators import CONTROL, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
 from fp16fix.half import BF16, FP16, FP32
-from fp16fix.strict.pessimistic import guards, written_out
+from fp16fix.strict.profiles import profile_named
+from fp16fix.strict.profiles.profile import Profile
 from fp16fix.strict.steps import spread
 
 LOW = (FP16.onnx, BF16.onnx)
@@ -23,25 +24,27 @@ def emulate(model: Model, profile: str = "engine") -> Model:
 
     Args:
         model: a typed graph; not changed.
-        profile: ``engine`` (insides of operators are what TensorRT's parser makes of them, see ``strict.insides``: mostly one layer
-            that computes and accumulates in FP32, for some a sequence of FP16 layers) or ``pessimistic`` (see ``strict.pessimistic``).
+        profile: what is assumed of the insides of operators, by name: see ``strict.profiles``.
 
     Returns:
         Inputs keep their names and take FP32 arrays, rounded on entry where the typed graph's input is low; outputs are FP32.
+
+    Raises:
+        ConfigError: there is no such profile.
     """
-    pessimistic = profile == "pessimistic"
-    copy = (written_out(model) if pessimistic else model).copy()
+    assumed = profile_named(profile)
+    copy = assumed.written(model).copy()
     spread(copy)
-    Emulation(copy, pessimistic=pessimistic).run()
+    Emulation(copy, assumed).run()
     return copy
 
 
 class Emulation:
     """Rewrites one model in place."""
 
-    def __init__(self, model: Model, *, pessimistic: bool) -> None:
+    def __init__(self, model: Model, profile: Profile) -> None:
         self.model = model
-        self.pessimistic = pessimistic
+        self.profile = profile
         self.edit = Editor(model)
         self.low = {id(t): element_type(t) for t in self.all_tensors() if element_type(t) in LOW}
 
@@ -115,10 +118,9 @@ class Emulation:
         """``node`` writes a raw FP32 tensor; the old name holds its rounding, so all consumers and outputs see rounded values."""
         raw = self.edit.variable(f"{tensor.name}/raw", FP32.onnx, tensor.shape)
         node.outputs[index] = raw
-        if self.pessimistic and node.op in SUMS | PRODUCTS and self.low[id(tensor)] == FP16.onnx:
-            guarded, extra = guards(self.edit, node, raw)
-            return [*extra, *self.edit.rounding(guarded, FP16.onnx, tensor)[0]]
-        return self.edit.rounding(raw, self.low[id(tensor)], tensor)[0]
+        element = self.low[id(tensor)]
+        held, extra = self.profile.result(self.edit, node, raw) if element == FP16.onnx else (raw, [])
+        return [*extra, *self.edit.rounding(held, element, tensor)[0]]
 
     def round_input(self, tensor: gs.Tensor) -> list[gs.Node]:
         rounded = self.edit.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape)

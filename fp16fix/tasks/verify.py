@@ -12,6 +12,7 @@ from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Arrays, samples_for
 from fp16fix.progress import Silent, Stages, Watcher
+from fp16fix.strict.profiles import profile_named
 from fp16fix.verdict.verdict import Verdict
 
 
@@ -23,6 +24,7 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         BackendError: a plan, and no engine can run here, or this one does not.
     """
     stages, candidate = Stages(watcher or Silent()), Path(candidate)
+    profile_named(config.profile)
     if candidate.suffix in PLANS:
         return verify_plan(config, candidate, stages)
     with stages.stage("load"):
