@@ -9,13 +9,18 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
 import pytest
 
-from fp16fix.graph.load import load
+from fp16fix.graph import model as held
+from fp16fix.graph import splice
+from fp16fix.graph.load import load, model_from_proto
 from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
-from tools.bench import autocast, bert_base
+from fp16fix.hazards import diagnose
+from fp16fix.ranges.measure import measure
+from tools.bench import autocast, bert_base, copies
 from tools.bench.autocast import AutoCast, Conversion, Job, convert, environment, judged
 from tools.bench.ill_table import autocasts, calibration, main
 from tools.bench.markdown import page, score, wide
@@ -179,3 +184,25 @@ def test_cost_is_that_of_the_process(tmp_path: Path) -> None:
     assert 180.0 < large.peak_mib - small_cost.peak_mib < 260.0
     with pytest.raises(Exception, match="exit status 3"):
         bert_base.measured([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+
+
+def test_copies_of_the_graph_do_not_grow_with_what_is_ill() -> None:
+    """Stretches aside: of a short chain, one with all that compares its tensors is as long as the chain."""
+    few, many = (copies.repaired(nodes)[0].callers for nodes in (32, 96))
+    stretches = {"trace.segments.run"}
+    assert few["graph.lower.lower"] > 0
+    assert {key: few[key] for key in few.keys() - stretches} == {key: many[key] for key in many.keys() - stretches}
+
+
+def test_the_chain_of_the_copies_is_ill_and_mended() -> None:
+    model = model_from_proto(copies.chain(32))
+    samples = [{"x": np.random.default_rng(copies.SEED).standard_normal((4, copies.WIDTH)).astype(np.float32)}]
+    assert {hazard.op for hazard in diagnose(model, measure(model, samples))} == {"Exp", "Add"}
+
+
+def test_what_counts_copies_leaves_no_trace() -> None:
+    before = [vars(module)["copy_graph"] for module in (held, splice)]
+    with copies.counted(1) as found:
+        model_from_proto(copies.chain(8)).copy()
+    assert found.callers == {"tests.test_bench.test_what_counts_copies_leaves_no_trace": 1}
+    assert [vars(module)["copy_graph"] for module in (held, splice)] == before

@@ -21,31 +21,37 @@ EMBEDDED = 1024
 
 
 def raise_opset(model: Model, target: int) -> Model:
-    """The model in opset ``target``; a plain copy if it is there already. Every node and tensor that stays keeps its name.
+    """The model in opset ``target``: itself if it is there already, else a copy in which whatever stays keeps its name.
 
     Raises:
         ModelError: an operator has no conversion; the message names it.
     """
-    raised = model.copy()
     if model.opset >= target:
-        return raised
-    source, edit = model.opset, Editor(raised)
-    for graph in list(raised.graphs()):
-        for node in list(graph.nodes):
-            if node.domain in DEFAULT_DOMAINS and changed(node.op, source, target):
-                convert(edit, node, source, target)
-    imports = [each for each in raised.graph.import_domains or [] if each.domain not in ("", "ai.onnx")]
-    for graph in raised.graphs():
-        graph.opset = target
-        graph.import_domains = [onnx.helper.make_opsetid("", target), *imports]
-    oldest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", target)], ignore_unknown=True)
-    raised.graph.ir_version = max(raised.graph.ir_version or 0, oldest)
+        return model
+    raised = model.copy()
+    raise_in_place(raised, target)
     return raised
 
 
-def can_raise(model: Model, target: int) -> bool:
-    """Whether ``raise_opset`` succeeds."""
-    return not obstacle(model, target)
+def raise_in_place(model: Model, target: int) -> None:
+    """The same, editing the model; after an error it is of no use.
+
+    Raises:
+        ModelError: as ``raise_opset``.
+    """
+    if model.opset >= target:
+        return
+    source, edit = model.opset, Editor(model)
+    for graph in list(model.graphs()):
+        for node in list(graph.nodes):
+            if node.domain in DEFAULT_DOMAINS and changed(node.op, source, target):
+                convert(edit, node, source, target)
+    imports = [each for each in model.graph.import_domains or [] if each.domain not in ("", "ai.onnx")]
+    for graph in model.graphs():
+        graph.opset = target
+        graph.import_domains = [onnx.helper.make_opsetid("", target), *imports]
+    oldest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", target)], ignore_unknown=True)
+    model.graph.ir_version = max(model.graph.ir_version or 0, oldest)
 
 
 def obstacle(model: Model, target: int) -> str:

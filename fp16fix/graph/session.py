@@ -12,7 +12,7 @@ import onnxruntime as ort
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
-from fp16fix.graph.model import Model, copy_graph, element_type, numpy_type
+from fp16fix.graph.model import Model, element_type, numpy_type
 
 EMBEDDED = 1024
 """Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
@@ -85,20 +85,22 @@ class Session:
             raise ModelError(f"the graph fails on a sample ({shapes}): {str(error).strip()[:600]}", where=self.name) from error
         return dict(zip(self.outputs, values, strict=True))
 
-    def output_types(self) -> dict[str, str]:
-        """ONNX Runtime's own words for output types: ``tensor(float16)``."""
-        return {output.name: output.type for output in self._session.get_outputs()}
-
 
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The proto with big initializers left out (declared external), and their values by name."""
-    held: dict[str, np.ndarray] = {}
-    graph = copy_graph(model.graph)
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant) and element_type(tensor) in LENT and tensor.values.nbytes > EMBEDDED:
-            held[tensor.name] = np.ascontiguousarray(tensor.values)
-            tensor._values = LazyValues(external_stub(tensor.name, element_type(tensor), held[tensor.name]))  # noqa: SLF001 - graphsurgeon has no public way to lend values
-    return to_proto(graph, model), held
+    """The proto with big initializers left out (declared external), and their values by name; the model is as it was."""
+    big = [
+        tensor
+        for tensor in model.graph.tensors().values()
+        if isinstance(tensor, gs.Constant) and element_type(tensor) in LENT and tensor.values.nbytes > EMBEDDED
+    ]
+    held = {tensor.name: tensor.values for tensor in big}
+    try:
+        for tensor in big:
+            tensor.values = LazyValues(external_stub(tensor.name, element_type(tensor), held[tensor.name]))
+        return to_proto(model.graph, model), {name: np.ascontiguousarray(values) for name, values in held.items()}
+    finally:
+        for tensor in big:
+            tensor.values = held[tensor.name]
 
 
 def external_stub(name: str, element: int, values: np.ndarray) -> onnx.TensorProto:

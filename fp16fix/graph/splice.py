@@ -91,27 +91,18 @@ def captured(node: gs.Node) -> list[gs.Tensor]:
 
 def cut(model: Model, names: set[str]) -> Model:
     """A stand-alone model of the named main-graph nodes: what they read from outside becomes inputs, what they write, outputs."""
-    graph = model.copy().graph
+    graph = model.graph
     kept = [node for node in graph.nodes if node.name in names]
-    produced = {id(tensor) for node in kept for tensor in node.outputs}
-    inputs: dict[str, gs.Tensor] = {}
-    for node in kept:
-        for tensor in node.inputs:
-            if isinstance(tensor, gs.Variable) and tensor.name and id(tensor) not in produced:
-                inputs[tensor.name] = tensor
-    inside = {id(node) for node in kept}
-    for node in graph.nodes:
-        if id(node) not in inside:
-            node.inputs.clear()
-            node.outputs.clear()
     outputs = [tensor for node in kept for tensor in node.outputs if tensor.name]
+    own = {id(tensor) for tensor in outputs}
+    read = {t.name: t for node in kept for t in node.inputs if isinstance(t, gs.Variable) and t.name and id(t) not in own}
     small = gs.Graph(
         nodes=kept,
-        inputs=list(inputs.values()),
+        inputs=list(read.values()),
         outputs=outputs,
         name="cut",
         opset=graph.opset,
         import_domains=graph.import_domains,
         ir_version=graph.ir_version,
     )
-    return Model(small, model.name)
+    return Model(copy_graph(small), model.name)

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import rounding_of
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.opset import raise_opset
+from fp16fix.graph.opset import raise_in_place
 from fp16fix.graph.splice import splice
 from fp16fix.half import FP32
 from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce
@@ -62,8 +62,10 @@ def shadow(
 
 def side_by_side(reference: Model, typed: Model) -> tuple[Model, dict[str, gs.Tensor]]:
     """One graph that computes the FP32 model and, strictly, the typed one; and the strict tensors by their own names."""
-    host = raise_opset(reference, PROBING)
-    return host, splice(host, raise_opset(emulate(typed), PROBING), PREFIX)
+    host, guest = reference.copy(), emulate(typed)
+    raise_in_place(host, PROBING)
+    raise_in_place(guest, PROBING)
+    return host, splice(host, guest, PREFIX)
 
 
 def pairs_of(twins: Mapping[str, gs.Tensor], exponents: Mapping[str, int]) -> list[Pair]:

@@ -11,7 +11,7 @@ from onnx import parser
 from fp16fix.errors import ModelError
 from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.model import Model, bodies, constant
-from fp16fix.graph.opset import can_raise, changed, obstacle, raise_opset
+from fp16fix.graph.opset import changed, obstacle, raise_in_place, raise_opset
 from fp16fix.graph.session import Session, proto_of
 
 CASES = {
@@ -128,11 +128,21 @@ def test_other_domains_keep_their_version() -> None:
     assert model.graph.import_domains[0].version == 11
 
 
-def test_already_there_is_a_copy() -> None:
+def test_already_there_is_itself() -> None:
     model = model_of(17, "g (float[4,8] x) => (float[4,8] y) { y = Relu (x) }")
-    raised = raise_opset(model, 13)
-    assert raised.opset == 17
-    assert raised.graph is not model.graph
+    assert raise_opset(model, 13) is model
+    assert model.opset == 17
+
+
+def test_raised_as_a_copy_or_in_place() -> None:
+    model = model_of(11, "g (float[4,8] x) => (float[4,1] y) { y = ReduceSum <axes = [1]> (x) }")
+    graph, raised = model.graph, raise_opset(model, 17)
+    assert (model.opset, raised.opset) == (11, 17)
+    assert "axes" in model.graph.nodes[0].attrs
+    raise_in_place(model, 17)
+    assert model.graph is graph
+    assert [(node.op, node.name) for node in model.nodes()] == [(node.op, node.name) for node in raised.nodes()]
+    assert "axes" not in model.graph.nodes[0].attrs
 
 
 def test_operator_without_conversion_is_named() -> None:
@@ -143,6 +153,5 @@ def test_operator_without_conversion_is_named() -> None:
         raise_opset(model, 17)
     assert name in error.value.what
     assert "opset 17" in error.value.hint
-    assert not can_raise(model, 17)
     assert "Softmax" in obstacle(model, 17)
-    assert can_raise(model, 12)
+    assert obstacle(model, 12) == ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from fp16fix.graph.model import Model
-from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.hazards.hazard import Hazard
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.ranges.range import Range
 
@@ -36,7 +36,6 @@ class Rule(Protocol):
     order: ClassVar[int]
     """Rules of lower order are tried first."""
     promise: ClassVar[Promise]
-    answers: ClassVar[frozenset[Kind]]
     fires: ClassVar[tuple[str, ...]]
     """ONNX text models on which the rule must propose a repair; each really ill in FP16, really cured."""
     declines: ClassVar[tuple[str, ...]]

@@ -11,8 +11,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model, constant
-from fp16fix.graph.opset import raise_opset
+from fp16fix.graph.model import constant
 from fp16fix.half import LARGEST, SMALLEST, SMALLEST_NORMAL
 from fp16fix.passes.rewrite.found import Found
 from fp16fix.passes.rewrite.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor, Weight
@@ -160,12 +159,6 @@ def ending_at(node: gs.Node) -> list[gs.Node]:
         layer = [tensor.inputs[0] for each in layer if is_op(each, "Mul", "Add") for tensor in each.inputs if tensor.inputs]
         found += layer
     return found
-
-
-def raised(model: Model, opset: int) -> None:
-    """Bring ``model`` to an opset that has the fused operator, in place."""
-    if model.opset < opset:
-        model.graph = raise_opset(model, opset).graph
 
 
 def one_exponent(evidence: Findings, total: gs.Tensor, floor: float, degree: int = 2) -> str:

@@ -42,7 +42,6 @@ class AttentionScale:
     name: ClassVar[str] = "attention-scale"
     order: ClassVar[int] = 160
     promise: ClassVar[Promise] = Promise.REORDERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4,64] x) => (float[2,4,4] y) <float k = {100}, float c = {0.0078125}>
         { q = Mul (x, k) t = Transpose <perm = [0, 2, 1]> (q) p = MatMul (q, t) y = Mul (p, c) }""",

@@ -14,7 +14,6 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, is_float
 from fp16fix.half import LARGEST
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import Writer, eager, is_op, node_named, rank, unmatched
@@ -45,7 +44,6 @@ class DecomposeAttention:
     for_builder: ClassVar[bool] = True
     """TensorRT-RTX's builder ends the process over Attention in FP16."""
     promise: ClassVar[Promise] = Promise.REORDERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 10, opset_import: ["" : 23]> g (float[2,4,5,8] q, float[2,4,6,8] k, float[2,4,6,8] v) => (float[2,4,5,8] y)
         { y = Attention (q, k, v) }""",

@@ -14,7 +14,6 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, scalar
 from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import SMALLEST, SMALLEST_NORMAL, octave
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import View, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
@@ -54,7 +53,6 @@ class RaiseEps:
     again: ClassVar[bool] = True
     """An eps rescaled with its norm may have become smaller than FP16 holds."""
     promise: ClassVar[Promise] = Promise.ALTERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.VANISH, Kind.CONSTANT})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float[4,1] m = {1, 0, 1, 0}, int64[1] a =
             {-1}, float eps = {1e-9}>

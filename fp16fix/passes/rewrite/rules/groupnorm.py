@@ -10,7 +10,6 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Op, Tensor, Weight, find
@@ -30,7 +29,6 @@ class WrittenGroupNorm:
     name: ClassVar[str] = "groupnorm"
     order: ClassVar[int] = 40
     promise: ClassVar[Promise] = Promise.REORDERED
-    answers: ClassVar[frozenset[Kind]] = frozenset()
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 10, opset_import: ["" : 21]> g (float[2,4,6,6] x) => (float[2,4,6,6] y) <int64[3] in = {0, 2, -1},
         int64[4] out = {2, 4, 6, 6}, float[2] one = {1, 1}, float[2] zero = {0, 0}, float[4,1,1] w = {1, 2, 0.5, 1},

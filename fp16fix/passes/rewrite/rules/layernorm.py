@@ -10,8 +10,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
-from fp16fix.graph.opset import obstacle
-from fp16fix.hazards.hazard import Kind
+from fp16fix.graph.opset import obstacle, raise_in_place
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import find, search
@@ -23,7 +22,6 @@ from fp16fix.passes.rewrite.rules._norm import (
     channel_fit,
     ending_at,
     may_be_shared,
-    raised,
     trailing_fit,
     with_affine,
 )
@@ -41,7 +39,6 @@ class WrittenLayerNorm:
     name: ClassVar[str] = "layernorm"
     order: ClassVar[int] = 30
     promise: ClassVar[Promise] = Promise.REORDERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW, Kind.VANISH, Kind.CANCEL})
     fires: ClassVar[tuple[str, ...]] = (
         # Pow form, axes as attribute, affine
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y) <float k = {900}, float two = {2},
@@ -124,7 +121,7 @@ class WrittenLayerNorm:
 
     def apply(self, model: Model, repair: Edit) -> None:
         """Raise the opset if need be and put ``LayerNormalization`` in; around it two Transposes where channels come first."""
-        raised(model, SINCE)
+        raise_in_place(model, SINCE)
         last, view = node_named(model, repair.node), View(model)
         norms = [each for each in (match(view, node) for node in ending_at(last)) if isinstance(each, Norm) and each.last is last]
         if not norms:

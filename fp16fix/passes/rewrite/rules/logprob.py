@@ -12,7 +12,6 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, scalar
 from fp16fix.half import SMALLEST_NORMAL
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import logsoftmax, logsumexp
@@ -43,7 +42,6 @@ class LogOfProbability:
     name: ClassVar[str] = "log-probability"
     order: ClassVar[int] = 115
     promise: ClassVar[Promise] = Promise.REORDERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.VANISH, Kind.CONSTANT, Kind.OVERFLOW})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}, float eps = {1e-10}>
         { s = Mul (x, k) p = Softmax <axis = -1> (s) q = Add (p, eps) y = Log (q) }""",

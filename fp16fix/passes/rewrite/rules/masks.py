@@ -12,7 +12,6 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, is_float
 from fp16fix.half import FP16
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._maskedit import ENTRY, clamp_inputs, level
@@ -66,7 +65,6 @@ class MaskLiteral:
     name: ClassVar[str] = "mask-literal"
     order: ClassVar[int] = 200
     promise: ClassVar[Promise] = Promise.ALTERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.CONSTANT, Kind.OVERFLOW})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4,6] x) => (float[2,4,6] y) <float low = {-1e9}, float one = {1},
             float[2,1,6] m = {1,1,1,1,0,0, 0,0,0,0,0,0}>

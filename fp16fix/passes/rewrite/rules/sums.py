@@ -42,7 +42,6 @@ class PreDivide:
     name: ClassVar[str] = "pre-divide"
     order: ClassVar[int] = 170
     promise: ClassVar[Promise] = Promise.EXACT
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4096] x) => (float[2,1] y) <float k = {60}, int64[1] a = {-1}, float n
             = {4096}>

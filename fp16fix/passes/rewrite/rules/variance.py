@@ -9,7 +9,6 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import As, Op, Reduce, Square, find
@@ -34,7 +33,6 @@ class MomentVariance:
     name: ClassVar[str] = "variance"
     order: ClassVar[int] = 80
     promise: ClassVar[Promise] = Promise.REORDERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.CANCEL, Kind.OVERFLOW})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,8,32] x) => (float[2,8,1] y) <float k = {4}, float two = {2}>
         { s = Add (x, k) p = Pow (s, two) q = ReduceMean <axes = [-1]> (p) m = ReduceMean <axes = [-1]> (s)

@@ -13,7 +13,6 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type, is_float
 from fp16fix.graph.operators import PRODUCTS
 from fp16fix.half import FP16, LARGEST, SMALLEST_NORMAL
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._walk import eager, is_op, node_named, range_of, unmatched, with_scalar
@@ -29,7 +28,6 @@ class SplitLiteral:
     name: ClassVar[str] = "split-literal"
     order: ClassVar[int] = 210
     promise: ClassVar[Promise] = Promise.EXACT
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.CONSTANT})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {1e-3}, float c = {1e6}>
         { s = Mul (x, k) y = Mul (s, c) }""",
