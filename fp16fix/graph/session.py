@@ -12,7 +12,8 @@ import onnxruntime as ort
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
-from fp16fix.graph.model import Model, copy_graph, element_type, numpy_type
+from fp16fix.graph.model import Model, copy_graph, element_type, graphs_under, numpy_type
+from fp16fix.graph.random import seed
 
 EMBEDDED = 1024
 """Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
@@ -25,6 +26,7 @@ ort.set_default_logger_severity(4)
 class Session:
     """A compiled FP32 graph; ``run`` maps a sample to named outputs.
 
+    Random operators draw the same numbers in every session that runs the same samples in the same order (see ``graph.random``).
     FP16 arithmetic is never left to ONNX Runtime: its CPU provider computes FP16 nodes in FP32 (see ``fp16fix.strict``).
     """
 
@@ -91,9 +93,11 @@ class Session:
 
 
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The proto with big initializers left out (declared external), and their values by name."""
+    """The proto with random operators seeded and big initializers left out (declared external), and their values by name."""
     held: dict[str, np.ndarray] = {}
     graph = copy_graph(model.graph)
+    for each in graphs_under(graph):
+        seed(each.nodes)
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant) and element_type(tensor) in LENT and tensor.values.nbytes > EMBEDDED:
             held[tensor.name] = np.ascontiguousarray(tensor.values)

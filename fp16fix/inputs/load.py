@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from fp16fix.errors import SampleError
 from fp16fix.inputs import function, polygraphy
 from fp16fix.inputs.check import Contract
 from fp16fix.inputs.files import NpyFile, NpzFile
-from fp16fix.inputs.sample import Entry, Sample, Samples
+from fp16fix.inputs.sample import Entry, Sample, Samples, content
 from fp16fix.inputs.signature import Input, settle
 
 __all__ = ["Sample", "Samples", "load"]
@@ -23,6 +22,7 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     """Samples from a folder of ``.npz`` (or ``.npy``, ``.json``), one such file, or ``file.py:function`` yielding dicts.
 
     One ``.npz`` or ``.npy`` is one sample; nothing is split along a first axis. ``shapes`` fixes free dimensions by input name.
+    Samples that are equal as the model is fed them count once, under the first one's name.
 
     Raises:
         SampleError: nothing there, a file that cannot be read, or a sample that does not fit, with file, input, expected and found.
@@ -32,12 +32,16 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     entries, ignored = _entries(spec, signature)
     if not entries:
         raise SampleError("holds no samples", where=spec, hint=f"give {FORMATS}")
-    samples = Samples(entries, contract, spec)
     notes: Counter[str] = Counter()
+    first: dict[bytes, Entry] = {}
+    copies = []
     for entry in entries:
-        notes.update(contract.check(entry.where, entry.read()).notes)
+        checked = contract.check(entry.where, entry.read())
+        notes.update(checked.notes)
+        original = first.setdefault(content(checked.arrays), entry)
+        copies += [f"{entry.name} is a copy of {original.name}"] if original is not entry else []
     said = (f"{note} ({count} of {len(entries)} samples)" for note, count in sorted(notes.items()))
-    return replace(samples, notes=(*ignored, *said))
+    return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *copies), copies=len(copies))
 
 
 def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:

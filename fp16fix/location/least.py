@@ -148,7 +148,7 @@ def asked(found: Evidence) -> Iterator[Asked]:
     elif config.search.oracle == "tensorrt":
         yield Asked(engines(found, typed), "TensorRT engines on this machine's GPU", is_steady=False)
     else:
-        with StrictOracle(model, found.held_out, config.tolerance.of, threads=config.threads) as oracle:
+        with StrictOracle(model, found.held_out, config.tolerance.of, names=found.held_out.names, threads=config.threads) as oracle:
             words = "strict FP16 emulation" if config.profile == "engine" else "strict FP16 emulation, pessimistic profile"
             yield Asked(lambda candidate: scored(oracle.verdict(typed(candidate), profile=config.profile)), words, is_steady=True)
 
@@ -165,7 +165,7 @@ def engines(found: Evidence, typed: Callable[[Candidate], Model]) -> Oracle:
             source, options = source_of(config, found.model, pins, path)
             try:
                 built = build(source, path.with_suffix(".plan"), options)
-                return scored(verdict_of(config, built.plan, found.model, found.held_out, built.backend))
+                return scored(verdict_of(config, built.plan, found.model, found.held_out, built.backend, found.held_out.names))
             except BuildError as error:
                 return Score(None, why=error.what)
 

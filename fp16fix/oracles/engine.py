@@ -12,6 +12,7 @@ from fp16fix.engines.execute import can_execute, run
 from fp16fix.errors import BackendMissingError
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
+from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import judge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Verdict
@@ -45,15 +46,15 @@ def refuse_unrunnable(what: Path | str, hint: str = INSTEAD) -> None:
         )
 
 
-def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[Sample], backend: str) -> Verdict:
-    """An engine on this machine's GPU against the FP32 model.
+def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[Sample], backend: str, names: Sequence[str] = ()) -> Verdict:
+    """An engine on this machine's GPU against the FP32 model; ``names`` are those of the samples.
 
     Raises:
         BackendMissingError: nothing here can run an engine.
         BuildError: the plan does not load or run.
         ConfigError: no profile of the plan covers a sample.
     """
-    session, comparison = Session(reference, threads=config.threads), Comparison()
+    session, comparison = Session(reference, threads=config.threads), Comparison(channels_of(reference), names)
     for sample, outputs in zip(samples, run(plan, samples, backend=backend, timeout_s=config.build.timeout_s), strict=True):
         comparison.add(session.run(sample), outputs)
     return judge(comparison.figures(), config.tolerance.of, "tensorrt", "engine", len(samples))

@@ -116,7 +116,9 @@ def attempts(found: Evidence, stages: Stages) -> Iterator[Attempts]:
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(config.search.journal, subject(found))) if config.search.journal is not None else None
         with stages.stage("FP32 reference", len(held_out)) as tick:
-            oracle = stack.enter_context(StrictOracle(found.model, held_out, config.tolerance.of, threads=config.threads, tick=tick))
+            oracle = stack.enter_context(
+                StrictOracle(found.model, held_out, config.tolerance.of, names=held_out.names, threads=config.threads, tick=tick)
+            )
         plain = lower(found.model, found.model.placed, io="fp16" if config.io == "fp16" else None)
         with stages.stage("plain FP16, strict", len(held_out)) as tick:
             before = oracle.figures(plain, tick=tick)

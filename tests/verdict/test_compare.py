@@ -23,7 +23,7 @@ class Bounds:
 def figures(
     output: str = "boxes", sqnr_db: float = 60.0, max_abs: float = 1e-3, max_rel: float = 1e-3, cosine: float = 0.99999, **rest: int
 ) -> Figures:
-    return Figures(output, sqnr_db, max_abs, max_rel, cosine, rest.get("new_nonfinite", 0), rest.get("mismatches", 0))
+    return Figures(output, sqnr_db, max_abs, max_rel, cosine, rest.get("lost", 0), rest.get("mismatches", 0))
 
 
 def zeros(max_abs: float) -> Figures:
@@ -37,7 +37,7 @@ def zeros(max_abs: float) -> Figures:
         (figures(sqnr_db=31.2), Bounds(), "boxes: 31.2 dB, wanted 50 dB"),
         (figures(sqnr_db=49.98), Bounds(), "boxes: 49.98 dB, wanted 50 dB"),
         (figures(sqnr_db=-INF, max_rel=1.0), Bounds(), "boxes: nothing is left of the signal, wanted 50 dB"),
-        (figures("logits", new_nonfinite=12), Bounds(), "logits: 12 new non-finite values where FP32 has numbers"),
+        (figures("logits", lost=12), Bounds(), "logits: 12 elements lost: NaN or infinite on one side, and not the same on the other"),
         (figures("ids", INF, mismatches=1), Bounds(), "ids: 1 element of an integer, boolean or data-dependent output changed"),
         (figures(max_abs=0.5), Bounds(None, max_abs=0.1), "boxes: off by up to 0.5, wanted at most 0.1"),
         (figures(max_rel=0.5), Bounds(None, max_rel=0.1), "boxes: off by up to 0.5 of the largest value, wanted at most 0.1"),
@@ -56,7 +56,7 @@ def test_bounds_hold_at_their_own_value() -> None:
 
 def test_without_bounds_only_nonfinite_values_and_mismatches_fail() -> None:
     assert broken(figures(sqnr_db=-20.0, max_abs=9.0, max_rel=9.0, cosine=-1.0), Bounds(None)) == []
-    assert len(broken(figures(new_nonfinite=1, mismatches=1), Bounds(None))) == 2
+    assert len(broken(figures(lost=1, mismatches=1), Bounds(None))) == 2
 
 
 def test_zeros_on_both_sides_pass() -> None:
