@@ -14,8 +14,7 @@ from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, gr
 from fp16fix.report.headline import Card, cards, story
 from fp16fix.report.outcome import Disposition, Outcome
 from fp16fix.report.words import counted, decibels, place
-from fp16fix.verdict.gates import of_entry
-from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, badness
+from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, badness, of_entry
 
 CAP = 300
 """Rows of a table; the JSON has the rest."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 
-from fp16fix.verdict.gates import of_entry
-from fp16fix.verdict.verdict import Figures, SampleFigures
+from fp16fix.verdict.verdict import Figures, SampleFigures, of_entry
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

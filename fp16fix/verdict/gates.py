@@ -8,9 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from fp16fix.verdict.entries import NOTHING
-from fp16fix.verdict.verdict import Entry, Figures, SampleFigures, Verdict
-
-__all__ = ["NOTHING", "Bound", "Tolerance", "broken", "counted", "judge", "of_entry"]
+from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, of_entry
 
 
 class Bound(Protocol):
@@ -117,14 +115,6 @@ def relative(found: Figures, bound: Bound) -> list[str]:
         said = spot(found, lambda each: each.cosine == found.cosine)
         reasons.append(f"{name}: cosine similarity {found.cosine:.6f}{said}, wanted at least {bound.cosine:g}")
     return reasons
-
-
-def of_entry(entry: Entry | None) -> str:
-    """``, entry 1 of axis 1``: what of an output is meant."""
-    if entry is None:
-        return ""
-    few = f"entry {entry.index}" if entry.together == 1 else f"{entry.together:,} entries from {entry.index} on"
-    return f", {few} of axis {entry.axis}"
 
 
 def decibel_text(found: float, wanted: float) -> str:

@@ -17,6 +17,14 @@ class Entry:
     """Entries from ``index`` on, not always neighbours, that were compared as one: of one unit."""
 
 
+def of_entry(entry: Entry | None) -> str:
+    """``, entry 1 of axis 1``: what of an output is meant."""
+    if entry is None:
+        return ""
+    few = f"entry {entry.index}" if entry.together == 1 else f"{entry.together:,} entries from {entry.index} on"
+    return f", {few} of axis {entry.axis}"
+
+
 @dataclass(frozen=True, slots=True)
 class SampleFigures:
     """A candidate output against the FP32 reference, in one sample. See ``Figures`` for what the numbers are."""

@@ -71,3 +71,8 @@ def test_the_story_of_a_model_that_needed_nothing() -> None:
     base = outcome()
     text = " ".join(story(replace(base, recipe=type(base.recipe)())))
     assert "Nothing had to be changed." in text
+
+
+def test_the_worst_sample_and_entry_stand_in_the_headline() -> None:
+    assert "Now the worst is image in sample night, entry 2 of axis 1: 56.6 dB" in " ".join(story(outcome()))
+    assert "worst in sample night, entry 2 of axis 1" in cards(outcome())[0].notes

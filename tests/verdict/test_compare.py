@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from fp16fix.config import Config
-from fp16fix.verdict.gates import NOTHING, broken, judge
-from fp16fix.verdict.verdict import Figures
+from fp16fix.verdict.entries import NOTHING
+from fp16fix.verdict.gates import broken, judge
+from fp16fix.verdict.verdict import Entry, Figures, SampleFigures
 
 INF = math.inf
 
@@ -47,6 +48,50 @@ def zeros(max_abs: float) -> Figures:
 )
 def test_a_broken_bound_is_one_sentence(found: Figures, bounds: Bounds, sentence: str) -> None:
     assert broken(found, bounds) == [sentence]
+
+
+def sampled(**changes: float) -> Figures:
+    """Worst in the second of two samples."""
+    right, wrong = (SampleFigures(name, 60.0, 1e-3, 1e-3, 0.99999) for name in ("monday", "tuesday"))
+    return replace(figures(**changes), samples=(right, replace(wrong, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("found", "bounds", "sentence"),
+    [
+        (sampled(sqnr_db=31.2), Bounds(), "boxes: 31.2 dB in sample tuesday, wanted 50 dB"),
+        (replace(sampled(sqnr_db=31.2), entry=Entry(1, 4)), Bounds(), "boxes, entry 4 of axis 1: 31.2 dB in sample tuesday, wanted 50 dB"),
+        (
+            replace(sampled(), sqnr_db=31.2, entry=Entry(2, 4, 80)),
+            Bounds(),
+            "boxes, 80 entries from 4 on of axis 2: 31.2 dB, wanted 50 dB",
+        ),
+        (sampled(max_abs=0.5), Bounds(max_abs=0.1), "boxes: off by up to 0.5 in sample tuesday, wanted at most 0.1"),
+        (sampled(max_rel=0.5), Bounds(max_rel=0.1), "boxes: off by up to 0.5 of the largest value in sample tuesday, wanted at most 0.1"),
+        (sampled(cosine=0.9), Bounds(cosine=0.99), "boxes: cosine similarity 0.900000 in sample tuesday, wanted at least 0.99"),
+    ],
+)
+def test_a_sentence_names_the_sample_and_the_entry(found: Figures, bounds: Bounds, sentence: str) -> None:
+    assert broken(found, bounds) == [sentence]
+
+
+def test_which_output_fails_is_data() -> None:
+    """Names that begin like one another, and the worst first."""
+    verdict = judge((figures("a", 40.0), figures("a: x", 60.0), figures("b", 20.0)), lambda _: Bounds(), "strict", "engine", 2)
+    assert [each.output for each in verdict.failed] == ["b", "a"]
+    assert verdict.worst is not None
+    assert verdict.worst.output == "b"
+    assert verdict.reasons == tuple(reason for each in verdict.outputs for reason in each.broken)
+
+
+def test_what_no_figure_covers_is_said() -> None:
+    found = replace(figures(), excluded=1, near_ties=2)
+    verdict = judge((found,), lambda _: Bounds(), "strict", "engine", 2)
+    assert verdict.verified
+    assert verdict.notes == (
+        "boxes: 1 element is NaN or infinite in FP32 and the same here; no other figure covers it",
+        "boxes: 2 near ties decided otherwise: there FP32 itself decides by less than FP16's spacing",
+    )
 
 
 def test_bounds_hold_at_their_own_value() -> None:

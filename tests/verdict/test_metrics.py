@@ -166,6 +166,14 @@ def test_integers_and_booleans_are_compared_for_equality(dtype: type) -> None:
     assert found.sqnr_db == math.inf
 
 
+def test_near_ties_are_counted_apart() -> None:
+    comparison = Comparison()
+    tied = {"ids": np.array([True, True, False])}
+    comparison.add({"ids": np.array([1, 2, 3])}, {"ids": np.array([1, 7, 8])}, tied)
+    (found,) = comparison.figures()
+    assert (found.near_ties, found.mismatches) == (1, 1)
+
+
 def test_half_precision_candidates_are_compared_wide() -> None:
     """65504 − (−65504) is not a half; a difference taken in FP16 would be infinite."""
     assert compare(np.array([65504.0], np.float32), np.array([-65504.0], np.float16)).max_abs == 131008.0
