@@ -15,6 +15,8 @@ from fp16fix.inputs.signature import Input, settle
 
 __all__ = ["Sample", "Samples", "load"]
 
+SHOWN = 3
+"""Names that a note lists."""
 FORMATS = "a folder of .npz, one .npz, .npy for a model of one input, Polygraphy's .json, or file.py:function"
 
 
@@ -34,14 +36,15 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
         raise SampleError("holds no samples", where=spec, hint=f"give {FORMATS}")
     notes: Counter[str] = Counter()
     first: dict[bytes, Entry] = {}
-    copies = []
+    copies: list[str] = []
     for entry in entries:
         checked = contract.check(entry.where, entry.read())
         notes.update(checked.notes)
         original = first.setdefault(content(checked.arrays), entry)
-        copies += [f"{entry.name} is a copy of {original.name}"] if original is not entry else []
+        copies += [f"{entry.name} (of {original.name})"] if original is not entry else []
     said = (f"{note} ({count} of {len(entries)} samples)" for note, count in sorted(notes.items()))
-    return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *copies), copies=len(copies))
+    left = (f"copies left out: {', '.join(copies[:SHOWN])}{', …' if len(copies) > SHOWN else ''}",) if copies else ()
+    return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *left), copies=len(copies))
 
 
 def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:

@@ -20,6 +20,8 @@ from fp16fix.graph.model import Model, bodies
 
 APART = 2.0**5
 """Scales that differ by more are different scales: beside an entry this much larger, an error of 50 dB is one of 20 dB."""
+LONGEST = 1024
+"""Entries of an axis at most: more are positions or words, and their sums would not be small."""
 PROBABILITY = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
 """Operators that give values in [0, 1] whose unit is one."""
 KEEPING = frozenset(
@@ -133,9 +135,12 @@ def literals(tensors: Iterable[gs.Tensor]) -> Iterator[np.ndarray]:
 
 
 def sizes(values: np.ndarray, axis: int) -> np.ndarray:
-    """Root mean square of each entry of an axis."""
-    others = tuple(each for each in range(values.ndim) if each != axis % values.ndim)
-    found: np.ndarray = np.sqrt(np.square(values, dtype=np.float64).mean(axis=others))
+    """Root mean square of each entry of an axis; of none where it is too long to be looked at."""
+    length = values.shape[axis]
+    if length > LONGEST:
+        return np.zeros(0)
+    rows = np.moveaxis(values, axis, 0).reshape(length, -1)
+    found: np.ndarray = np.sqrt([np.square(row, dtype=np.float64).mean() for row in rows])
     return found
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fp16fix import half
-from fp16fix.verdict.channels import APART
+from fp16fix.verdict.channels import APART, LONGEST
 from fp16fix.verdict.verdict import Entry
 
 SILENCE = 1e-4
@@ -32,8 +32,6 @@ PER_SAMPLE = 16
 """Elements an entry must have in each sample to be compared in each: fewer may all be near zero by chance."""
 ENOUGH = 8
 """Elements other than zero that an entry must have in all samples to have a scale: 8 Gaussian ones are 32 times too small once in 10¹¹."""
-LONGEST = 1024
-"""Entries of an axis at most: more are positions or words, and their sums would not be small."""
 CHUNK = 1 << 18
 """Elements widened to float64 at a time."""
 NOTHING = half.SMALLEST_NORMAL

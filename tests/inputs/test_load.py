@@ -89,7 +89,7 @@ def test_copies_count_once_by_content(tmp_path: Path) -> None:
     samples = load(str(tmp_path), ALONE, {})
     assert [sample.name for sample in samples] == ["a", "b"]
     assert samples.copies == 2
-    assert samples.notes[-2:] == ("c is a copy of a", "d is a copy of a")
+    assert samples.notes[-1] == "copies left out: c (of a), d (of a)"
     assert samples.caveats[0] == "2 samples are copies of others and count once."
     assert "Only two samples" in samples.caveats[1]
 

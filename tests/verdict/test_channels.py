@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from fp16fix.verdict import channels
 from fp16fix.verdict.channels import Axis, Channels, channels_of
 from tests.models import model
 
@@ -63,6 +65,16 @@ def test_axes_along_which_the_graph_makes_entries_differ(text: str, axes: tuple[
 )
 def test_probabilities_are_what_softmax_or_sigmoid_give(body: str, probable: bool) -> None:
     assert channels_of(model(f"g (float[a,b] x) => (float[c,d] y) <float k = {{1e-9}}> {{ {body} }}"))["y"].probabilities is probable
+
+
+def test_a_long_axis_is_not_looked_at() -> None:
+    assert channels.sizes(np.ones((2, channels.LONGEST)), 1).size == channels.LONGEST
+    assert channels.sizes(np.ones((2, channels.LONGEST + 1)), 1).size == 0
+
+
+def test_sizes_are_those_of_rows() -> None:
+    values = np.random.default_rng(0).standard_normal((3, 4, 5))
+    np.testing.assert_allclose(channels.sizes(values, -2), np.sqrt(np.square(values).mean((0, 2))))
 
 
 def test_a_long_chain_ends() -> None:

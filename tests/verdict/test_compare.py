@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_broken_bound_is_one_sentence(found: Figures, bounds: Bounds, sentence
     assert broken(found, bounds) == [sentence]
 
 
-def sampled(**changes: float) -> Figures:
+def sampled(**changes: Any) -> Figures:
     """Worst in the second of two samples."""
     right, wrong = (SampleFigures(name, 60.0, 1e-3, 1e-3, 0.99999) for name in ("monday", "tuesday"))
     return replace(figures(**changes), samples=(right, replace(wrong, **changes)))

@@ -136,6 +136,14 @@ def test_an_entry_mostly_at_rest_is_as_large_as_when_it_moves() -> None:
     assert found.sqnr_db == pytest.approx(10 * math.log10(4096 / 64 / 1e-5))
 
 
+def test_an_entry_mostly_at_rest_is_no_small_one() -> None:
+    """Its rms is a sixtieth of its neighbour's, an eighth of its peak a twenty-fourth."""
+    ref = 3.0 * np.random.default_rng(0).standard_normal((1, 2, 4096))
+    ref[0, 1] = 0.0
+    ref[0, 1, :10] = 1.0
+    assert figures([(ref, ref + 1e-3)], Channels((Axis(-2),))).entry is None
+
+
 def test_a_channel_silent_in_one_sample_is_floored() -> None:
     loud, silent = mixed([100.0, 1.0], [60.0, 60.0], samples=2)
     silent[0][0, 1] *= 1e-6
