@@ -1,4 +1,4 @@
-"""What ``locate`` prints for people, on locations made up; the command itself is run in ``test_cli``."""
+"""What the commands print for people, on results made up; the commands themselves are run in ``test_cli``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fp16fix.report.located import Located, to_json
 from fp16fix.report.located_view import PINS
 from fp16fix.search.shrink import Minimal
 from tests.report.locations import culprit, healthy, located, minimal
+from tests.report.outcomes import outcome
 
 
 @pytest.fixture
@@ -100,3 +101,21 @@ def test_what_does_no_harm_is_no_damage(printed: Printed) -> None:
 
 def test_json_is_the_file_and_nothing_else(printed: Printed) -> None:
     assert "\n".join(printed(located(), as_json=True)) + "\n" == to_json(located())
+
+
+def test_the_headline_of_a_repair_names_output_sample_and_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    show.outcome(outcome(), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    place = "in sample night, entry 2 of axis 1"
+    assert lines[1] == (
+        f"VERIFIED on 4 held-out samples by strict FP16 emulation, worst image: 56.6 dB {place}; engine: built, not executed"
+    )
+    assert f"  image: 49152 lost → 56.6 dB {place} (off by at most 0.0021)" in lines
+
+
+def test_verify_says_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    made = outcome().verdict
+    show.verdict(replace(made, notes=("image: 7 elements are left out",)), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "VERIFIED on 4 samples (strict, engine profile), worst image: 56.6 dB in sample night, entry 2 of axis 1"
+    assert lines[-1] == "  ! image: 7 elements are left out"

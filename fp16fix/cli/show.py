@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fp16fix.report.words import counted, decibels, percent, visible
+from fp16fix.report.words import counted, decibels, percent, place, visible
 
 if TYPE_CHECKING:
     from fp16fix.engines import Built
@@ -47,7 +47,7 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     word = "VERIFIED" if found.verified else "NOT VERIFIED"
     decisive = found.engine.verdict or found.verdict
     by = "by running the engine" if found.engine.verdict else f"by {decisive.oracle} FP16 emulation"
-    typer.echo(f"\n{word} on {decisive.samples} held-out samples {by}; engine: {found.engine.status}")
+    typer.echo(f"\n{word} on {counted(decisive.samples, 'held-out sample')} {by}{worst(decisive)}; engine: {found.engine.status}")
     before = {figures.output: figures for figures in found.before}
     for figures in decisive.outputs:
         typer.echo(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
@@ -98,11 +98,19 @@ def error(figures: Figures | None) -> str:
     """One output's error in a few words."""
     if figures is None:
         return "?"
-    if figures.new_nonfinite:
-        return f"{figures.new_nonfinite} NaN/inf"
+    if figures.lost:
+        return f"{figures.lost} lost{place(figures)}"
     if figures.mismatches:
-        return f"{figures.mismatches} values differ"
-    return f"{figures.sqnr_db:.1f} dB (off by at most {figures.max_abs:.3g})"
+        return f"{figures.mismatches} values differ{place(figures)}"
+    return f"{figures.sqnr_db:.1f} dB{place(figures)} (off by at most {figures.max_abs:.3g})"
+
+
+def worst(found: Verdict) -> str:
+    """``, worst boxes: 51.2 dB in day-3``; nothing where nothing was compared."""
+    from fp16fix.report.words import error
+
+    decides = found.worst
+    return f", worst {decides.output}: {error(decides)}{place(decides)}" if decides is not None else ""
 
 
 def study(found: Evidence, *, as_json: bool) -> None:
@@ -217,11 +225,14 @@ def verdict(found: Verdict, *, as_json: bool) -> None:
     if as_json:
         emit(asdict(found))
         return
-    typer.echo(f"{'VERIFIED' if found.verified else 'NOT VERIFIED'} on {found.samples} samples ({found.oracle}, {found.profile} profile)")
+    word = "VERIFIED" if found.verified else "NOT VERIFIED"
+    typer.echo(f"{word} on {counted(found.samples, 'sample')} ({found.oracle}, {found.profile} profile){worst(found)}")
     for figures in found.outputs:
         typer.echo(f"  {figures.output}: {error(figures)}, cosine {figures.cosine:.6f}")
     for line in found.reasons:
         typer.echo(f"  ✗ {line}")
+    for line in found.notes:
+        typer.echo(f"  ! {line}")
 
 
 def built(found: Built, *, as_json: bool) -> None:

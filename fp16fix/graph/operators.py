@@ -57,6 +57,8 @@ class Trait(Enum):
     """Computed from positions alone, its result is a position."""
     ANGLES = "angles"
     """It takes an angle in rad."""
+    DRAWS = "draws"
+    """It draws random numbers each time it runs."""
     BYSTANDS = "bystands"
     """Its constant operands are not rounded to FP16, or enter no arithmetic."""
     WRITTEN_OUT = "written out"
@@ -118,7 +120,8 @@ TABLE: tuple[Operator, ...] = (
     *rows("CastLike", T.TYPED, T.CONVERTS),
     *rows("DequantizeLinear", T.CONVERTS),
     *rows("ConstantOfShape", T.TYPED, shape=0),
-    *rows("EyeLike RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial", T.TYPED),
+    *rows("EyeLike", T.TYPED),
+    *rows("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial", T.TYPED, T.DRAWS),
     # Arithmetic.
     *rows("Add Sum", T.ADDS, T.GUARDS, T.COMMUTES, T.POSITIONS),
     *rows("Sub", T.ADDS, T.POSITIONS),
@@ -197,5 +200,7 @@ SATURATING, RISING, COMPARISONS = having(T.SATURATES), having(T.RISES), having(T
 POSITIONAL = MOVEMENT | having(T.POSITIONS)
 """Operators through which a position stays a position."""
 TRIGONOMETRIC = having(T.ANGLES)
+DRAWING = having(T.DRAWS)
+"""Dropout draws too, in training (``graph.random``)."""
 BYSTANDERS = having(T.BYSTANDS)
 WRITTEN_OUT = having(T.WRITTEN_OUT)

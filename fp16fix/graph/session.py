@@ -13,6 +13,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
 from fp16fix.graph.model import Model, element_type, numpy_type
+from fp16fix.graph.random import seeded
 
 EMBEDDED = 1024
 """Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
@@ -25,6 +26,7 @@ ort.set_default_logger_severity(4)
 class Session:
     """A compiled FP32 graph; ``run`` maps a sample to named outputs.
 
+    Random operators draw the same numbers in every session that runs the same samples in the same order (see ``graph.random``).
     FP16 arithmetic is never left to ONNX Runtime: its CPU provider computes FP16 nodes in FP32 (see ``fp16fix.strict``).
     """
 
@@ -87,7 +89,10 @@ class Session:
 
 
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The proto with big initializers left out (declared external), and their values by name; the model is as it was."""
+    """The proto with random operators seeded and big initializers left out (declared external), and their values by name.
+
+    The model is as it was.
+    """
     big = [
         tensor
         for tensor in model.graph.tensors().values()
@@ -97,7 +102,8 @@ def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     try:
         for tensor in big:
             tensor.values = LazyValues(external_stub(tensor.name, element_type(tensor), held[tensor.name]))
-        return to_proto(model.graph, model), {name: np.ascontiguousarray(values) for name, values in held.items()}
+        with seeded(model.nodes()):
+            return to_proto(model.graph, model), {name: np.ascontiguousarray(values) for name, values in held.items()}
     finally:
         for tensor in big:
             tensor.values = held[tensor.name]

@@ -6,6 +6,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.model import Model, bodies, copy_graph, graphs_under
+from fp16fix.graph.random import seed
 
 
 def splice(host: Model, guest: Model, prefix: str) -> dict[str, gs.Tensor]:
@@ -28,6 +29,8 @@ def splice(host: Model, guest: Model, prefix: str) -> dict[str, gs.Tensor]:
     for name, tensor in guest.tensors().items():
         if id(tensor) not in inputs and id(tensor) != id(outside.get(name)):
             tensor.name = prefix + name
+    # By the names that the host's twins have, so that both draw the same.
+    seed(guest.nodes())
     for node in guest.nodes():
         node.name = prefix + node.name
     interleave(host.graph, guest.graph.nodes, prefix)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from fp16fix.errors import SampleError
 from fp16fix.inputs import function, polygraphy
 from fp16fix.inputs.check import Contract
 from fp16fix.inputs.files import NpyFile, NpzFile
-from fp16fix.inputs.sample import Entry, Sample, Samples
+from fp16fix.inputs.sample import Entry, Sample, Samples, content
 from fp16fix.inputs.signature import Input, with_dims
 
 __all__ = ["Sample", "Samples", "load"]
 
+SHOWN = 3
+"""Names that a note lists."""
 FORMATS = "a folder of .npz, one .npz, .npy for a model of one input, Polygraphy's .json, or file.py:function"
 
 
@@ -23,6 +24,7 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     """Samples from a folder of ``.npz`` (or ``.npy``, ``.json``), one such file, or ``file.py:function`` yielding dicts.
 
     One ``.npz`` or ``.npy`` is one sample; nothing is split along a first axis. ``shapes`` fixes free dimensions by input name.
+    Samples that are equal as the model is fed them count once, under the first one's name.
 
     Raises:
         SampleError: nothing there, a file that cannot be read, or a sample that does not fit, with file, input, expected and found.
@@ -32,12 +34,17 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     entries, ignored = _entries(spec, signature)
     if not entries:
         raise SampleError("holds no samples", where=spec, hint=f"give {FORMATS}")
-    samples = Samples(entries, contract, spec)
     notes: Counter[str] = Counter()
+    first: dict[bytes, Entry] = {}
+    copies: list[str] = []
     for entry in entries:
-        notes.update(contract.check(entry.where, entry.read()).notes)
+        checked = contract.check(entry.where, entry.read())
+        notes.update(checked.notes)
+        original = first.setdefault(content(checked.arrays), entry)
+        copies += [f"{entry.name} (of {original.name})"] if original is not entry else []
     said = (f"{note} ({count} of {len(entries)} samples)" for note, count in sorted(notes.items()))
-    return replace(samples, notes=(*ignored, *said))
+    left = (f"copies left out: {', '.join(copies[:SHOWN])}{', …' if len(copies) > SHOWN else ''}",) if copies else ()
+    return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *left), copies=len(copies))
 
 
 def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:

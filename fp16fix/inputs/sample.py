@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, overload
 
@@ -52,6 +52,9 @@ class Samples(Sequence[Sample]):
     notes: tuple[str, ...] = ()
     """What reading them had to say: types converted, files ignored."""
 
+    copies: int = 0
+    """Samples left out because another one has the same content: a verdict counts each once."""
+
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -75,14 +78,44 @@ class Samples(Sequence[Sample]):
         """SHA-256 over the arrays as the model is fed them: names, types, shapes, values; not over file names or formats."""
         total = hashlib.sha256()
         for sample in self:
-            for name, array in sample.arrays.items():
-                total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
-                total.update(_content(array))
-            total.update(b"\1")
+            total.update(content(sample.arrays))
         return total.hexdigest()
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What is weak about them, in sentences for whoever trusts a verdict that rests on them."""
+        said = []
+        if self.made_up:
+            said.append("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.")
+        if self.copies:
+            many = (
+                "1 sample is a copy of another and counts"
+                if self.copies == 1
+                else f"{self.copies:,} samples are copies of others and count"
+            )
+            said.append(f"{many} once.")
+        if len(self) in FEW:
+            said.append(FEW[len(self)])
+        return tuple(said)
 
     def _sample(self, entry: Entry) -> Sample:
         return Sample(entry.name, self.contract.check(entry.where, entry.read()).arrays)
+
+
+FEW = {
+    1: "Only one sample was given: a verdict that rests on it alone says next to nothing of others.",
+    2: "Only two samples were given: a verdict that rests on them says little of others.",
+}
+"""By number of samples, how little a verdict rests on."""
+
+
+def content(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A digest of one sample: names, types, shapes, values."""
+    total = hashlib.sha256()
+    for name, array in arrays.items():
+        total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+        total.update(_content(array))
+    return total.digest()
 
 
 def _content(array: np.ndarray) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fp16fix.graph.model import Model
@@ -15,6 +14,7 @@ from fp16fix.passes.recipe import plain
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace.segments import Sample
+from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures, Verdict
@@ -82,6 +82,7 @@ def in_fp16(
     tolerance: Tolerance,
     *,
     engine: Witness | None = None,
+    names: Sequence[str] = (),
     threads: int = 0,
     tick: Tick = lambda: None,
 ) -> Hearing:
@@ -94,6 +95,7 @@ def in_fp16(
         samples: re-iterable.
         tolerance: what counts as right.
         engine: outputs of the user's FP16 engine.
+        names: of the samples.
         threads: ONNX Runtime threads.
         tick: called after each sample.
 
@@ -101,8 +103,8 @@ def in_fp16(
         SampleError: outputs that do not fit.
     """
     typed = apply(model, plain(model.placed))
-    strict, alike = Comparison(), Comparison()
-    with StrictOracle(model, samples, tolerance, threads=threads) as oracle:
+    strict, alike = (Comparison(channels_of(model), names) for _ in range(2))
+    with StrictOracle(model, samples, tolerance, names=names, threads=threads) as oracle:
         session = Session(emulate(typed), threads=threads)
         for sample, exact in zip(samples, oracle.references(), strict=True):
             found = session.run(sample)
@@ -122,19 +124,4 @@ def in_fp16(
 def accounts_for(emulated: Verdict, engine: Verdict) -> bool:
     """Whether an emulation goes about as wrong as the engine in every output that the engine gets wrong."""
     mine = {figures.output: figures for figures in emulated.outputs}
-    return all(depth(mine[each.output]) <= max(depth(each), GARBAGE_DB) + ALIKE_DB for each in wrong(engine))
-
-
-def wrong(verdict: Verdict) -> list[Figures]:
-    """The outputs that a reason names, worst first."""
-    return [each for each in worst_first(verdict.outputs) if any(reason.startswith(f"{each.output}: ") for reason in verdict.reasons)]
-
-
-def worst_first(figures: Iterable[Figures]) -> list[Figures]:
-    """Lost values, then changed integers, then the least SQNR."""
-    return sorted(figures, key=lambda each: (-each.new_nonfinite, -each.mismatches, math.inf if math.isnan(each.sqnr_db) else each.sqnr_db))
-
-
-def depth(figures: Figures) -> float:
-    """SQNR in dB, −inf where values are lost or integers changed."""
-    return -math.inf if figures.new_nonfinite or figures.mismatches else figures.sqnr_db
+    return all(mine[each.output].depth <= max(each.depth, GARBAGE_DB) + ALIKE_DB for each in engine.failed)

@@ -14,6 +14,7 @@ import numpy as np
 from fp16fix.errors import SampleError
 from fp16fix.graph.model import Model
 from fp16fix.inputs.files import NpzFile
+from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Verdict
@@ -72,15 +73,16 @@ def number(name: str) -> int:
 class Witness:
     """Outputs computed elsewhere, taken sample by sample beside the model's own."""
 
-    def __init__(self, model: Model, given: Iterable[Given], who: str) -> None:
+    def __init__(self, model: Model, given: Iterable[Given], who: str, names: Sequence[str] = ()) -> None:
         """Expect one ``Given`` a sample.
 
         Args:
             model: whose outputs they claim to be.
             given: in the order of the samples.
             who: computed them; the oracle's name in the verdict.
+            names: of the samples.
         """
-        self.comparison, self.count = Comparison(), 0
+        self.comparison, self.count = Comparison(channels_of(model), names), 0
         self._given, self._who = iter(given), who
         self._declared = {tensor.name: tensor.shape for tensor in model.graph.outputs}
         self._bound = {dim for tensor in model.graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}

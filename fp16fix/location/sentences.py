@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from fp16fix.hazards.hazard import Kind
-from fp16fix.location.hearing import Hearing, depth, worst_first, wrong
-from fp16fix.verdict.verdict import Figures, Verdict
+from fp16fix.location.hearing import Hearing
+from fp16fix.verdict.verdict import Figures, Verdict, badness
 
 PLAIN = {
     Kind.OVERFLOW: "overflow",
@@ -50,7 +50,7 @@ def wrong_fp32_engine(evidence: Hearing, _: str) -> str:
     """TF32 has FP32's range, so that it loses no values, and rounds no more than FP16 does."""
     assert evidence.fp32_engine is not None
     found = f"The FP32 engine is wrong already, before any FP16 ({because(evidence.fp32_engine)})"
-    if any(figures.new_nonfinite for figures in evidence.fp32_engine.outputs):
+    if any(figures.lost for figures in evidence.fp32_engine.outputs):
         return f"{found}: suspect a compiler bug, plugins or preprocessing, not TF32, which has FP32's range."
     if evidence.strict.verified:
         return f"{found}: suspect a compiler bug, plugins or preprocessing; TF32 rounds no more than FP16 does, and strict FP16 is right."
@@ -127,10 +127,10 @@ def said(evidence: Hearing) -> Iterable[str]:
     reference, fp32_engine = evidence.reference, evidence.fp32_engine
     if reference is not None:
         whose = "the PyTorch module" if reference.oracle == "module" else "the reference outputs"
-        yield f"FP32 {agrees(reference)} with {whose}: {brief(reference.outputs)}"
+        yield f"FP32 {agreement(reference, whose)}"
     if fp32_engine is not None:
         truth = "FP32" if reference is None else "the PyTorch module" if reference.oracle == "module" else "the reference outputs"
-        yield f"the FP32 engine ({ran(fp32_engine)}) {agrees(fp32_engine)} with {truth}: {brief(fp32_engine.outputs)}"
+        yield f"the FP32 engine ({ran(fp32_engine)}) {agreement(fp32_engine, truth)}"
     if evidence.autocast is not None:
         yield from of_autocast(evidence.autocast, evidence.strict)
     yield f"all-FP16, strictly emulated, against FP32: {brief(evidence.strict.outputs)}"
@@ -142,7 +142,7 @@ def said(evidence: Hearing) -> Iterable[str]:
 
 def of_autocast(autocast: Verdict, strict: Verdict) -> Iterable[str]:
     """What PyTorch's own mixed precision does, and what that tells of all-FP16."""
-    yield f"PyTorch autocast to FP16 ({autocast.oracle}) {agrees(autocast)} with PyTorch FP32: {brief(autocast.outputs)}"
+    yield f"PyTorch autocast to FP16 ({autocast.oracle}) {agreement(autocast, 'PyTorch FP32')}"
     if autocast.verified and not strict.verified:
         kept = "norms, softmax, powers, sums" if autocast.oracle == "cuda" else "whatever still reads FP32"
         yield f"autocast runs products in FP16 and leaves much else in FP32 (here {kept}); all-FP16 does not"
@@ -150,12 +150,12 @@ def of_autocast(autocast: Verdict, strict: Verdict) -> Iterable[str]:
 
 def of_engine(evidence: Hearing, engine: Verdict) -> Iterable[str]:
     """The engine's figures, and what they say of the emulation."""
-    yield f"the engine ({ran(engine)}) {agrees(engine)} with FP32: {brief(engine.outputs)}"
+    yield f"the engine ({ran(engine)}) {agreement(engine, 'FP32')}"
     if not engine.verified:
-        yield from likeness(evidence, {figures.output: figures for figures in wrong(engine)})
+        yield from likeness(evidence, {figures.output: figures for figures in engine.failed})
     elif not evidence.strict.verified:
         yield "the engine is right where all-FP16 is wrong, so it holds something in FP32 that all-FP16 rounds"
-    if all(depth(figures) > BEYOND_DB for figures in engine.outputs):
+    if all(figures.depth > BEYOND_DB for figures in engine.outputs):
         yield "the engine is closer to FP32 than FP16 rounding leaves (about 70 dB): see whether it computes in FP16 at all"
 
 
@@ -169,7 +169,7 @@ def likeness(evidence: Hearing, theirs: Mapping[str, Figures]) -> Iterable[str]:
     elif not evidence.strict.verified:
         yield "strict emulation is no closer to the engine than FP32 is: they may be wrong alike, but not value by value"
     emulated = {figures.output: figures for figures in evidence.strict.outputs}
-    lost = [name for name, engine in theirs.items() if engine.new_nonfinite and not emulated[name].new_nonfinite]
+    lost = [name for name, engine in theirs.items() if engine.lost and not emulated[name].lost]
     if lost and not evidence.strict.verified:
         yield f"the engine loses values of {', '.join(lost[:3])} where strict emulation gives wrong ones: there may be a second fault"
 
@@ -181,30 +181,34 @@ def ran(engine: Verdict) -> str:
 
 def because(verdict: Verdict) -> str:
     """What is wrong with the worst output, in the verdict's own words."""
-    worst = next((f"{each.output}: " for each in wrong(verdict)), "")
-    return next((reason for reason in verdict.reasons if reason.startswith(worst)), brief(verdict.outputs))
+    said = verdict.failed[0].broken if verdict.failed else verdict.reasons
+    return said[0] if said else brief(verdict.outputs)
 
 
 def beside(evidence: Hearing) -> str:
     """The engine's own figure, where there is one."""
-    worst = [] if evidence.engine is None else wrong(evidence.engine)
+    worst = () if evidence.engine is None else evidence.engine.failed
     return f"; the engine: {words(worst[0])}" if worst else ""
 
 
-def agrees(verdict: Verdict) -> str:
-    """Against the tolerance."""
-    return "agrees" if verdict.verified else "does not agree"
+def agreement(verdict: Verdict, whom: str) -> str:
+    """Against the tolerance; outputs that agree are not named among those that do not."""
+    if verdict.verified:
+        return f"agrees with {whom}: {brief(verdict.outputs)}"
+    right = [each for each in verdict.outputs if not each.broken]
+    beside = f", but does in {brief(right)}" if right and verdict.failed else ""
+    return f"does not agree with {whom}: {brief(verdict.failed or verdict.outputs)}{beside}"
 
 
 def brief(figures: Sequence[Figures]) -> str:
     """The three worst outputs in a few words."""
-    return ", ".join(words(each) for each in worst_first(figures)[:3])
+    return ", ".join(words(each) for each in sorted(figures, key=badness)[:3])
 
 
 def words(figures: Figures) -> str:
     """One output."""
     parts = [] if figures.mismatches and math.isinf(figures.sqnr_db) else [decibels(figures.sqnr_db)]
-    parts += [f"{figures.new_nonfinite:,} values lost"] if figures.new_nonfinite else []
+    parts += [f"{figures.lost:,} values lost"] if figures.lost else []
     parts += [f"{figures.mismatches:,} values differ"] if figures.mismatches else []
     return f"{figures.output} {', '.join(parts)}"
 

@@ -89,7 +89,7 @@ def of_engine(evidence: Hearing, engine: Verdict, kinds: Mapping[Kind, float]) -
 
 def of_rounding(strict: Verdict, kinds: Mapping[Kind, float]) -> Fault:
     """Range or precision: lost values come of range alone, else the culprits tell."""
-    if any(figures.new_nonfinite for figures in strict.outputs):
+    if any(figures.lost for figures in strict.outputs):
         return Fault.RANGE
     of_range = sum(share for kind, share in kinds.items() if kind in OF_RANGE)
     return Fault.RANGE if of_range >= 0.5 * sum(kinds.values()) and of_range > 0.0 else Fault.PRECISION

@@ -41,18 +41,18 @@ class Witnesses:
             BuildError: a plan that does not run.
         """
         config, model = self.config, found.model
-        tolerance, threads = config.tolerance.of, config.threads
+        tolerance, threads, names = config.tolerance.of, config.threads, Arrays(found.samples).names
         twin = None if self.module is None else twin_of(self.module, found)
-        reference = None if config.reference is None else Witness(model, recorded(config.reference, found), "reference")
+        reference = None if config.reference is None else Witness(model, recorded(config.reference, found), "reference", names)
         if reference is None and twin is not None:
-            reference = Witness(model, twin.run(found.samples), "module")
+            reference = Witness(model, twin.run(found.samples), "module", names)
         fp32_engine, engine = (told_by(place, found, stages) for place in (config.fp32_engine, config.engine))
         samples, looked = Arrays(found.samples), self.looked_at(found)
         with stages.stage("triage", len(looked) + (len(samples) if reference or fp32_engine else 0)) as tick:
             framework, wide = in_fp32(model, samples, tolerance, reference=reference, engine=fp32_engine, threads=threads, tick=tick)
             if twin is not None and config.reference is not None:
                 twin.exhaust(found.samples)
-            narrow = in_fp16(model, looked, tolerance, engine=engine, threads=threads, tick=tick)
+            narrow = in_fp16(model, looked, tolerance, engine=engine, names=looked.names, threads=threads, tick=tick)
         self.module = None
         return replace(narrow, reference=framework, fp32_engine=wide, autocast=None if twin is None else twin.verdict(tolerance))
 
@@ -96,12 +96,13 @@ def told_by(place: Path | None, found: Evidence, stages: Stages) -> Witness | No
     """An engine's outputs, recorded or made here and now."""
     if place is None:
         return None
+    names = Arrays(found.samples).names
     if place.suffix not in PLANS:
-        return Witness(found.model, recorded(place, found), "recorded")
+        return Witness(found.model, recorded(place, found), "recorded", names)
     build = found.config.build
     with stages.stage("run engine", len(found.samples)):
         outputs = run(place, Arrays(found.samples), backend=build.backend, timeout_s=build.timeout_s)
-    return Witness(found.model, own(place, outputs, found), "tensorrt")
+    return Witness(found.model, own(place, outputs, found), "tensorrt", names)
 
 
 def own(plan: Path, outputs: Sequence[dict[str, Any]], found: Evidence) -> Iterator[Given]:

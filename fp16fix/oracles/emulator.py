@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
+from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures, Verdict
@@ -31,12 +32,34 @@ class StrictOracle:
     """Reference outputs are computed once and kept on disk, so that memory does not grow with the samples."""
 
     def __init__(
-        self, reference: Model, samples: Iterable[Sample], tolerance: Tolerance, *, threads: int = 0, tick: Tick = lambda: None
+        self,
+        reference: Model,
+        samples: Iterable[Sample],
+        tolerance: Tolerance,
+        *,
+        names: Sequence[str] = (),
+        threads: int = 0,
+        tick: Tick = lambda: None,
     ) -> None:
+        """Run the reference.
+
+        Args:
+            reference: FP32.
+            samples: re-iterable.
+            tolerance: what counts as right.
+            names: of the samples, for the figures.
+            threads: ONNX Runtime threads.
+            tick: called after each sample.
+
+        Raises:
+            ModelError: ONNX Runtime refuses the reference or it fails on a sample.
+        """
         self.samples = samples
         self.tolerance = tolerance
         self.threads = threads
         self.calls = 0
+        self.names = names
+        self.channels = channels_of(reference)
         self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
         session = Session(reference, threads=threads)
         self.count = 0
@@ -66,7 +89,7 @@ class StrictOracle:
         """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is)."""
         self.calls += 1
         session = Session(emulate(candidate, profile) if strict else candidate, threads=self.threads)
-        comparison = Comparison()
+        comparison = Comparison(self.channels, self.names)
         for sample, reference in zip(self.samples, self.references(), strict=True):
             found = session.run(sample)
             comparison.add(reference, {name: found[name] for name in self.outputs})
@@ -103,7 +126,8 @@ class Emulator:
     def opened(cls, evidence: Evidence, workshop: Workshop) -> Iterator[Emulator]:
         """Computes the FP32 reference."""
         config = evidence.config
-        with StrictOracle(evidence.model, evidence.held_out, config.tolerance.of, threads=config.threads) as strict:
+        held_out = evidence.held_out
+        with StrictOracle(evidence.model, held_out, config.tolerance.of, names=held_out.names, threads=config.threads) as strict:
             yield cls(strict, workshop, config.profile)
 
     def ask(self, recipe: Recipe) -> Score:

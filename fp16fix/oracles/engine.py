@@ -22,6 +22,7 @@ from fp16fix.oracles.oracle import Score, scored
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
+from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import judge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Verdict
@@ -55,15 +56,15 @@ def refuse_unrunnable(what: Path | str, hint: str = INSTEAD) -> None:
         )
 
 
-def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[Sample], backend: str) -> Verdict:
-    """An engine on this machine's GPU against the FP32 model.
+def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[Sample], backend: str, names: Sequence[str] = ()) -> Verdict:
+    """An engine on this machine's GPU against the FP32 model; ``names`` are those of the samples.
 
     Raises:
         BackendMissingError: nothing here can run an engine.
         BuildError: the plan does not load or run.
         ConfigError: no profile of the plan covers a sample.
     """
-    session, comparison = Session(reference, threads=config.threads), Comparison()
+    session, comparison = Session(reference, threads=config.threads), Comparison(channels_of(reference), names)
     for sample, outputs in zip(samples, run(plan, samples, backend=backend, timeout_s=config.build.timeout_s), strict=True):
         comparison.add(session.run(sample), outputs)
     return judge(comparison.figures(), config.tolerance.of, "tensorrt", "engine", len(samples))
@@ -102,6 +103,6 @@ class Engine:
             source, options = source_of(config, self.workshop.prepared(recipe), recipe.wide, path)
             try:
                 built = build(source, path.with_suffix(".plan"), options)
-                return scored(verdict_of(config, built.plan, evidence.model, evidence.held_out, built.backend))
+                return scored(verdict_of(config, built.plan, evidence.model, evidence.held_out, built.backend, evidence.held_out.names))
             except BuildError as error:
                 return Score(None, why=error.what)

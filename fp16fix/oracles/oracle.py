@@ -68,5 +68,5 @@ class Oracle(Protocol):
 
 def scored(verdict: Verdict) -> Score:
     """A verdict as a score: the worst output decides."""
-    figure = min((each.sqnr_db for each in verdict.outputs), default=math.nan)
+    figure = math.nan if verdict.worst is None else verdict.worst.depth
     return Score(verdict.verified, figure, "; ".join(verdict.reasons))

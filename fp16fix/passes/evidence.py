@@ -41,6 +41,11 @@ class Arrays(Sequence[Mapping[str, np.ndarray]]):
     def __getitem__(self, index: int) -> Mapping[str, np.ndarray]:  # type: ignore[override]
         return self.samples[index].arrays
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the samples."""
+        return tuple(entry.name for entry in self.samples.entries)
+
     def few(self, count: int) -> Arrays:
         """The first ``count``."""
         return Arrays(self.samples[:count])

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fp16fix.report.outcome import Outcome
-from fp16fix.report.words import counted, detail, duration, error, share, size, worst
+from fp16fix.report.words import counted, detail, duration, error, place, share, size
+from fp16fix.verdict.verdict import worst
 
 ENDS = ("repaired", "rescaled", "pinned", "harmless", "gone", "refused")
 
@@ -27,9 +28,9 @@ class Card:
 
 def story(outcome: Outcome) -> Iterable[str]:
     """What happened, in sentences for someone who will read no further."""
-    ill, cured, recipe, counts = worst(outcome.before), worst(outcome.verdict.outputs), outcome.recipe, outcome.counts
+    ill, cured, recipe, counts = worst(outcome.before), outcome.verdict.worst, outcome.recipe, outcome.counts
     if ill is not None:
-        yield f"In plain FP16 the worst output is {ill.output}: {error(ill)}, {detail(ill)}."
+        yield f"In plain FP16 the worst output is {ill.output}{place(ill)}: {error(ill)}, {detail(ill)}."
     done = [
         counted(len(recipe.rewrites), "rewrite") if recipe.rewrites else "",
         f"{counted(len(recipe.exponents), 'tensor')} rescaled by powers of two" if recipe.exponents else "",
@@ -38,7 +39,7 @@ def story(outcome: Outcome) -> Iterable[str]:
     said = [each for each in done if each]
     yield f"Done: {', '.join(said)}." if said else "Nothing had to be changed."
     if cured is not None:
-        yield f"Now the worst is {cured.output}: {error(cured)}, {detail(cured)}."
+        yield f"Now the worst is {cured.output}{place(cured)}: {error(cured)}, {detail(cured)}."
     yield f"{counts.fp32_nodes:,} of {counted(counts.float_nodes, 'float node')} run in FP32."
 
 
@@ -76,13 +77,15 @@ def cards(outcome: Outcome) -> tuple[Card, ...]:
 
 def error_card(outcome: Outcome) -> Card:
     """Error of the output that plain FP16 gets worst, before and after; another output may be the worst afterwards."""
-    before, after = worst(outcome.before), worst(outcome.verdict.outputs)
+    before, after = worst(outcome.before), outcome.verdict.worst
     shown = before or after
     name = shown.output if shown is not None else ""
     same = next((each for each in outcome.verdict.outputs if each.output == name), after)
     notes = [f"{name}, worst of {len(outcome.before)} outputs" if len(outcome.before) > 1 else f"output {name}"]
     if before is not None and same is not None:
         notes.append(f"{detail(before)} → {detail(same)}")
+    if same is not None and place(same):
+        notes.append(f"worst{place(same)}")
     if after is not None and same is not None and after.output != same.output:
-        notes.append(f"worst after repair: {after.output}, {error(after)}")
+        notes.append(f"worst after repair: {after.output}{place(after)}, {error(after)}")
     return Card("Signal to error", error(same), error(before), tuple(notes), "good" if outcome.verdict.verified else "bad")

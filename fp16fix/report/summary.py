@@ -11,6 +11,7 @@ import fp16fix
 from fp16fix.graph.lower import count_types
 from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
+from fp16fix.graph.random import warnings_of
 from fp16fix.half import BF16, FP32
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.passes.design import Draft, matches
@@ -199,15 +200,13 @@ MASK_OCTAVES = 4
 
 
 def sample_warnings(found: Evidence) -> tuple[str, ...]:
-    """What is weak about the inputs that everything rests on."""
-    if found.samples.made_up:
-        return ("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.",)
-    return ("Only one sample was given: it served both calibration and verdict.",) if found.shared else ()
+    """What is weak about the inputs that everything rests on, and about comparing runs of this model at all."""
+    return (*found.samples.caveats, *warnings_of(found.model))
 
 
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
-    said = [*sample_warnings(found)]
+    said = [*sample_warnings(found), *answer.verdict.notes]
     if answer.stopped:
         said.append(f"The search for pins was stopped ({answer.stopped}): what is used is the best that it had found.")
     if answer.flaky:

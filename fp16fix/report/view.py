@@ -13,9 +13,9 @@ from fp16fix.ranges.range import Range
 from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
 from fp16fix.report.headline import Card, cards, story
 from fp16fix.report.outcome import Disposition, Outcome
-from fp16fix.report.words import counted, decibels, worst
+from fp16fix.report.words import counted, decibels, place
 from fp16fix.search.trial import Trial
-from fp16fix.verdict.verdict import Figures, Verdict
+from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, badness, of_entry
 
 CAP = 300
 """Rows of a table; the JSON has the rest."""
@@ -58,6 +58,18 @@ class Reading:
 
     label: str
     figures: Figures
+    place: str
+    """The worst sample and entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class BySample:
+    """One output in one sample, repaired."""
+
+    output: str
+    figures: SampleFigures
+    entry: str
+    """Whose SQNR it is: that of an entry of an axis, or of all elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,7 @@ class View:
     """(exponent, tensors, percent of the largest group)."""
     rooms: tuple[Room, ...]
     outputs: tuple[tuple[str, tuple[Reading, ...]], ...]
+    samples: Capped[BySample]
     stages: tuple[tuple[str, float, float], ...]
     """(name, seconds, percent of all)."""
     command: str
@@ -130,6 +143,7 @@ def view(outcome: Outcome) -> View:
         derivation=capped(outcome.derivation),
         rooms=rooms(outcome),
         outputs=outputs(outcome),
+        samples=by_sample(outcome.engine.verdict or outcome.verdict),
         stages=timed(outcome.stages),
         command=shlex.join(outcome.command),
     )
@@ -202,11 +216,26 @@ def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
         ("repaired graph in FP32", outcome.equivalence),
     )
     names = dict.fromkeys(each.output for _, found in ways for each in found)
-    return tuple((name, tuple(Reading(label, each) for label, found in ways for each in found if each.output == name)) for name in names)
+
+    def readings(name: str) -> tuple[Reading, ...]:
+        return tuple(
+            Reading(label, each, place(each).removeprefix(" in ").removeprefix(", "))
+            for label, found in ways
+            for each in found
+            if each.output == name
+        )
+
+    return tuple((name, readings(name)) for name in names)
+
+
+def by_sample(verdict: Verdict) -> Capped[BySample]:
+    """Every output in every sample, the worst first."""
+    rows = [BySample(each.output, one, of_entry(one.entry).removeprefix(", ") or "all") for each in verdict.outputs for one in each.samples]
+    return capped(sorted(rows, key=lambda row: badness(row.figures)))
 
 
 def judged(verdict: Verdict) -> str:
     """One line for a verdict that is information, not a gate."""
-    found = worst(verdict.outputs)
-    tail = f"; worst output {found.output}: {decibels(found.sqnr_db)}" if found is not None else ""
+    found = verdict.worst
+    tail = f"; worst output {found.output}{place(found)}: {decibels(found.sqnr_db)}" if found is not None else ""
     return f"{'passes' if verdict.verified else 'fails'} on {counted(verdict.samples, 'sample')}{tail}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
 
-from fp16fix.verdict.verdict import Figures
+from fp16fix.verdict.verdict import Figures, SampleFigures, of_entry
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -22,21 +21,12 @@ def decibels(value: float | None) -> str:
     return f"{value:.1f} dB".replace("-", "−")
 
 
-def worst(figures: Sequence[Figures]) -> Figures | None:
-    """The output that is furthest off: new non-finite values first, then changed integers, then the least SQNR."""
-    return min(
-        figures,
-        key=lambda each: (not each.new_nonfinite, not each.mismatches, math.inf if math.isnan(each.sqnr_db) else each.sqnr_db),
-        default=None,
-    )
-
-
-def error(figures: Figures | None) -> str:
+def error(figures: Figures | SampleFigures | None) -> str:
     """One output in two or three words: what is worst about it."""
     if figures is None:
         return "–"
-    if figures.new_nonfinite:
-        return "NaN/inf"
+    if figures.lost:
+        return f"{figures.lost:,} lost"
     if figures.mismatches:
         return f"{figures.mismatches:,} differ"
     return decibels(figures.sqnr_db)
@@ -44,11 +34,21 @@ def error(figures: Figures | None) -> str:
 
 def detail(figures: Figures) -> str:
     """What stands behind ``error``: how many values, or by how much."""
-    if figures.new_nonfinite:
-        return f"{counted(figures.new_nonfinite, 'new non-finite value')}"
+    if figures.lost:
+        return f"{counted(figures.lost, 'element')} lost"
     if figures.mismatches:
         return f"{counted(figures.mismatches, 'element')} changed"
     return f"off by at most {number(figures.max_abs)}"
+
+
+def place(figures: Figures) -> str:
+    """Which of several samples is the worst, and which entry: `` in sample day-3, entry 1 of axis 1``; nothing where there is no choice."""
+    if len(figures.samples) < 2 or not (figures.lost or figures.mismatches or math.isfinite(figures.sqnr_db)):
+        return of_entry(figures.entry)
+    if figures.lost or figures.mismatches:
+        return f", most in sample {figures.sample}"
+    where = figures.least
+    return f"{f' in sample {where.sample}' if where is not None else ' over all samples'}{of_entry(figures.entry)}"
 
 
 def number(value: float) -> str:

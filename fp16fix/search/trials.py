@@ -113,7 +113,9 @@ def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
         journal = stack.enter_context(Journal(config.search.journal, subject(evidence))) if config.search.journal is not None else None
         workshop = Workshop(evidence.model)
         with stages.stage("FP32 reference", len(held_out)) as tick:
-            strict = stack.enter_context(StrictOracle(evidence.model, held_out, config.tolerance.of, threads=config.threads, tick=tick))
+            strict = stack.enter_context(
+                StrictOracle(evidence.model, held_out, config.tolerance.of, names=held_out.names, threads=config.threads, tick=tick)
+            )
         command = stack.enter_context(Command.opened(evidence, workshop)) if config.search.check is not None else None
         with stages.stage("plain FP16, strict", len(held_out)) as tick:
             before = strict.figures(workshop.typed(evidence.plain), tick=tick)

@@ -31,7 +31,7 @@ def corners(found: Evidence, answer: Answer, typed: Model) -> tuple[Corner, ...]
                 verdict = answer.verdict
             elif chosen:
                 few = Arrays(found.held_out.samples.pick(chosen))
-                with StrictOracle(found.model, few, config.tolerance.of, threads=config.threads) as oracle:
+                with StrictOracle(found.model, few, config.tolerance.of, names=few.names, threads=config.threads) as oracle:
                     verdict = oracle.verdict(typed, profile=config.profile)
             made.append(Corner(number, at, shapes, len(chosen), verdict))
     return tuple(made)

@@ -36,7 +36,7 @@ def executed(found: Evidence, built: Built, facts: EngineFacts, rival: Rival, st
         return replace(facts, warnings=(*facts.warnings, said))
     try:
         with stages.stage("run engine", len(found.held_out)):
-            verdict = verdict_of(found.config, built.plan, found.model, found.held_out, built.backend)
+            verdict = verdict_of(found.config, built.plan, found.model, found.held_out, built.backend, found.held_out.names)
         timings, said_too = timed(found, built, rival, stages)
     except BuildError as error:
         return replace(facts, problems=(*facts.problems, f"the engine does not run on the GPU of this machine: {error.what}"))

@@ -8,6 +8,8 @@ from pathlib import Path
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
 from fp16fix.graph.load import load
+from fp16fix.graph.model import Model
+from fp16fix.graph.random import warnings_of
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Arrays, samples_for
@@ -31,13 +33,19 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         reference = load(config.model or Path(), simplified=False)
         typed = load(candidate, simplified=False, widened=False)
         given = samples_for(config, reference)
-        samples = [sample.arrays for sample in given]
+        samples = Arrays(given)
     with (
-        StrictOracle(reference, samples, config.tolerance.of, threads=config.threads) as oracle,
+        StrictOracle(reference, samples, config.tolerance.of, names=samples.names, threads=config.threads) as oracle,
         stages.stage("strict run", len(samples)) as tick,
     ):
         verdict = oracle.verdict(typed, profile=config.profile, tick=tick)
-        return replace(verdict, oracle="strict, on made-up inputs") if given.made_up else verdict
+        oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
+        return replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
+
+
+def caveats(samples: Arrays, reference: Model) -> tuple[str, ...]:
+    """What must be said of any comparison on these samples."""
+    return (*samples.samples.caveats, *warnings_of(reference))
 
 
 def verify_plan(config: Config, plan: Path, stages: Stages) -> Verdict:
@@ -47,4 +55,5 @@ def verify_plan(config: Config, plan: Path, stages: Stages) -> Verdict:
         reference = load(config.model or Path(), simplified=False)
         samples = Arrays(samples_for(config, reference))
     with stages.stage("run engine", len(samples)):
-        return verdict_of(config, plan, reference, samples, config.build.backend)
+        verdict = verdict_of(config, plan, reference, samples, config.build.backend, samples.names)
+        return replace(verdict, notes=(*caveats(samples, reference), *verdict.notes))

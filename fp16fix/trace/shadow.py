@@ -34,13 +34,13 @@ class Damage:
     sqnr_db: float
     """10·log₁₀(Σ ref² / Σ (ref − x)²) over elements finite in both; inf if equal, −inf if only noise is left."""
     nonfinite: int
-    """Elements finite in FP32 and not in the strict run."""
+    """Elements that are NaN, inf or −inf in one run and not the same in the other."""
     off: float = 0.0
     """Share of elements off by more than ``OFF`` of their own size; measured only where asked for."""
 
     @property
     def damage_db(self) -> float:
-        """``sqnr_db`` with new non-finite values counted as total loss."""
+        """``sqnr_db`` with lost values counted as total loss."""
         return -math.inf if self.nonfinite else self.sqnr_db
 
 
@@ -203,35 +203,37 @@ def quick_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
     return in_pieces(probes, difference, quick_cells)
 
 
-def quick_cells(probes: Probes, reference: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
+def quick_cells(probes: Probes, reference: gs.Tensor, _: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
     """The cells of ``quick_summary``."""
     return [probes.scalars("ReduceSumSquare", reference), probes.scalars("ReduceSumSquare", difference), probes.literal([0.0])]
 
 
 def pair_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
-    """Row: Σ ref² and Σ (ref − x)² where both are finite, count of new non-finite values."""
+    """Row: Σ ref² and Σ (ref − x)² where both are finite, count of lost values."""
     return in_pieces(probes, difference, pair_cells)
 
 
-def pair_cells(probes: Probes, reference: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
+def pair_cells(probes: Probes, reference: gs.Tensor, twin: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:
     """The cells of ``pair_summary``."""
     zero = probes.literal(0.0)
     kept = finite(probes, difference)
     signal = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, reference, zero]))
     noise = probes.scalars("ReduceSumSquare", probes.emit("Where", [kept, difference, zero]))
-    new = probes.emit("And", [finite(probes, reference), probes.emit("Not", [kept], BOOL)], BOOL)
-    return [signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [new], to=FLOAT))]
+    both_nan = probes.emit("And", [probes.emit("IsNaN", [tensor], BOOL) for tensor in (reference, twin)], BOOL)
+    same = probes.emit("Or", [probes.emit("Equal", [reference, twin], BOOL), both_nan], BOOL)
+    lost = probes.emit("Not", [probes.emit("Or", [kept, same], BOOL)], BOOL)
+    return [signal, noise, probes.scalars("ReduceSum", probes.emit("Cast", [lost], to=FLOAT))]
 
 
-Cells = Callable[[Probes, gs.Tensor, gs.Tensor], list[gs.Tensor]]
-"""Reference and difference to cells that add up over pieces."""
+Cells = Callable[[Probes, gs.Tensor, gs.Tensor, gs.Tensor], list[gs.Tensor]]
+"""Reference, twin and difference to cells that add up over pieces."""
 
 
 def in_pieces(probes: Probes, difference: gs.Tensor, cells: Cells) -> gs.Tensor:
     """The row of one pair; large tensors are looked at a piece at a time, so that neither difference nor masks are ever held whole."""
     reference, twin = difference.inputs[0].inputs
     if is_small(reference):
-        return probes.row(cells(probes, reference, difference))
+        return probes.row(cells(probes, reference, twin, difference))
 
     source, casts = unrounded(reference, twin)
 
@@ -241,7 +243,7 @@ def in_pieces(probes: Probes, difference: gs.Tensor, cells: Cells) -> gs.Tensor:
         part, other = (probes.emit("Slice", [tensor, *bounds]) for tensor in flat)
         for element in casts:
             other = probes.emit("Cast", [other], element, to=element)
-        return probes.row(cells(probes, part, probes.emit("Sub", [part, other])))
+        return probes.row(cells(probes, part, other, probes.emit("Sub", [part, other])))
 
     size, one, whole = probes.literal(PIECE, np.int64), probes.literal([1], np.int64), probes.literal([-1], np.int64)
     flat = [probes.emit("Reshape", [tensor, whole]) for tensor in (reference, source)]
@@ -279,13 +281,14 @@ def full_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
 
     The typical size is the power mean of exponent ½, which a few massive channels do not move.
     """
-    size = probes.emit("Abs", [difference.inputs[0].inputs[0]])
+    reference, twin = difference.inputs[0].inputs
+    size = probes.emit("Abs", [reference])
     root = probes.emit("ReduceMean", [probes.emit("Sqrt", [size])], keepdims=0)
     bound = probes.emit("Mul", [probes.emit("Add", [size, probes.emit("Mul", [root, root])]), probes.literal(OFF)])
     off = probes.emit("Not", [probes.emit("LessOrEqual", [probes.emit("Abs", [difference]), bound], BOOL)], BOOL)
     count = probes.emit("Reshape", [probes.emit("Size", [difference], 7), probes.literal([1], np.int64)], 7)
     total = probes.scalars("ReduceSum", probes.emit("Cast", [off], to=FLOAT))
-    cells = pair_cells(probes, difference.inputs[0].inputs[0], difference)
+    cells = pair_cells(probes, reference, twin, difference)
     return probes.row([*cells, total, probes.emit("Cast", [count], to=FLOAT)])
 
 

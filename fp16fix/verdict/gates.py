@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from fp16fix import half
-from fp16fix.verdict.verdict import Figures, Verdict
+from fp16fix.verdict.entries import NOTHING
+from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, of_entry
 
 
 class Bound(Protocol):
@@ -26,37 +27,70 @@ class Bound(Protocol):
 Tolerance = Callable[[str], Bound]
 """Bounds by output name (``Config.tolerance.of``)."""
 
-NOTHING = half.SMALLEST_NORMAL
-"""Where the reference is all zeros there is no signal to compare noise with: errors below FP16's smallest normal value, 2⁻¹⁴, pass."""
-
 
 def judge(figures: Sequence[Figures], tolerance: Tolerance, oracle: str, profile: str, samples: int) -> Verdict:
     """Pass or fail; a comparison of nothing fails."""
-    reasons = [reason for each in figures for reason in broken(each, tolerance(each.output))]
+    told = tuple(replace(each, broken=tuple(broken(each, tolerance(each.output)))) for each in figures)
+    reasons = [reason for each in told for reason in each.broken]
     if not samples or not figures:
         reasons.append(
             "nothing was compared: there are no held-out samples" if not samples else "nothing was compared: there are no outputs"
         )
-    return Verdict(not reasons, oracle, profile, tuple(figures), samples, tuple(reasons))
+    return Verdict(not reasons, oracle, profile, told, samples, tuple(reasons), tuple(beside(told)))
+
+
+def beside(figures: Sequence[Figures]) -> list[str]:
+    """What no bound covers, output by output."""
+    said = []
+    for each in figures:
+        if each.excluded:
+            held = "is NaN or infinite in FP32 and the same here; no other figure covers it"
+            many = "are NaN or infinite in FP32 and the same here; no other figure covers them"
+            said.append(f"{each.output}: {counted(each.excluded, 'element')} {held if each.excluded == 1 else many}")
+        if each.near_ties:
+            close = "there FP32 itself decides by less than FP16's spacing"
+            said.append(f"{each.output}: {counted(each.near_ties, 'near tie')} decided otherwise: {close}")
+    return said
 
 
 def broken(found: Figures, bound: Bound) -> list[str]:
-    """The bounds that one output breaks, as sentences; new non-finite values and differing integers have no bound, they fail."""
+    """The bounds that one output breaks, as sentences; lost elements and differing integers have no bound, they fail."""
     name, reasons = found.output, []
-    if found.new_nonfinite:
-        reasons.append(f"{name}: {counted(found.new_nonfinite, 'new non-finite value')} where FP32 has numbers")
+    if found.lost:
+        reasons.append(
+            f"{name}: {counted(found.lost, 'element')} lost: NaN or infinite on one side, and not the same on the other"
+            + most(found, lambda each: each.lost)
+        )
     if found.mismatches:
-        reasons.append(f"{name}: {counted(found.mismatches, 'element')} of an integer, boolean or data-dependent output changed")
+        reasons.append(
+            f"{name}: {counted(found.mismatches, 'element')} of an integer, boolean or data-dependent output changed"
+            + most(found, lambda each: each.mismatches)
+        )
     if math.isnan(found.sqnr_db):
         reasons.append(f"{name}: FP32 itself gives no finite value, so there is nothing to compare with")
         return reasons
     if bound.max_abs is not None and found.max_abs > bound.max_abs:
-        reasons.append(f"{name}: off by up to {found.max_abs:.4g}, wanted at most {bound.max_abs:g}")
+        said = spot(found, lambda each: each.max_abs == found.max_abs)
+        reasons.append(f"{name}: off by up to {found.max_abs:.4g}{said}, wanted at most {bound.max_abs:g}")
     if found.sqnr_db == -math.inf and math.isinf(found.max_rel):
         reasons += zero_reference(found, bound)
     else:
         reasons += relative(found, bound)
     return reasons
+
+
+def most(found: Figures, count: Callable[[SampleFigures], int]) -> str:
+    """Where most of what is counted is, if there is more than one sample."""
+    if len(found.samples) < 2:
+        return ""
+    worst = max(found.samples, key=count)
+    return f", {count(worst):,} of them in sample {worst.sample}"
+
+
+def spot(found: Figures, where: Callable[[SampleFigures], bool]) -> str:
+    """`` in sample 3``: the first sample in which something holds; of one sample, and of all together, there is nothing to say."""
+    sample = next((each.sample for each in found.samples if where(each)), None)
+    return f" in sample {sample}" if sample is not None and len(found.samples) > 1 else ""
 
 
 def zero_reference(found: Figures, bound: Bound) -> list[str]:
@@ -72,11 +106,14 @@ def relative(found: Figures, bound: Bound) -> list[str]:
     """The bounds that are relative to the reference."""
     name, reasons = found.output, []
     if bound.sqnr_db is not None and found.sqnr_db < bound.sqnr_db:
-        reasons.append(f"{name}: {decibel_text(found.sqnr_db, bound.sqnr_db)}, wanted {bound.sqnr_db:g} dB")
+        said = spot(found, lambda each: each.sqnr_db == found.sqnr_db)
+        reasons.append(f"{name}{of_entry(found.entry)}: {decibel_text(found.sqnr_db, bound.sqnr_db)}{said}, wanted {bound.sqnr_db:g} dB")
     if bound.max_rel is not None and found.max_rel > bound.max_rel:
-        reasons.append(f"{name}: off by up to {found.max_rel:.3g} of the largest value, wanted at most {bound.max_rel:g}")
+        said = spot(found, lambda each: each.max_rel == found.max_rel)
+        reasons.append(f"{name}: off by up to {found.max_rel:.3g} of the largest value{said}, wanted at most {bound.max_rel:g}")
     if bound.cosine is not None and found.cosine < bound.cosine:
-        reasons.append(f"{name}: cosine similarity {found.cosine:.6f}, wanted at least {bound.cosine:g}")
+        said = spot(found, lambda each: each.cosine == found.cosine)
+        reasons.append(f"{name}: cosine similarity {found.cosine:.6f}{said}, wanted at least {bound.cosine:g}")
     return reasons
 
 

@@ -20,7 +20,8 @@ from fp16fix.progress import Watcher
 from fp16fix.report.document import portable
 from fp16fix.report.html import Row, write_index
 from fp16fix.report.outcome import Outcome, load
-from fp16fix.verdict.verdict import Figures
+from fp16fix.report.words import error
+from fp16fix.verdict.verdict import worst
 
 STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed"}
 
@@ -116,16 +117,5 @@ def row_of(name: str, outcome: Outcome, folder: Path, seconds: float, status: st
     link = os.path.relpath(page, folder) if page else ""
     nodes = f"{outcome.counts.fp32_nodes} of {outcome.counts.float_nodes}"
     return Row(
-        name, status, worst(outcome.before), worst(outcome.verdict.outputs), nodes, seconds, "; ".join(outcome.verdict.reasons), link
+        name, status, error(worst(outcome.before)), error(outcome.verdict.worst), nodes, seconds, "; ".join(outcome.verdict.reasons), link
     )
-
-
-def worst(figures: Sequence[Figures]) -> str:
-    """The worst output's error in a few words."""
-    if any(each.new_nonfinite for each in figures):
-        return "NaN/inf"
-    if any(each.mismatches for each in figures):
-        return "integers differ"
-    if all(each.max_abs == 0.0 for each in figures):
-        return "equal"
-    return f"{min((each.sqnr_db for each in figures), default=float('inf')):.1f} dB"

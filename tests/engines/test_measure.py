@@ -71,8 +71,8 @@ def test_the_table(measure: ModuleType, tmp_path: Path, monkeypatch: pytest.Monk
     assert (found["gpu"], found["capability"], found["backend"]) == ("L4", "sm89", "rtx")
     rows = {row["engine"]: row for row in found["rows"]}
     assert rows["FP32"]["sqnr_db"] is None
-    assert rows["plain FP16"]["new_nonfinite"] == 8
-    assert rows["repaired"]["new_nonfinite"] == 0
+    assert rows["plain FP16"]["lost"] == 8
+    assert rows["repaired"]["lost"] == 0
     assert rows["repaired"]["sqnr_db"] == rows["repaired"]["strict_db"] > 50
     table = out.with_suffix(".md").read_text()
     assert table.count("\n| ") == 4

@@ -31,7 +31,7 @@ def dynamic(tmp_path: Path) -> Path:
 def samples(folder: Path, *sizes: tuple[int, int]) -> Path:
     (folder / "samples").mkdir()
     for index, (batch, length) in enumerate(sizes):
-        arrays = {"x": np.ones((batch, 4), np.float32), "k": np.ones((batch, length), np.float32)}
+        arrays = {"x": np.full((batch, 4), 1.0 + index, np.float32), "k": np.ones((batch, length), np.float32)}
         np.savez(folder / "samples" / f"s{index}.npz", **arrays)  # type: ignore[arg-type]
     return folder / "samples"
 

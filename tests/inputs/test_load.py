@@ -76,10 +76,29 @@ def test_single_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_npy_for_one_input(tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        np.save(tmp_path / f"{name}.npy", np.ones((5, 3), np.float32))
+    for value, name in enumerate(("b", "a")):
+        np.save(tmp_path / f"{name}.npy", np.full((5, 3), value, np.float32))
     assert [sample.name for sample in load(str(tmp_path), ALONE, {})] == ["a", "b"]
     assert "np.savez('sample.npz', x=..., ids=...)" in fails(tmp_path)
+
+
+def test_copies_count_once_by_content(tmp_path: Path) -> None:
+    """Another name, another format of the same numbers: as the model is fed them they are one sample."""
+    for name, array in (("a", np.ones(3, np.float32)), ("b", np.zeros(3, np.float32)), ("c", np.ones(3, np.float64)), ("d", np.ones(3))):
+        np.save(tmp_path / f"{name}.npy", array[None])
+    samples = load(str(tmp_path), ALONE, {})
+    assert [sample.name for sample in samples] == ["a", "b"]
+    assert samples.copies == 2
+    assert samples.notes[-1] == "copies left out: c (of a), d (of a)"
+    assert samples.caveats[0] == "2 samples are copies of others and count once."
+    assert "Only two samples" in samples.caveats[1]
+
+
+def test_the_same_values_in_another_shape_are_no_copy(tmp_path: Path) -> None:
+    for name, shape in (("a", (2, 3)), ("b", (6, 3))):
+        np.save(tmp_path / f"{name}.npy", np.ones(shape, np.float32))
+    samples = load(str(tmp_path), ALONE, {})
+    assert (len(samples), samples.copies) == (2, 0)
 
 
 def test_other_files_are_ignored_and_noted(tmp_path: Path) -> None:

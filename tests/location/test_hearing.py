@@ -114,8 +114,8 @@ def test_an_engine_whose_sums_are_fp16() -> None:
 
 def test_an_engine_that_is_much_worse_than_a_bad_emulation() -> None:
     evidence, _ = measured(NORM, lost)
-    mild = replace(evidence.strict.outputs[0], sqnr_db=45.0)
-    evidence = replace(evidence, strict=replace(evidence.strict, outputs=(mild,), reasons=("y: 45.0 dB, wanted 50 dB",)))
+    mild = replace(evidence.strict.outputs[0], sqnr_db=45.0, broken=("y: 45.0 dB, wanted 50 dB",))
+    evidence = replace(evidence, strict=replace(evidence.strict, outputs=(mild,), reasons=mild.broken))
     found = triage(evidence, {})
     assert found.fault is Fault.PARTLY
     assert "y: 45.0 dB" in found.verdict
@@ -123,7 +123,7 @@ def test_an_engine_that_is_much_worse_than_a_bad_emulation() -> None:
 
 
 def test_an_engine_and_an_emulation_on_either_side_of_the_tolerance() -> None:
-    evidence, _ = measured(PRODUCT, noise(48.0))
+    evidence, _ = measured(PRODUCT, noise(48.4))
     near = replace(evidence.strict.outputs[0], sqnr_db=51.0)
     found = triage(replace(evidence, strict=replace(evidence.strict, outputs=(near,))), {})
     assert found.fault is Fault.PRECISION

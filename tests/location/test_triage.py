@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from fp16fix.config.sections import Bounds
 from fp16fix.hazards.hazard import Kind
 from fp16fix.location.hearing import Hearing
 from fp16fix.location.triage import Fault, triage
+from fp16fix.verdict.gates import judge
 from fp16fix.verdict.verdict import Figures, Verdict
 
 GOOD = Figures("boxes", 61.0, 0.01, 0.001, 1.0, 0)
@@ -19,7 +21,8 @@ AWFUL = Figures("boxes", -3.0, 300.0, 3.0, 0.1, 0)
 
 def verdict(figures: Figures, oracle: str = "strict") -> Verdict:
     fine = figures is GOOD
-    return Verdict(fine, oracle, "engine", (figures,), 2, () if fine else (f"boxes: {figures.sqnr_db} dB, wanted 50 dB",))
+    said = () if fine else (f"boxes: {figures.sqnr_db} dB, wanted 50 dB",)
+    return Verdict(fine, oracle, "engine", (replace(figures, broken=said),), 2, said)
 
 
 CASES = [
@@ -111,16 +114,25 @@ def test_the_kinds_that_lead_are_named_and_no_other(kinds: dict[Kind, float], sa
 
 
 def test_the_worst_output_is_the_figure_and_ends_of_the_scale_are_words() -> None:
-    fine, gone = replace(COARSE, output="logits"), Figures("boxes", float("-inf"), 0.0, 0.0, 0.0, 1200)
-    reasons = ("logits: 21.0 dB, wanted 50 dB", "boxes: 1,200 new non-finite values where FP32 has numbers")
-    strict = Verdict(False, "strict", "engine", (fine, gone, Figures("classes", float("inf"), 0.0, 0.0, 1.0, 0, mismatches=3)), 2, reasons)
+    coarse, gone = replace(COARSE, output="logits"), Figures("boxes", float("-inf"), 0.0, 0.0, 0.0, 1200)
+    classes = Figures("classes", float("inf"), 0.0, 0.0, 1.0, 0, mismatches=3)
+    strict = judge((coarse, gone, classes), lambda _: Bounds(), "strict", "engine", 2)
     found = triage(Hearing(strict), {})
-    assert "(boxes: 1,200 new non-finite values where FP32 has numbers)" in found.verdict
+    assert "(boxes: 1,200 elements lost" in found.verdict
     assert found.evidence == (
         "all-FP16, strictly emulated, against FP32: boxes no signal left, 1,200 values lost, classes 3 values differ, logits 21.0 dB",
     )
 
 
 def test_a_reference_that_loses_values_is_not_called_fp32() -> None:
-    reference = Verdict(False, "reference", "engine", (LOST,), 2, ("boxes: 5 new non-finite values where FP32 has numbers",))
-    assert "where the reference has numbers" in triage(Hearing(verdict(GOOD), reference=reference), {}).verdict
+    lacking = replace(LOST, lost=0, excluded=5, sqnr_db=float("nan"))
+    reference = judge((lacking,), lambda _: Bounds(), "reference", "engine", 2)
+    assert "the reference itself gives no finite value" in triage(Hearing(verdict(GOOD), reference=reference), {}).verdict
+
+
+def test_an_output_whose_name_begins_like_another_is_not_accused_for_it() -> None:
+    right, gone = replace(GOOD, output="a"), replace(LOST, output="a: x")
+    engine = judge((right, gone), lambda _: Bounds(), "recorded", "engine", 2)
+    assert [each.output for each in engine.failed] == ["a: x"]
+    said = triage(Hearing(judge((right, gone), lambda _: Bounds(), "strict", "engine", 2), engine=engine), {})
+    assert "the engine (recorded outputs) does not agree with FP32: a: x 21.0 dB, 5 values lost, but does in a 61.0 dB" in said.evidence

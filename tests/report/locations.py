@@ -81,7 +81,7 @@ def located(nodes: int = 48, **changes: Any) -> Located:
         samples=base.samples,
         versions=base.versions,
         stages={"load": 1.21, "measure ranges": 4.4, "locate": 3.9, "minimise": 8.73},
-        warnings=("Only one sample was given: it served both calibration and verdict.",),
+        warnings=("Only one sample was given: a verdict that rests on it alone says next to nothing of others.",),
         files={"location": "vae.locate.json", "report": "vae.locate.html"},
     )
     return replace(made, **changes)

@@ -11,7 +11,7 @@ from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal, placement, res
 from fp16fix.ranges.range import Range
 from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
 from fp16fix.search.trial import Trial
-from fp16fix.verdict.verdict import Figures, Verdict
+from fp16fix.verdict.verdict import Entry, Figures, SampleFigures, Verdict
 
 INF = math.inf
 
@@ -52,7 +52,11 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
     )
     eps = Edit("rescale-eps", nodes[5], Promise.EXACT, (nodes[5],), "eps", -12, (("eps", 1e-6),), "eps follows the stream's exponent")
     pinned, why = nodes[hot[2]] if len(hot) > 2 else nodes[0], "9.6e+05 does not fit FP16"
-    good = Figures("image", 56.6, 0.0021, 0.0019, 0.999998, 0)
+    apart = (
+        SampleFigures("night", 56.6, 0.0021, 0.0019, 0.999998, entry=Entry(1, 2)),
+        SampleFigures("noon", 61.2, 0.0011, 0.0009, 0.999999, excluded=7),
+    )
+    good = Figures("image", 56.6, 0.0021, 0.0019, 0.999998, 0, excluded=7, sample="night", entry=Entry(1, 2), samples=apart)
     made = Outcome(
         tool="0.1.0",
         command=("fp16fix", "repair", "vae decoder.onnx", "-o", "vae.plan", "--inputs", "latents/"),
@@ -68,7 +72,9 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
             Refusal(nodes[7], "fuse-rmsnorm", "the axes are not the last ones"),
         ),
         verdict=Verdict(True, "strict", "engine", (good, Figures("ids", INF, 0.0, 0.0, 1.0, 0)), 4),
-        pessimistic=Verdict(False, "strict", "pessimistic", (replace(good, sqnr_db=41.3),), 4, ("image: 41.3 dB, wanted 50 dB",)),
+        pessimistic=Verdict(
+            False, "strict", "pessimistic", (replace(good, sqnr_db=41.3, entry=None, samples=()),), 4, ("image: 41.3 dB, wanted 50 dB",)
+        ),
         before=(Figures("image", 3.1, 2.2, 0.91, 0.42, 49152), Figures("ids", INF, 0.0, 0.0, 1.0, 0, 3)),
         equivalence=(Figures("image", 141.2, 1e-6, 1e-6, 1.0, 0), Figures("ids", INF, 0.0, 0.0, 1.0, 0)),
         counts=Counts(212, 1, 0, 3, 1, 1, 3.1e9, 2.4e6, 5.2e8, 4.1e6, 1_048_576),

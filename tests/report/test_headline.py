@@ -30,7 +30,7 @@ def test_the_big_error_is_that_of_the_output_plain_fp16_gets_worst() -> None:
 
 def test_nan_is_worse_than_any_noise() -> None:
     card = cards(made([figures("a", 60, nonfinite=1), figures("b", -20)], [figures("a", 61), figures("b", 60.5)]))[0]
-    assert (card.was, card.value) == ("NaN/inf", "61.0 dB")
+    assert (card.was, card.value) == ("1 lost", "61.0 dB")
 
 
 def test_a_model_that_was_right_all_along() -> None:
@@ -61,7 +61,7 @@ def test_counts_come_from_the_outcome() -> None:
 
 def test_the_story_names_what_was_done() -> None:
     text = " ".join(story(outcome()))
-    assert "image: NaN/inf" in text
+    assert "image: 49,152 lost" in text
     assert "2 rewrites" in text
     assert "1 node kept wide" in text
     assert "1 of 212 float nodes run in FP32" in text
@@ -71,3 +71,8 @@ def test_the_story_of_a_model_that_needed_nothing() -> None:
     base = outcome()
     text = " ".join(story(replace(base, recipe=type(base.recipe)())))
     assert "Nothing had to be changed." in text
+
+
+def test_the_worst_sample_and_entry_stand_in_the_headline() -> None:
+    assert "Now the worst is image in sample night, entry 2 of axis 1: 56.6 dB" in " ".join(story(outcome()))
+    assert "worst in sample night, entry 2 of axis 1" in cards(outcome())[0].notes

@@ -85,6 +85,15 @@ def test_every_header_has_a_scope_and_every_drawing_a_name(page: Callable[[], st
         assert text.count(f'id="{each}"') == 1
 
 
+def test_figures_of_every_sample_are_on_the_page_folded() -> None:
+    page = render(outcome())
+    folded = page[page.index("<summary>By sample (2 rows)") :]
+    folded = Skeleton(folded[: folded.index("</details>")]).text
+    assert re.search(r"image\s*night\s*56.6 dB\s*entry 2 of axis 1", folded)
+    assert re.search(r"image\s*noon\s*61.2 dB\s*all", folded)
+    assert folded.index("night") < folded.index("noon"), "the worst first"
+
+
 @both
 def test_sections_links_and_ids_agree(page: Callable[[], str]) -> None:
     text = page()
@@ -97,7 +106,7 @@ def test_what_matters_is_on_the_page() -> None:
     for said in (
         "✓ Verified",
         "built, not executed",
-        "NaN/inf",
+        "49,152 lost",
         "56.6 dB",
         "under the pessimistic profile it fails",
         "fuse-groupnorm",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fp16fix.report import words
-from fp16fix.verdict.verdict import Figures
+from fp16fix.verdict.verdict import Entry, Figures, SampleFigures, worst
 
 FINE = Figures("y", 60.0, 0.125, 0.01, 0.9999, 0)
 NAN = math.nan
@@ -71,7 +71,7 @@ def test_next_to_nothing_is_not_nothing(fraction: float, said: str) -> None:
     ("figures", "error", "detail"),
     [
         (FINE, "60.0 dB", "off by at most 0.125"),
-        (replace(FINE, new_nonfinite=1), "NaN/inf", "1 new non-finite value"),
+        (replace(FINE, lost=1), "1 lost", "1 element lost"),
         (replace(FINE, mismatches=1200), "1,200 differ", "1,200 elements changed"),
     ],
 )
@@ -80,11 +80,33 @@ def test_an_error_is_told_by_what_is_worst_about_it(figures: Figures, error: str
     assert words.detail(figures) == detail
 
 
+def sampled(*figures: SampleFigures, **rest: Any) -> Figures:
+    return replace(FINE, samples=figures, **rest)
+
+
+QUIET, LOUD = SampleFigures("quiet", 60.0, 0.1, 0.1, 1.0), SampleFigures("loud", 70.0, 0.2, 0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (sampled(QUIET, LOUD), " in sample quiet"),
+        (sampled(QUIET), ""),
+        (sampled(QUIET, LOUD, sqnr_db=55.0, entry=Entry(2, 7)), " over all samples, entry 7 of axis 2"),
+        (sampled(QUIET, LOUD, sqnr_db=70.0, entry=Entry(1, 4, 80)), " in sample loud, 80 entries from 4 on of axis 1"),
+        (sampled(QUIET, LOUD, lost=3, sample="loud"), ", most in sample loud"),
+        (sampled(replace(QUIET, sqnr_db=math.inf), replace(LOUD, sqnr_db=math.inf), sqnr_db=math.inf), ""),
+    ],
+)
+def test_the_worst_sample_and_entry_are_named_where_there_is_a_choice(figures: Figures, said: str) -> None:
+    assert words.place(figures) == said
+
+
 def test_the_worst_output() -> None:
     noisy = replace(FINE, output="noisy", sqnr_db=-10.0)
     wrong = replace(FINE, output="wrong", mismatches=1)
-    lost = replace(FINE, output="lost", new_nonfinite=1)
-    assert words.worst([FINE, noisy, wrong, lost]) == lost
-    assert words.worst([FINE, noisy, wrong]) == wrong
-    assert words.worst([FINE, noisy]) == noisy
-    assert words.worst([]) is None
+    lost = replace(FINE, output="lost", lost=1)
+    assert worst([FINE, noisy, wrong, lost]) == lost
+    assert worst([FINE, noisy, wrong]) == wrong
+    assert worst([FINE, noisy]) == noisy
+    assert worst([]) is None

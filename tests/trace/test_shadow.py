@@ -20,6 +20,7 @@ from fp16fix.trace.segments import borders, segments
 from fp16fix.trace.shadow import Damage, shadow, side_by_side
 
 from ..ill.case import case
+from ..models import model
 
 NAMES = ("residual-t5-ffn", "subgraph-loop-residual", "subgraph-if-layernorm", "subgraph-scan-power", "detector-boxes-off")
 
@@ -50,6 +51,20 @@ def test_outputs_err_as_two_separate_runs_say(name: str) -> None:
     for output, expected in by_hand(model, samples).items():
         assert errors[output].nonfinite == expected.nonfinite
         assert errors[output].sqnr_db == pytest.approx(expected.sqnr_db, abs=0.01)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_infinity_is_met_by_the_same_infinity(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """−inf in both is right, NaN for −inf is lost; in one piece and in several."""
+    if not small:
+        monkeypatch.setattr(shadow_module, "PIECE", 3)
+    text = """g (float[n] x, float[n] u) => (float[n] y) <float minus = {-1}, float zero = {0}, float k = {1000}> {
+        q = Div (minus, zero)  c = Greater (x, zero)  m = Where (c, x, q)  b = Mul (u, k)  y = Add (m, b) }"""
+    subject = model(text)
+    x, u = np.array([1, 1, -1, 1, -1, 1, 1], np.float32), np.array([0, 0, 0, 0, 100, 100, 0], np.float32)
+    found = shadow(subject, lower(subject, {}), [{"x": x, "u": u}])
+    assert found["m"].nonfinite == 0
+    assert found["y"].nonfinite == 2
 
 
 @pytest.mark.parametrize("name", NAMES)

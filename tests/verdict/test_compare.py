@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
 from fp16fix.config import Config
-from fp16fix.verdict.gates import NOTHING, broken, judge
-from fp16fix.verdict.verdict import Figures
+from fp16fix.verdict.entries import NOTHING
+from fp16fix.verdict.gates import broken, judge
+from fp16fix.verdict.verdict import Entry, Figures, SampleFigures
 
 INF = math.inf
 
@@ -23,7 +25,7 @@ class Bounds:
 def figures(
     output: str = "boxes", sqnr_db: float = 60.0, max_abs: float = 1e-3, max_rel: float = 1e-3, cosine: float = 0.99999, **rest: int
 ) -> Figures:
-    return Figures(output, sqnr_db, max_abs, max_rel, cosine, rest.get("new_nonfinite", 0), rest.get("mismatches", 0))
+    return Figures(output, sqnr_db, max_abs, max_rel, cosine, rest.get("lost", 0), rest.get("mismatches", 0))
 
 
 def zeros(max_abs: float) -> Figures:
@@ -37,7 +39,7 @@ def zeros(max_abs: float) -> Figures:
         (figures(sqnr_db=31.2), Bounds(), "boxes: 31.2 dB, wanted 50 dB"),
         (figures(sqnr_db=49.98), Bounds(), "boxes: 49.98 dB, wanted 50 dB"),
         (figures(sqnr_db=-INF, max_rel=1.0), Bounds(), "boxes: nothing is left of the signal, wanted 50 dB"),
-        (figures("logits", new_nonfinite=12), Bounds(), "logits: 12 new non-finite values where FP32 has numbers"),
+        (figures("logits", lost=12), Bounds(), "logits: 12 elements lost: NaN or infinite on one side, and not the same on the other"),
         (figures("ids", INF, mismatches=1), Bounds(), "ids: 1 element of an integer, boolean or data-dependent output changed"),
         (figures(max_abs=0.5), Bounds(None, max_abs=0.1), "boxes: off by up to 0.5, wanted at most 0.1"),
         (figures(max_rel=0.5), Bounds(None, max_rel=0.1), "boxes: off by up to 0.5 of the largest value, wanted at most 0.1"),
@@ -49,6 +51,50 @@ def test_a_broken_bound_is_one_sentence(found: Figures, bounds: Bounds, sentence
     assert broken(found, bounds) == [sentence]
 
 
+def sampled(**changes: Any) -> Figures:
+    """Worst in the second of two samples."""
+    right, wrong = (SampleFigures(name, 60.0, 1e-3, 1e-3, 0.99999) for name in ("monday", "tuesday"))
+    return replace(figures(**changes), samples=(right, replace(wrong, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("found", "bounds", "sentence"),
+    [
+        (sampled(sqnr_db=31.2), Bounds(), "boxes: 31.2 dB in sample tuesday, wanted 50 dB"),
+        (replace(sampled(sqnr_db=31.2), entry=Entry(1, 4)), Bounds(), "boxes, entry 4 of axis 1: 31.2 dB in sample tuesday, wanted 50 dB"),
+        (
+            replace(sampled(), sqnr_db=31.2, entry=Entry(2, 4, 80)),
+            Bounds(),
+            "boxes, 80 entries from 4 on of axis 2: 31.2 dB, wanted 50 dB",
+        ),
+        (sampled(max_abs=0.5), Bounds(max_abs=0.1), "boxes: off by up to 0.5 in sample tuesday, wanted at most 0.1"),
+        (sampled(max_rel=0.5), Bounds(max_rel=0.1), "boxes: off by up to 0.5 of the largest value in sample tuesday, wanted at most 0.1"),
+        (sampled(cosine=0.9), Bounds(cosine=0.99), "boxes: cosine similarity 0.900000 in sample tuesday, wanted at least 0.99"),
+    ],
+)
+def test_a_sentence_names_the_sample_and_the_entry(found: Figures, bounds: Bounds, sentence: str) -> None:
+    assert broken(found, bounds) == [sentence]
+
+
+def test_which_output_fails_is_data() -> None:
+    """Names that begin like one another, and the worst first."""
+    verdict = judge((figures("a", 40.0), figures("a: x", 60.0), figures("b", 20.0)), lambda _: Bounds(), "strict", "engine", 2)
+    assert [each.output for each in verdict.failed] == ["b", "a"]
+    assert verdict.worst is not None
+    assert verdict.worst.output == "b"
+    assert verdict.reasons == tuple(reason for each in verdict.outputs for reason in each.broken)
+
+
+def test_what_no_figure_covers_is_said() -> None:
+    found = replace(figures(), excluded=1, near_ties=2)
+    verdict = judge((found,), lambda _: Bounds(), "strict", "engine", 2)
+    assert verdict.verified
+    assert verdict.notes == (
+        "boxes: 1 element is NaN or infinite in FP32 and the same here; no other figure covers it",
+        "boxes: 2 near ties decided otherwise: there FP32 itself decides by less than FP16's spacing",
+    )
+
+
 def test_bounds_hold_at_their_own_value() -> None:
     exact = figures(sqnr_db=50.0, max_abs=0.1, max_rel=0.2, cosine=0.9)
     assert broken(exact, Bounds(50.0, 0.1, 0.2, 0.9)) == []
@@ -56,7 +102,7 @@ def test_bounds_hold_at_their_own_value() -> None:
 
 def test_without_bounds_only_nonfinite_values_and_mismatches_fail() -> None:
     assert broken(figures(sqnr_db=-20.0, max_abs=9.0, max_rel=9.0, cosine=-1.0), Bounds(None)) == []
-    assert len(broken(figures(new_nonfinite=1, mismatches=1), Bounds(None))) == 2
+    assert len(broken(figures(lost=1, mismatches=1), Bounds(None))) == 2
 
 
 def test_zeros_on_both_sides_pass() -> None:

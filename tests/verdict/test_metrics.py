@@ -45,14 +45,56 @@ def test_figures_are_their_definitions(pair: tuple[np.ndarray, np.ndarray]) -> N
 
 
 @given(st.lists(PAIRS, min_size=1, max_size=5))
-def test_samples_one_by_one_are_samples_together(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+def test_every_figure_is_that_of_the_sample_in_which_it_is_worst(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Each sample by its definition: the floor of silence is ten thousandths of the mean square of all samples."""
     streamed = Accumulator()
     for ref, x in pairs:
         streamed.add(ref, x)
-    one, all_at_once = streamed.figures("y"), compare(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]))
-    assert one.sqnr_db == pytest.approx(all_at_once.sqnr_db, abs=1e-9)
-    assert one.cosine == pytest.approx(all_at_once.cosine, abs=1e-12)
-    assert (one.max_abs, one.max_rel) == (all_at_once.max_abs, all_at_once.max_rel)
+    found, wide = streamed.figures("y"), [(ref.astype(np.float64), x.astype(np.float64)) for ref, x in pairs]
+    mean, loudest = np.square(np.concatenate([ref for ref, _ in wide])).mean(), max(np.abs(ref).max() for ref, _ in wide)
+    assert len(found.samples) == len(pairs)
+    for (ref, x), each in zip(wide, found.samples, strict=True):
+        signal, noise = max(np.square(ref).sum(), 1e-4 * mean * ref.size), np.square(ref - x).sum()
+        wanted = 10 * np.log10(signal / noise) if signal and noise else -math.inf if noise else math.inf
+        assert each.sqnr_db == pytest.approx(wanted, abs=1e-9)
+        assert each.max_abs == np.abs(ref - x).max()
+        if loudest:
+            assert each.max_rel == pytest.approx(each.max_abs / max(np.abs(ref).max(), 0.01 * loudest))
+    assert found.sqnr_db == min(each.sqnr_db for each in found.samples)
+    assert found.max_abs == max(each.max_abs for each in found.samples)
+    assert found.max_rel == max(each.max_rel for each in found.samples)
+    assert found.cosine == min(each.cosine for each in found.samples)
+
+
+def test_the_worst_sample_is_named() -> None:
+    accumulator = Accumulator(names=("monday", "tuesday", "wednesday"))
+    for error in (1e-4, 1e-2, 1e-3):
+        accumulator.add(np.ones(8), np.ones(8) + error)
+    found = accumulator.figures("y")
+    assert found.sample == "tuesday"
+    assert found.sqnr_db == pytest.approx(40.0)
+    assert found.least is not None
+    assert found.least.sample == "tuesday"
+
+
+def test_a_lost_element_makes_a_worse_sample_than_noise() -> None:
+    accumulator = Accumulator()
+    accumulator.add(np.ones(8), np.zeros(8))
+    accumulator.add(np.ones(8), np.array([np.nan, *np.ones(7)]))
+    found = accumulator.figures("y")
+    assert (found.sample, found.lost, found.depth) == ("1", 1, -math.inf)
+    assert found.sqnr_db == 0.0
+
+
+def test_silence_is_no_infinite_demand() -> None:
+    """A sample 80 dB below the mean with noise 60 dB below the mean: on its own −20 dB, under the floor 20."""
+    accumulator = Accumulator()
+    accumulator.add(np.ones(100), np.ones(100))
+    accumulator.add(np.full(100, 1e-4), np.full(100, 1e-4 + 1e-3))
+    found = accumulator.figures("y").samples[1]
+    assert found.sqnr_db == pytest.approx(10 * np.log10(0.5e-4 / 1e-6), abs=0.01)
+    assert found.cosine > 0.98
+    assert found.max_rel == pytest.approx(0.1)
 
 
 @given(PAIRS, st.integers(-20, 20))
@@ -75,19 +117,24 @@ def test_chunks_add_up(pair: tuple[np.ndarray, np.ndarray]) -> None:
     assert parts.max_abs == whole.max_abs
 
 
-def test_new_nonfinite_values_are_counted_and_left_out_of_the_sums() -> None:
+def test_lost_values_are_counted_and_left_out_of_the_sums() -> None:
     found = compare([1.0, 2.0, 3.0, np.inf, np.nan], [1.0, np.inf, np.nan, 7.0, np.nan])
-    assert found.new_nonfinite == 2
+    assert (found.lost, found.excluded) == (3, 1)
     assert found.sqnr_db == math.inf
     assert found.max_abs == 0.0
 
 
-def test_reference_values_that_are_not_finite_are_excluded_and_counted() -> None:
-    accumulator = Accumulator()
-    accumulator.add(np.array([np.inf, -np.inf, np.nan, 1.0]), np.array([0.0, 0.0, 0.0, 1.0]))
-    assert accumulator.excluded == 3
-    assert accumulator.compared == 1
-    assert accumulator.figures("y").new_nonfinite == 0
+ODD = (np.nan, np.inf, -np.inf, 1.0)
+
+
+@pytest.mark.parametrize("reference", ODD)
+@pytest.mark.parametrize("candidate", ODD)
+def test_a_value_that_is_not_finite_must_be_met_by_its_class(reference: float, candidate: float) -> None:
+    found = compare([reference, 2.0], [candidate, 2.0])
+    same = repr(reference) == repr(candidate)
+    assert found.lost == (not same)
+    assert found.excluded == (same and not math.isfinite(reference))
+    assert found.sqnr_db == math.inf, "the other element is right"
 
 
 def test_an_output_that_is_all_nan_has_no_signal_left() -> None:
@@ -95,7 +142,8 @@ def test_an_output_that_is_all_nan_has_no_signal_left() -> None:
 
 
 def test_a_reference_without_a_finite_value_gives_no_figure() -> None:
-    assert math.isnan(compare([np.nan, np.inf], [1.0, 2.0]).sqnr_db)
+    assert math.isnan(compare([np.nan, np.inf], [np.nan, np.inf]).sqnr_db)
+    assert compare([np.nan, np.inf], [1.0, 2.0]).sqnr_db == -math.inf
 
 
 @pytest.mark.parametrize(("candidate", "cosine"), [([0.0, 0.0], 1.0), ([0.0, 1e-3], 0.0)])
@@ -116,6 +164,14 @@ def test_integers_and_booleans_are_compared_for_equality(dtype: type) -> None:
     found = compare(np.array([0, 1, 1, 0]).astype(dtype), np.array([0, 1, 0, 1]).astype(dtype))
     assert found.mismatches == 2
     assert found.sqnr_db == math.inf
+
+
+def test_near_ties_are_counted_apart() -> None:
+    comparison = Comparison()
+    tied = {"ids": np.array([True, True, False])}
+    comparison.add({"ids": np.array([1, 2, 3])}, {"ids": np.array([1, 7, 8])}, tied)
+    (found,) = comparison.figures()
+    assert (found.near_ties, found.mismatches) == (1, 1)
 
 
 def test_half_precision_candidates_are_compared_wide() -> None:

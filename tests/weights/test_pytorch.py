@@ -38,12 +38,12 @@ def test_figures_of_every_output_over_all_samples() -> None:
     assert [each.output for each in figures] == ["scores", "more.0", "more.1"]
     assert 50.0 < figures[0].sqnr_db < 90.0, "FP16 products, so neither exact nor wrong"
     assert figures[2].mismatches == 0
-    assert all(each.new_nonfinite == 0 for each in figures)
+    assert all(each.lost == 0 for each in figures)
 
 
 def test_overflow_under_autocast_is_seen() -> None:
     figures = compare_autocast(Net(gain=1e6), sample())
-    assert figures[0].new_nonfinite > 0
+    assert figures[0].lost > 0
 
 
 def test_bfloat16_is_coarser() -> None:

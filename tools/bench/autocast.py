@@ -121,7 +121,7 @@ def judged(conversion: Conversion, reference: Path, samples: Sequence[Sample]) -
         float_nodes=counts["float_nodes"],
         casts=counts["casts"],
         db=min(-math.inf if each.mismatches else each.sqnr_db for each in verdict.outputs),
-        nonfinite=sum(each.new_nonfinite for each in verdict.outputs),
+        nonfinite=sum(each.lost for each in verdict.outputs),
         right=verdict.verified,
         seconds=conversion.seconds,
     )

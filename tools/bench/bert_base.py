@@ -122,7 +122,7 @@ def note(ours: Cost, theirs: Cost, outcome_path: Path, peer: AutoCast, model_mib
     """The page."""
     outcome = load_outcome(outcome_path)
     worst, plain = Score.of(outcome.verdict), min(each.sqnr_db for each in outcome.before)
-    lost = sum(each.new_nonfinite for each in outcome.before)
+    lost = sum(each.lost for each in outcome.before)
     return f"""# Beside AutoCast on BERT-base
 
 Made by `python -m tools.bench.bert_base --env CACHE_DIR`, on {os.cpu_count()} cores: BERT-base from its transformers configuration

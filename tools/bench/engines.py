@@ -119,7 +119,7 @@ def row(name: str, kind: str, built: Built, error: str) -> Row:
 
 def worst(figures: Any) -> str:
     """The output that is furthest off."""
-    if lost := sum(each.new_nonfinite for each in figures):
+    if lost := sum(each.lost for each in figures):
         return f"{lost:,} NaN or inf"
     return f"{min(each.sqnr_db for each in figures):.1f} dB"
 

@@ -41,7 +41,7 @@ class Score:
     def of(cls, verdict: Verdict) -> Score:
         """The worst of a verdict."""
         worst = min(-math.inf if each.mismatches else each.sqnr_db for each in verdict.outputs)
-        return cls(worst, sum(each.new_nonfinite for each in verdict.outputs), verdict.verified)
+        return cls(worst, sum(each.lost for each in verdict.outputs), verdict.verified)
 
 
 @dataclass(frozen=True, slots=True)

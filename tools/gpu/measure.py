@@ -49,7 +49,7 @@ class Row:
     """Worst output, engine against FP32 on ONNX Runtime."""
     strict_db: float
     """The same, as the strict emulator predicted it; inf for FP32."""
-    new_nonfinite: int
+    lost: int
     median_ms: float
     p90_ms: float
     plan_mib: float
@@ -138,7 +138,7 @@ def worst(references: Sequence[Arrays], found: Sequence[Arrays]) -> tuple[float,
     for reference, arrays in zip(references, found, strict=True):
         comparison.add(reference, arrays)
     figures = comparison.figures()
-    return min(each.sqnr_db for each in figures), sum(each.new_nonfinite for each in figures)
+    return min(each.sqnr_db for each in figures), sum(each.lost for each in figures)
 
 
 def plain(row: Row) -> dict[str, object]:
@@ -155,7 +155,7 @@ def markdown(facts: Mapping[str, str], rows: Sequence[Row]) -> str:
     head = f"{facts['model']} on {machine}, {facts['backend']} {facts['backend_version']}\n\n"
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     lines += [
-        f"| {row.engine} | {row.sqnr_db:.1f} | {row.strict_db:.1f} | {row.new_nonfinite} | {row.median_ms:.3f} | {row.p90_ms:.3f} "
+        f"| {row.engine} | {row.sqnr_db:.1f} | {row.strict_db:.1f} | {row.lost} | {row.median_ms:.3f} | {row.p90_ms:.3f} "
         f"| {row.plan_mib:.1f} | {row.fp16_layers} / {row.fp32_layers} ({row.proof}) |"
         for row in rows
     ]

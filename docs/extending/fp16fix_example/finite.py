@@ -37,5 +37,5 @@ class Finite:
 
     def ask(self, recipe: Recipe) -> Score:
         """How many values were lost."""
-        lost = sum(each.new_nonfinite for each in self.emulator.verdict(recipe).outputs)
+        lost = sum(each.lost for each in self.emulator.verdict(recipe).outputs)
         return Score(good=not lost, figure=-float(lost), why=f"{lost} values are lost" if lost else "")

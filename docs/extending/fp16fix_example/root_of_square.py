@@ -9,7 +9,6 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Model
-from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 
@@ -20,7 +19,6 @@ class RootOfSquare:
     name: ClassVar[str] = "root-of-square"
     order: ClassVar[int] = 500
     promise: ClassVar[Promise] = Promise.REORDERED
-    answers: ClassVar[frozenset[Kind]] = frozenset({Kind.OVERFLOW, Kind.VANISH})
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) <float k = {1000}>
         { a = Mul (x, k) s = Mul (a, a) y = Sqrt (s) }""",

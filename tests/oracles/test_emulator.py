@@ -1,0 +1,107 @@
+"""What a strict verdict says of small models of the kinds that were once wrongly verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from fp16fix.config import Config, merged
+from fp16fix.config.sections import Tolerance
+from fp16fix.graph.lower import lower
+from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.tasks.repair import repair
+from fp16fix.tasks.verify import verify
+from fp16fix.verdict.verdict import Entry
+from tests.models import model, normal, proto
+
+WEATHER = """g (float[1,2,48] state) => (float[1,2,48] next)
+    <float[1,2,1] mean = {300000, 0.000002}, float[1,2,1] std = {2000, 0.000001}, float[1,2,1] step = {90, 0.0000002}> {
+    d = Sub (state, mean)  z = Div (d, std)  t = Tanh (z)  i = Mul (t, step)  next = Add (state, i) }"""
+NOISE = """g (float[b,16] x) => (float[b,16] y) <float k = {0.5}, float big = {2000}> {
+    m = Mul (x, big)  s = Mul (m, m)  t = Sqrt (s)  n = RandomNormalLike (x)  e = Mul (n, k)  y = Add (t, e) }"""
+MASKED = """g (float[2,4] x, float[2,4] u) => (float[2,4] y) <bool[4] keep = {1,1,1,0}, float minus = {-1}, float zero = {0},
+    float[4] k = {1,1,1,200000}> { inf = Div (minus, zero)  m = Where (keep, x, inf)  b = Mul (u, k)  a = Abs (b)  y = Add (m, a) }"""
+
+
+def folder(path: Path, samples: list[dict[str, np.ndarray]]) -> str:
+    (path / "in").mkdir()
+    for number, sample in enumerate(samples):
+        np.savez(path / "in" / f"day-{number}.npz", **sample)  # type: ignore[arg-type]
+    return str(path / "in")
+
+
+def config(path: Path, text: str, samples: list[dict[str, np.ndarray]], **keys: object) -> Config:
+    onnx.save(proto(text), path / "m.onnx")
+    given = {"model": str(path / "m.onnx"), "output": str(path / "out.onnx"), "inputs": folder(path, samples), "simplify": False}
+    return merged(Config(), {**given, **keys})
+
+
+def weather(number: int) -> np.ndarray:
+    mean, spread = np.array([3e5, 2e-6])[:, None], np.array([2e3, 5e-7])[:, None]
+    return np.asarray(mean + spread * normal(1, 2, 48, seed=number), np.float32)
+
+
+def test_a_unit_far_below_its_neighbour_is_named() -> None:
+    subject = model(WEATHER)
+    samples = [{"state": weather(number)} for number in range(3)]
+    wide = {node.name: "fp32" for node in subject.nodes() if node.op in {"Sub", "Add"}}
+    with StrictOracle(subject, samples, Tolerance().of, names=("a", "b", "c")) as oracle:
+        verdict = oracle.verdict(lower(subject, wide))
+    assert verdict.worst is not None
+    assert not verdict.verified
+    assert verdict.worst.entry == Entry(1, 1)
+    assert verdict.reasons[0].startswith("next, entry 1 of axis 1: ")
+    assert f"in sample {verdict.worst.sample}, wanted 50 dB" in verdict.reasons[0]
+
+
+def test_repair_saves_both_units(tmp_path: Path) -> None:
+    given = config(tmp_path, WEATHER, [{"state": weather(number)} for number in range(6)])
+    outcome = repair(given)
+    assert outcome.verified
+    again = verify(given, tmp_path / "out.onnx")
+    assert again.verified
+    assert [each.sample for each in again.outputs[0].samples] == [f"day-{number}" for number in range(6)]
+
+
+def test_noise_inside_a_model_is_no_fault_of_fp16(tmp_path: Path) -> None:
+    samples = [{"x": normal(2, 16, seed=number) / 2000} for number in range(6)]
+    outcome = repair(config(tmp_path, NOISE, samples))
+    assert outcome.verified
+    assert outcome.counts.fp32_nodes == 0
+    assert outcome.verdict.outputs[0].sqnr_db > 60.0
+    assert any("(RandomNormalLike) draws random numbers" in line for line in outcome.warnings)
+
+
+def test_nan_where_fp32_has_minus_infinity_is_lost(tmp_path: Path) -> None:
+    samples = [{"x": normal(2, 4, seed=number), "u": 1 + np.abs(normal(2, 4, seed=number))} for number in range(4)]
+    outcome = repair(config(tmp_path, MASKED, samples, allow=["*"]))
+    assert not outcome.verified
+    (found,) = outcome.verdict.outputs
+    assert [each.lost for each in found.samples] == [2, 2]
+    assert outcome.verdict.reasons[0].startswith("y: 4 elements lost")
+
+
+@pytest.mark.parametrize(("body", "lost"), [("b = Where (c, zero, q)  y = Sub (a, b)", 4), ("y = Add (a, zero)", 0)])
+def test_verify_holds_infinity_to_its_class(tmp_path: Path, body: str, lost: int) -> None:
+    head = "g (float[1,4] x) => (float[1,4] y) <bool[4] c = {1,1,1,0}, float minus = {-1}, float zero = {0}>"
+    given = config(tmp_path, f"{head} {{ q = Div (minus, zero)  y = Where (c, x, q) }}", [{"x": normal(1, 4, seed=n)} for n in range(4)])
+    onnx.save(proto(f"{head} {{ q = Div (minus, zero)  a = Where (c, x, q)  {body} }}"), tmp_path / "candidate.onnx")
+    verdict = verify(given, tmp_path / "candidate.onnx")
+    assert verdict.verified is (lost == 0)
+    assert (verdict.outputs[0].lost, verdict.outputs[0].excluded) == (lost, 4 - lost)
+    said = "y: 4 elements are NaN or infinite in FP32 and the same here; no other figure covers them"
+    assert (said in verdict.notes) is (lost == 0)
+
+
+def test_copies_and_few_samples_are_said_beside_a_verdict(tmp_path: Path) -> None:
+    text = "g (float[4] x) => (float[4] y) { y = Tanh (x) }"
+    given = config(tmp_path, text, [{"x": np.ones(4, np.float32)}] * 4)
+    outcome = repair(given)
+    assert outcome.verified
+    assert outcome.samples.count == 1
+    assert outcome.warnings[:1] == ("3 samples are copies of others and count once.",)
+    assert "says next to nothing of others" in outcome.warnings[1]
+    assert verify(given, tmp_path / "out.onnx").notes == outcome.warnings[:2]
