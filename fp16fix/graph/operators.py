@@ -33,6 +33,10 @@ class Trait(Enum):
     """It holds graphs of its own."""
     ADDS = "adds"
     """Its result is the sum of its operands, signs aside, so that operands may cancel or be lost beside each other."""
+    ALONG = "along"
+    """The axes of its results, counted from the last, are those of its operands."""
+    SHARES = "shares"
+    """Its results lie in [0, 1], and their unit is one."""
     COMMUTES = "commutes"
     """Its operands may change places."""
     BOUNDS = "bounds"
@@ -81,6 +85,8 @@ class Operator:
     """The input that is added last, which a large result hides."""
     extreme: int = 0
     """1 where it picks the largest value over axes or windows, −1 the smallest, 0 where neither."""
+    channels: int = 0
+    """The axis of its result along which its weights tell entries apart: 1 from the first, −1 from the last; 0 where there is none."""
     shape: int | None = None
     """The input that decides a shape: a made-up value there makes a nonsense graph."""
     index: int | None = None
@@ -96,48 +102,56 @@ T = Trait
 
 TABLE: tuple[Operator, ...] = (
     # What moves values.
-    *rows("Transpose Squeeze Unsqueeze Flatten Identity DepthToSpace SpaceToDepth ReverseSequence", T.REORDERS),
+    *rows("Transpose Squeeze Unsqueeze Flatten DepthToSpace SpaceToDepth ReverseSequence", T.REORDERS),
+    *rows("Identity", T.REORDERS, T.ALONG),
     *rows("Reshape", T.REORDERS, shape=1),
     *rows("Expand Tile", T.REPEATS, shape=1),
-    *rows("Slice", T.TAKES, shape=2),
-    *rows("Gather GatherElements GatherND", T.TAKES, index=1),
+    *rows("Slice", T.TAKES, T.ALONG, shape=2),
+    *rows("Gather GatherND", T.TAKES, index=1),
+    *rows("GatherElements", T.TAKES, T.ALONG, index=1),
     *rows("Compress Trilu CenterCropPad", T.TAKES),
-    *rows("Concat ConcatFromSequence Split Unique Dropout", T.MIXES),
+    *rows("ConcatFromSequence Unique", T.MIXES),
+    *rows("Concat Split Dropout", T.MIXES, T.ALONG),
     # What picks among values.
-    *rows("Where OneHot", T.CHOOSES),
+    *rows("Where", T.CHOOSES, T.ALONG),
+    *rows("OneHot", T.CHOOSES),
     *rows("TopK", T.CHOOSES, shape=1),
-    *rows("Relu", T.CHOOSES),
-    *rows("Neg Abs", T.CHOOSES, T.KEEPS_SMALL, T.POSITIONS),
-    *rows("Max", T.CHOOSES, T.BOUNDS, T.GUARDS, T.COMMUTES, T.POSITIONS),
-    *rows("Min", T.CHOOSES, T.BOUNDS, T.COMMUTES, T.POSITIONS),
-    *rows("Clip", T.CHOOSES, T.BOUNDS, T.GUARDS, T.POSITIONS),
+    *rows("Relu", T.CHOOSES, T.ALONG),
+    *rows("Neg Abs", T.CHOOSES, T.ALONG, T.KEEPS_SMALL, T.POSITIONS),
+    *rows("Max", T.CHOOSES, T.ALONG, T.BOUNDS, T.GUARDS, T.COMMUTES, T.POSITIONS),
+    *rows("Min", T.CHOOSES, T.ALONG, T.BOUNDS, T.COMMUTES, T.POSITIONS),
+    *rows("Clip", T.CHOOSES, T.ALONG, T.BOUNDS, T.GUARDS, T.POSITIONS),
     *rows("MaxPool GlobalMaxPool ReduceMax", T.CHOOSES, extreme=1),
     *rows("ReduceMin", T.CHOOSES, extreme=-1),
-    *rows("Pad Scatter", T.CHOOSES, T.PLACES),
+    *rows("Pad", T.CHOOSES, T.PLACES, T.ALONG),
+    *rows("Scatter", T.CHOOSES, T.PLACES),
     *rows("ScatterND ScatterElements", T.CHOOSES, T.PLACES, index=1),
     # What says the type of its result, or changes it.
-    *rows("Cast", T.TYPED, T.CONVERTS, T.POSITIONS),
+    *rows("Cast", T.TYPED, T.CONVERTS, T.ALONG, T.POSITIONS),
     *rows("CastLike", T.TYPED, T.CONVERTS),
     *rows("DequantizeLinear", T.CONVERTS),
     *rows("ConstantOfShape", T.TYPED, shape=0),
     *rows("EyeLike", T.TYPED),
     *rows("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial", T.TYPED, T.DRAWS),
     # Arithmetic.
-    *rows("Add Sum", T.ADDS, T.GUARDS, T.COMMUTES, T.POSITIONS),
-    *rows("Sub", T.ADDS, T.POSITIONS),
-    *rows("Mean", T.COMMUTES, T.POSITIONS),
-    *rows("Mul", T.COMMUTES, T.POSITIONS),
-    *rows("Div", T.POSITIONS, small=1, pole=True),
-    *rows("Pow", T.POSITIONS, small=0),
-    *rows("Reciprocal", small=0, pole=True),
-    *rows("Sqrt", T.KEEPS_SMALL, T.RISES, T.POSITIONS, small=0),
-    *rows("Log", T.RISES, small=0, pole=True),
-    *rows("Mod Floor Ceil Round", T.POSITIONS),
-    *rows("Sin Cos", T.ANGLES),
-    *rows("Sigmoid Tanh Erf HardSigmoid", T.SATURATES),
-    *rows("Softplus", T.RISES, T.WRITTEN_OUT),
+    *rows("Add Sum", T.ADDS, T.ALONG, T.GUARDS, T.COMMUTES, T.POSITIONS),
+    *rows("Sub", T.ADDS, T.ALONG, T.POSITIONS),
+    *rows("Mean Mul", T.COMMUTES, T.ALONG, T.POSITIONS),
+    *rows("Div", T.POSITIONS, T.ALONG, small=1, pole=True),
+    *rows("Pow", T.POSITIONS, T.ALONG, small=0),
+    *rows("Reciprocal", T.ALONG, small=0, pole=True),
+    *rows("Exp LeakyRelu Swish", T.ALONG),
+    *rows("Sqrt", T.KEEPS_SMALL, T.ALONG, T.RISES, T.POSITIONS, small=0),
+    *rows("Log", T.RISES, T.ALONG, small=0, pole=True),
+    *rows("Mod Floor Ceil Round", T.POSITIONS, T.ALONG),
+    *rows("Sin Cos", T.ANGLES, T.ALONG),
+    *rows("Tanh Erf", T.SATURATES, T.ALONG),
+    *rows("Sigmoid HardSigmoid", T.SATURATES, T.ALONG, T.SHARES),
+    *rows("Softplus", T.RISES, T.WRITTEN_OUT, T.ALONG),
     *rows("Greater Less GreaterOrEqual LessOrEqual", T.COMPARES),
-    *rows("Softmax LogSoftmax Gelu Mish HardSwish Softsign Celu Selu Elu ThresholdedRelu MeanVarianceNormalization", T.WRITTEN_OUT),
+    *rows("Softmax", T.WRITTEN_OUT, T.SHARES),
+    *rows("Gelu Mish HardSwish Softsign Celu Selu Elu ThresholdedRelu", T.WRITTEN_OUT, T.ALONG),
+    *rows("LogSoftmax MeanVarianceNormalization", T.WRITTEN_OUT),
     # Sums over axes and windows.
     *rows("ReduceSum", T.SUMS, power=1),
     *rows("ReduceMean GlobalAveragePool AveragePool", T.SUMS, T.AVERAGES, power=1),
@@ -147,12 +161,15 @@ TABLE: tuple[Operator, ...] = (
     *rows("LpNormalization", power=2),
     *rows("ReduceLogSum ReduceLogSumExp", T.WRITTEN_OUT),
     # Products.
-    *rows("MatMul Einsum", T.PRODUCT, T.POSITIONS),
-    *rows("Gemm", T.PRODUCT, T.POSITIONS, bias=2),
-    *rows("Conv ConvTranspose", T.PRODUCT, bias=2),
+    *rows("MatMul", T.PRODUCT, T.POSITIONS, channels=-1),
+    *rows("Einsum", T.PRODUCT, T.POSITIONS),
+    *rows("Gemm", T.PRODUCT, T.POSITIONS, bias=2, channels=-1),
+    *rows("Conv ConvTranspose", T.PRODUCT, bias=2, channels=1),
     # Norms.
-    *rows("LayerNormalization InstanceNormalization GroupNormalization", bias=2),
-    *rows("BatchNormalization", bias=2, small=4),
+    *rows("LayerNormalization", bias=2, channels=-1),
+    *rows("InstanceNormalization", bias=2, channels=1),
+    *rows("GroupNormalization", bias=2),
+    *rows("BatchNormalization", bias=2, small=4, channels=1),
     # What computes nothing in FP16 itself.
     *rows("If Loop Scan", T.BODIES, T.BYSTANDS),
     *rows("Resize", T.BYSTANDS, shape=3),
@@ -200,6 +217,7 @@ SATURATING, RISING, COMPARISONS = having(T.SATURATES), having(T.RISES), having(T
 POSITIONAL = MOVEMENT | having(T.POSITIONS)
 """Operators through which a position stays a position."""
 TRIGONOMETRIC = having(T.ANGLES)
+KEEPING_AXES, PROBABILITIES = having(T.ALONG), having(T.SHARES)
 DRAWING = having(T.DRAWS)
 """Dropout draws too, in training (``graph.random``)."""
 BYSTANDERS = having(T.BYSTANDS)

@@ -14,27 +14,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import Model, bodies
+from fp16fix.graph.model import Constant, Model, Node, Tensor, Variable, bodies
+from fp16fix.graph.operators import CONVERTING, GUARDS, KEEPING_AXES, MOVEMENT, PROBABILITIES, SELECTION, operator
 
 APART = 2.0**5
 """Scales that differ by more are different scales: beside an entry this much larger, an error of 50 dB is one of 20 dB."""
 LONGEST = 1024
 """Entries of an axis at most: more are positions or words, and their sums would not be small."""
-PROBABILITY = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
-"""Operators that give values in [0, 1] whose unit is one."""
-KEEPING = frozenset(
-    "Identity Cast Slice Pad Split Dropout Where Clip Relu LeakyRelu Elu Abs Neg Exp Log Sqrt Tanh Sigmoid Softplus Erf Gelu Mish Swish "
-    "HardSigmoid HardSwish Floor Ceil Round Add Sub Mul Div Pow Max Min Sum Mean Concat GatherElements".split()
-)
-"""Operators whose axes, counted from the last, are those of their operands."""
-MOVING = frozenset(
-    "Identity Cast Slice Pad Split Dropout Concat Reshape Transpose Squeeze Unsqueeze Flatten Gather GatherElements GatherND Expand Tile "
-    "TopK Max Min ReduceMax ReduceMin MaxPool Clip Where".split()
-)
+MOVING = MOVEMENT | SELECTION | CONVERTING
 """Operators through which a probability stays one: they move it or choose among some."""
-GUARDING = frozenset({"Add", "Max", "Clip", "Expand", "Identity"})
+GUARDING = GUARDS | {"Expand", "Identity"}
 """What may stand between a sum and the division by it: an eps, a floor, a shape."""
 FAR = 64
 """Operators that are walked back over, and tensors that are looked at."""
@@ -72,16 +62,16 @@ def channels_of(model: Model) -> Mapping[str, Channels]:
     return MappingProxyType(made)
 
 
-def is_free(tensor: gs.Tensor, axis: int) -> bool:
+def is_free(tensor: Tensor, axis: int) -> bool:
     """Whether a dimension has a name, not a number."""
     shape = tensor.shape
     return shape is not None and -len(shape) <= axis and isinstance(shape[axis], str)
 
 
-def told_apart(output: gs.Tensor) -> list[Axis]:
+def told_apart(output: Tensor) -> list[Axis]:
     """Axes of a tensor whose entries the graph makes differ; the parts of a Concat are units only where nothing else tells more."""
     found: dict[int, tuple[int, ...]] = {}
-    todo: deque[tuple[gs.Tensor, tuple[int, ...] | None]] = deque([(output, None)])
+    todo: deque[tuple[Tensor, tuple[int, ...] | None]] = deque([(output, None)])
     seen: set[tuple[int, tuple[int, ...] | None]] = set()
     while todo and len(seen) < FAR:
         tensor, order = todo.popleft()
@@ -102,7 +92,7 @@ def placed(axis: int, order: tuple[int, ...] | None) -> int:
     return axis if order is None else order.index(axis % len(order)) - len(order)
 
 
-def joined(node: gs.Node, tensor: gs.Tensor) -> Iterator[Axis]:
+def joined(node: Node, tensor: Tensor) -> Iterator[Axis]:
     """The axis of a Concat."""
     if node.op != "Concat" or len(node.inputs) < 2 or tensor.shape is None:
         return
@@ -112,25 +102,25 @@ def joined(node: gs.Node, tensor: gs.Tensor) -> Iterator[Axis]:
     yield Axis(axis - len(tensor.shape), tuple(int(length) for length in lengths if length) if known else ())
 
 
-def scaled(node: gs.Node, tensor: gs.Tensor) -> Iterator[int]:
+def scaled(node: Node, tensor: Tensor) -> Iterator[int]:
     """Axes, from the last, along which literals of a node are of very different sizes."""
     if node.op in {"Mul", "Div"}:
         for values in literals(node.inputs):
             yield from (axis - values.ndim for axis in range(values.ndim) if differ(sizes(values, axis)))
-    elif node.op in {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization"}:
+    elif operator(node.op).channels == 1:
         rank = len(tensor.shape) if tensor.shape is not None else node.inputs[1].values.ndim if node.op == "Conv" else 0
         if rank and any(differ(sizes(values, int(node.op == "ConvTranspose"))) for values in literals(node.inputs[1:2])):
             yield 1 - rank
-    elif node.op in {"MatMul", "Gemm", "LayerNormalization"}:
+    elif operator(node.op).channels == -1:
         across = 0 if node.attrs.get("transB") else -1
         if any(differ(sizes(values, across)) for values in literals(node.inputs[1:2])):
             yield -1
 
 
-def literals(tensors: Iterable[gs.Tensor]) -> Iterator[np.ndarray]:
+def literals(tensors: Iterable[Tensor]) -> Iterator[np.ndarray]:
     """The values of those that are float arrays."""
     for each in tensors:
-        if isinstance(each, gs.Constant) and each.values.dtype.kind == "f" and each.values.ndim:
+        if isinstance(each, Constant) and each.values.dtype.kind == "f" and each.values.ndim:
             yield each.values
 
 
@@ -150,23 +140,23 @@ def differ(found: np.ndarray) -> bool:
     return alive.size > 1 and bool(alive.max() > APART * alive.min())
 
 
-def behind(node: gs.Node, tensor: gs.Tensor, order: tuple[int, ...] | None) -> Iterator[tuple[gs.Tensor, tuple[int, ...] | None]]:
+def behind(node: Node, tensor: Tensor, order: tuple[int, ...] | None) -> Iterator[tuple[Tensor, tuple[int, ...] | None]]:
     """What a node reads that has the same axes, in what order."""
     if node.op == "Transpose" and "perm" in node.attrs:
         perm = [int(axis) for axis in node.attrs["perm"]]
         now = range(len(perm)) if order is None else order
         if len(now) == len(perm):
             yield node.inputs[0], tuple(perm[axis] for axis in now)
-    elif node.op in KEEPING:
-        yield from ((each, order) for each in node.inputs if isinstance(each, gs.Variable) and same_rank(each, tensor))
+    elif node.op in KEEPING_AXES:
+        yield from ((each, order) for each in node.inputs if isinstance(each, Variable) and same_rank(each, tensor))
 
 
-def same_rank(one: gs.Tensor, other: gs.Tensor) -> bool:
+def same_rank(one: Tensor, other: Tensor) -> bool:
     """As far as shapes are known."""
     return one.shape is None or other.shape is None or len(one.shape) == len(other.shape)
 
 
-def is_share(node: gs.Node) -> bool:
+def is_share(node: Node) -> bool:
     """A Softmax written out: something over its own sum, or Exp of a LogSoftmax."""
     above = [each.inputs[0] if each.inputs else None for each in node.inputs]
     if node.op == "Exp":
@@ -179,14 +169,14 @@ def is_share(node: gs.Node) -> bool:
     return below is not None and below.op == "ReduceSum" and below.inputs[0] is node.inputs[0]
 
 
-def holds_probability(output: gs.Tensor, left: int = FAR) -> bool:
+def holds_probability(output: Tensor, left: int = FAR) -> bool:
     """Whether Softmax or Sigmoid feed it over nothing but moves and products of their likes; If, Loop and Scan are looked into."""
     if not output.inputs or not left:
         return False
     node = output.inputs[0]
-    if node.op in PROBABILITY or is_share(node):
+    if node.op in PROBABILITIES or is_share(node):
         return True
-    read = [each for each in node.inputs if isinstance(each, gs.Variable)]
+    read = [each for each in node.inputs if isinstance(each, Variable)]
     if node.op == "Mul":
         return len(read) == 2 and all(holds_probability(each, left - 1) for each in read)
     inner = [each for body in bodies(node).values() for each in body.outputs]

@@ -255,3 +255,17 @@ def test_shapes_and_indices_are_whole_numbers(row: Operator) -> None:
 def test_insides_agree_on_what_moves() -> None:
     moves = {op for op, inside in INSIDES.items() if inside.how is How.MOVES}
     assert moves == (MOVEMENT | having(Trait.CHOOSES)) & set(INSIDES)
+
+
+@pytest.mark.parametrize("op", each(Trait.ALONG, without="Slice GatherElements Concat Split Dropout Pad Swish ThresholdedRelu"))
+def test_keeps_axes(op: str) -> None:
+    rng = np.random.default_rng(3)
+    shapes = [value.shape for spec in example(op).example if (value := operand(spec, rng)) is not None]
+    assert run(op)[0].shape == np.broadcast_shapes(*shapes)
+
+
+@pytest.mark.parametrize("op", each(Trait.SHARES))
+def test_shares_lie_between_zero_and_one(op: str) -> None:
+    found = run(op)[0]
+    assert found.min() >= 0.0
+    assert found.max() <= 1.0
