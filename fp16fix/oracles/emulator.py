@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.verdict.channels import channels_of
-from fp16fix.verdict.gates import Tolerance, judge
+from fp16fix.verdict.gates import Tolerance, judge, shaken
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures, Verdict
 
@@ -54,21 +55,32 @@ class StrictOracle:
         Raises:
             ModelError: ONNX Runtime refuses the reference or it fails on a sample.
         """
-        self.samples = samples
+        self.reference = reference
         self.tolerance = tolerance
         self.threads = threads
         self.calls = 0
-        self.names = names
+        self.samples: tuple[Iterable[Sample], ...] = ()
+        self.names: tuple[str, ...] = ()
+        self.outputs: tuple[str, ...] = ()
         self.channels = channels_of(reference)
         self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
-        session = Session(reference, threads=threads)
         self.count = 0
+        self.extend(samples, names, tick)
+
+    def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
+        """From now on these samples are judged too.
+
+        Raises:
+            ModelError: ONNX Runtime refuses the reference or it fails on a sample.
+        """
+        session = Session(self.reference, threads=self.threads)
+        self.outputs = tuple(sorted(session.outputs))
         for sample in samples:
             for index, (_, value) in enumerate(sorted(session.run(sample).items())):
                 np.save(Path(self._folder.name) / f"{self.count}.{index}.npy", np.asarray(value))
             self.count += 1
             tick()
-        self.outputs = tuple(sorted(session.outputs))
+        self.samples, self.names = (*self.samples, samples), (*self.names, *names)
 
     def __enter__(self) -> StrictOracle:
         return self
@@ -85,20 +97,41 @@ class StrictOracle:
         for number in range(self.count):
             yield {name: np.load(Path(self._folder.name) / f"{number}.{index}.npy") for index, name in enumerate(self.outputs)}
 
-    def figures(self, candidate: Model, *, strict: bool = True, profile: str = "engine", tick: Tick = lambda: None) -> tuple[Figures, ...]:
-        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is)."""
+    def figures(
+        self,
+        candidate: Model,
+        *,
+        strict: bool = True,
+        profile: str = "engine",
+        jitter: int | None = None,
+        tick: Tick = lambda: None,
+    ) -> tuple[Figures, ...]:
+        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``."""
         self.calls += 1
-        session = Session(emulate(candidate, profile) if strict else candidate, threads=self.threads)
+        session = Session(emulate(candidate, profile, jitter) if strict else candidate, threads=self.threads)
         comparison = Comparison(self.channels, self.names)
-        for sample, reference in zip(self.samples, self.references(), strict=True):
+        for sample, reference in zip(chain.from_iterable(self.samples), self.references(), strict=True):
             found = session.run(sample)
             comparison.add(reference, {name: found[name] for name in self.outputs})
             tick()
         return comparison.figures()
 
-    def verdict(self, candidate: Model, *, profile: str = "engine", tick: Tick = lambda: None) -> Verdict:
-        """Pass or fail against the tolerance."""
-        return judge(self.figures(candidate, profile=profile, tick=tick), self.tolerance, "strict", profile, self.count)
+    def verdict(self, candidate: Model, *, profile: str = "engine", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
+        """Pass or fail against the tolerance.
+
+        Args:
+            candidate: a typed graph.
+            profile: see ``emulate``.
+            jitter: with how many seeds a candidate that passes is shaken, which it must survive (``gates.shaken``).
+            tick: called after each sample of each run.
+        """
+        verdict = judge(self.figures(candidate, profile=profile, tick=tick), self.tolerance, "strict", profile, self.count)
+        for seed in range(1, jitter + 1):
+            if not verdict.verified:
+                return verdict
+            figures = self.figures(candidate, profile=profile, jitter=seed, tick=tick)
+            verdict = shaken(verdict, seed, figures, self.tolerance)
+        return verdict
 
 
 class Emulator:

@@ -8,8 +8,10 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type
-from fp16fix.graph.operators import CONTROL, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
+from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
+from fp16fix.graph.opset import raise_in_place
 from fp16fix.half import BF16, FP16, FP32
+from fp16fix.strict.jitter import OPSET, jittered
 from fp16fix.strict.profiles import profile_named
 from fp16fix.strict.profiles.profile import Profile
 from fp16fix.strict.steps import spread
@@ -19,12 +21,13 @@ IN_GRAPH = 1 << 16
 """Bytes from which a low-precision weight stays low in memory and is widened by a Cast while running."""
 
 
-def emulate(model: Model, profile: str = "engine") -> Model:
+def emulate(model: Model, profile: str = "engine", jitter: int | None = None) -> Model:
     """The FP32 graph that computes what ``model`` computes when every FP16 or BF16 tensor is rounded where it is produced.
 
     Args:
         model: a typed graph; not changed.
         profile: what is assumed of the insides of operators, by name: see ``strict.profiles``.
+        jitter: a seed for random errors before roundings, see ``strict.jitter``; None for none.
 
     Returns:
         Inputs keep their names and take FP32 arrays, rounded on entry where the typed graph's input is low; outputs are FP32.
@@ -34,17 +37,20 @@ def emulate(model: Model, profile: str = "engine") -> Model:
     """
     assumed = profile_named(profile)
     copy = assumed.written(model).copy()
+    if jitter is not None:
+        raise_in_place(copy, OPSET)
     spread(copy)
-    Emulation(copy, assumed).run()
+    Emulation(copy, assumed, jitter).run()
     return copy
 
 
 class Emulation:
     """Rewrites one model in place."""
 
-    def __init__(self, model: Model, profile: Profile) -> None:
+    def __init__(self, model: Model, profile: Profile, jitter: int | None) -> None:
         self.model = model
         self.profile = profile
+        self.jitter = jitter
         self.edit = Editor(model)
         self.low = {id(t): element_type(t) for t in self.all_tensors() if element_type(t) in LOW}
 
@@ -120,6 +126,9 @@ class Emulation:
         node.outputs[index] = raw
         element = self.low[id(tensor)]
         held, extra = self.profile.result(self.edit, node, raw) if element == FP16.onnx else (raw, [])
+        if self.jitter is not None and node.op not in CONVERTING | SELECTION:
+            held, moved = jittered(self.edit, held, element, self.jitter)
+            extra = [*extra, *moved]
         return [*extra, *self.edit.rounding(held, element, tensor)[0]]
 
     def round_input(self, tensor: gs.Tensor) -> list[gs.Node]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fp16fix.verdict.entries import NOTHING
-from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, of_entry
+from fp16fix.verdict.verdict import Figures, SampleFigures, Shaken, Verdict, of_entry, worst
 
 
 class Bound(Protocol):
@@ -36,7 +36,63 @@ def judge(figures: Sequence[Figures], tolerance: Tolerance, oracle: str, profile
         reasons.append(
             "nothing was compared: there are no held-out samples" if not samples else "nothing was compared: there are no outputs"
         )
-    return Verdict(not reasons, oracle, profile, told, samples, tuple(reasons), tuple(beside(told)))
+    spare = min((spared(each, tolerance(each.output)) for each in told), default=math.inf)
+    return Verdict(not reasons, oracle, profile, told, samples, tuple(reasons), tuple(beside(told)), spare)
+
+
+def spared(found: Figures, bound: Bound) -> float:
+    """How far an output's SQNR is above its bound, in dB."""
+    return math.inf if bound.sqnr_db is None or math.isnan(found.sqnr_db) else found.depth - bound.sqnr_db
+
+
+RELAXED_DB = 3.0
+"""What a verdict may lose when its roundings are shaken: one more rounding of the same size doubles the error's energy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxed:
+    """A bound under jitter."""
+
+    sqnr_db: float | None
+    max_abs: float | None
+    max_rel: float | None
+    cosine: float | None
+
+
+def relaxed(bound: Bound) -> Relaxed:
+    """A bound with ``RELAXED_DB`` to spare: what is linear in the error by √2, 1 − cosine (quadratic) by 2."""
+    more = 10.0 ** (RELAXED_DB / 20.0)
+    return Relaxed(
+        None if bound.sqnr_db is None else bound.sqnr_db - RELAXED_DB,
+        None if bound.max_abs is None else bound.max_abs * more,
+        None if bound.max_rel is None else bound.max_rel * more,
+        None if bound.cosine is None else 1.0 - (1.0 - bound.cosine) * more**2,
+    )
+
+
+def shaken(verdict: Verdict, seed: int, figures: Sequence[Figures], tolerance: Tolerance) -> Verdict:
+    """A verdict that passes, with what came of it under one seed's errors: it fails where a relaxed bound is broken.
+
+    Integers that change are said, not held against it: FP32 decided them by less than kernels differ.
+    """
+    shown = worst(figures)
+    if shown is None:
+        return verdict
+    flipped = sum(each.mismatches for each in figures)
+    reasons = [
+        f"under another kernel's rounding (jitter, seed {seed}) {reason}"
+        for each in figures
+        for reason in broken(replace(each, mismatches=0), relaxed(tolerance(each.output)))
+    ]
+    told = Shaken(seed, shown.output, shown.sample, shown.sqnr_db, shown.lost, flipped)
+    said = f"under another kernel's rounding (jitter, seed {seed}) {counted(flipped, 'integer or boolean value')} came out otherwise"
+    return replace(
+        verdict,
+        verified=verdict.verified and not reasons,
+        reasons=(*verdict.reasons, *reasons),
+        notes=(*verdict.notes, *([said] if flipped else [])),
+        shaken=(*verdict.shaken, told),
+    )
 
 
 def beside(figures: Sequence[Figures]) -> list[str]:

@@ -99,6 +99,18 @@ def worst(figures: Sequence[Figures]) -> Figures | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Shaken:
+    """The worst output of a candidate whose roundings were shaken by random errors, see ``strict.jitter``."""
+
+    seed: int
+    output: str
+    sample: str
+    sqnr_db: float
+    lost: int = 0
+    mismatches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Pass or fail, by whom, and with what figures."""
 
@@ -113,6 +125,10 @@ class Verdict:
     """Why it fails, one sentence each; empty when verified."""
     notes: tuple[str, ...] = ()
     """What must be said beside pass or fail: elements that no figure covers, ties, what it does not rest on."""
+    spare_db: float = math.inf
+    """Least distance of an output's SQNR to its bound, negative where it is broken; inf where no bound is on it."""
+    shaken: tuple[Shaken, ...] = ()
+    """Under random errors, one a seed; empty where that was not tried (a verdict that fails anyway is not shaken)."""
 
     @property
     def worst(self) -> Figures | None:
