@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
     from fp16fix.search.shrink import Minimal
-    from fp16fix.verdict.verdict import Figures, Verdict
+    from fp16fix.verdict.verdict import Figures, Part, Verdict
     from fp16fix.weights import WeightReport
     from fp16fix.zoo.run import Summary
 
@@ -47,7 +47,9 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     word = "VERIFIED" if found.verified else "NOT VERIFIED"
     decisive = found.engine.verdict or found.verdict
     by = "by running the engine" if found.engine.verdict else f"by {decisive.oracle} FP16 emulation"
-    typer.echo(f"\n{word} on {counted(decisive.samples, 'held-out sample')} {by}{worst(decisive)}; engine: {found.engine.status}")
+    typer.echo(f"\n{word} on {counted(decisive.samples, 'sample')} {by}{worst(decisive)}; engine: {found.engine.status}")
+    for part in found.parts if found.engine.verdict is None else ():
+        typer.echo(f"  worst of {counted(part.samples, f'{part.name} sample')}: {part_words(part)}")
     before = {figures.output: figures for figures in found.before}
     for figures in decisive.outputs:
         typer.echo(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
@@ -103,6 +105,12 @@ def error(figures: Figures | None) -> str:
     if figures.mismatches:
         return f"{figures.mismatches} values differ{place(figures)}"
     return f"{figures.sqnr_db:.1f} dB{place(figures)} (off by at most {figures.max_abs:.3g})"
+
+
+def part_words(part: Part) -> str:
+    """``boxes 57.2 dB in day-3``."""
+    figure = f"{part.lost} lost" if part.lost else f"{part.mismatches} differ" if part.mismatches else f"{part.sqnr_db:.1f} dB"
+    return f"{part.output} {figure} in {part.sample}"
 
 
 def worst(found: Verdict) -> str:

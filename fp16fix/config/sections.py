@@ -163,6 +163,8 @@ class Build(Section):
 class Search(Section):
     """How hard to look for a better recipe."""
 
+    margin_db: Amount = 6.0
+    """What a search wants above the tolerance, so that the next sample of the same kind is right too: half the error."""
     minimise: StrictBool = False
     """Shrink the islands even when the verdict passes."""
     budget_s: Seconds | None = None
@@ -222,6 +224,10 @@ class Config(Section):
     profile: Text = "engine"
     """Assumption on what ops compute in inside."""
     tolerance: Tolerance = Tolerance()
+    jitter: Count = 3
+    """With how many seeds a verdict must survive another kernel's rounding (3 dB less than the tolerance); 0 does not try."""
+    max_fp32_share: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    """Share of the FLOPs that may run in FP32: more is no FP16 engine, and not verified. 1 allows all."""
     build: Build = Build()
     search: Search = Search()
     threads: Count = 0

@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from fp16fix import half
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
-from fp16fix.graph.operators import CONTROL, TYPED_BY_ATTRIBUTE
+from fp16fix.graph.operators import CONTROL, MOVEMENT, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.ops import input_accepts, is_float_node, output_follows_inputs, runs_in
 from fp16fix.half import FORMATS, FP16, FP32
 
@@ -234,7 +234,9 @@ def retype_attribute(node: gs.Node, element: int) -> None:
 
 
 def count_types(model: Model) -> dict[str, int]:
-    """What the outcome reports of a typed graph: float nodes by what they compute in, casts, and multiplications at the borders.
+    """What the outcome reports of a typed graph: nodes that compute, by the type they do it in, casts, and border Muls.
+
+    A Reshape computes nothing.
 
     A Mul by a power of two between an FP32 graph input or output and its Cast is no FP32 node: it is counted as ``border_muls``.
     """
@@ -245,7 +247,7 @@ def count_types(model: Model) -> dict[str, int]:
             counts["casts"] += 1
         elif node.name in model.border:
             counts["border_muls"] += node.op == "Mul"
-        elif is_float_node(node):
+        elif is_float_node(node) and node.op not in MOVEMENT:
             counts["float_nodes"] += 1
             own = {element_type(t) for t in node.outputs if t.name} & set(FLOATS) or set(floats)
             counts["fp32_nodes"] += FP32.onnx in own

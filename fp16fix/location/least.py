@@ -62,7 +62,7 @@ def minimal(found: Evidence, location: Location, journal: Journal | None = None,
     def recipe_of(pins: Names) -> Recipe:
         return replace(found.plain, edits=(*found.plain.edits, *(placed[name] for name in sorted(pins) if name not in found.model.placed)))
 
-    with asked_for(config).opened(found, Workshop(found.model)) as oracle:
+    with asked_for(config).opened(found, Workshop(found.model, found.ranges)) as oracle:
         judge = Judge(
             ticking(oracle.ask, tick),
             journal,

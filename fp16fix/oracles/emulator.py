@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ import numpy as np
 
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
+from fp16fix.graph.random import random_nodes
 from fp16fix.graph.session import Session
 from fp16fix.oracles.oracle import Score, scored
 from fp16fix.passes.evidence import Evidence
@@ -27,6 +27,8 @@ from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures, Verdict
 
 Sample = Mapping[str, np.ndarray]
+SEARCHED = 1
+"""Seeds that a candidate of a search is shaken with; the final verdict has them all."""
 
 
 class StrictOracle:
@@ -63,6 +65,7 @@ class StrictOracle:
         self.names: tuple[str, ...] = ()
         self.outputs: tuple[str, ...] = ()
         self.channels = channels_of(reference)
+        self.draws = bool(random_nodes(reference))
         self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
         self.count = 0
         self.extend(samples, names, tick)
@@ -108,12 +111,16 @@ class StrictOracle:
     ) -> tuple[Figures, ...]:
         """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``."""
         self.calls += 1
-        session = Session(emulate(candidate, profile, jitter) if strict else candidate, threads=self.threads)
-        comparison = Comparison(self.channels, self.names)
-        for sample, reference in zip(chain.from_iterable(self.samples), self.references(), strict=True):
-            found = session.run(sample)
-            comparison.add(reference, {name: found[name] for name in self.outputs})
-            tick()
+        graph = emulate(candidate, profile, jitter) if strict else candidate
+        session, comparison, references = Session(graph, threads=self.threads), Comparison(self.channels, self.names), self.references()
+        for number, samples in enumerate(self.samples):
+            if number and self.draws:
+                # The reference began its random numbers anew here.
+                session = Session(graph, threads=self.threads)
+            for sample in samples:
+                found = session.run(sample)
+                comparison.add(next(references), {name: found[name] for name in self.outputs})
+                tick()
         return comparison.figures()
 
     def verdict(self, candidate: Model, *, profile: str = "engine", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
@@ -140,10 +147,12 @@ class Emulator:
     name: ClassVar[str] = "strict"
     steady: ClassVar[bool] = True
 
-    def __init__(self, strict: StrictOracle, workshop: Workshop, profile: str) -> None:
+    def __init__(self, strict: StrictOracle, workshop: Workshop, profile: str, jitter: int = 0) -> None:
+        """Ready to be asked; ``jitter``: see ``StrictOracle.verdict``."""
         self.strict = strict
         self.workshop = workshop
         self.profile = profile
+        self.jitter = jitter
 
     @property
     def words(self) -> str:
@@ -157,11 +166,10 @@ class Emulator:
     @classmethod
     @contextmanager
     def opened(cls, evidence: Evidence, workshop: Workshop) -> Iterator[Emulator]:
-        """Computes the FP32 reference."""
-        config = evidence.config
-        held_out = evidence.held_out
-        with StrictOracle(evidence.model, held_out, config.tolerance.of, names=held_out.names, threads=config.threads) as strict:
-            yield cls(strict, workshop, config.profile)
+        """Computes the FP32 reference on calibration samples: what is searched on is not what is judged."""
+        config, seen = evidence.config, evidence.calibration
+        with StrictOracle(evidence.model, seen, config.tolerance.of, names=seen.names, threads=config.threads) as strict:
+            yield cls(strict, workshop, config.profile, min(config.jitter, SEARCHED))
 
     def ask(self, recipe: Recipe) -> Score:
         """By its verdict."""
@@ -169,4 +177,4 @@ class Emulator:
 
     def verdict(self, recipe: Recipe) -> Verdict:
         """With every figure."""
-        return self.strict.verdict(self.workshop.typed(recipe), profile=self.profile)
+        return self.strict.verdict(self.workshop.typed(recipe), profile=self.profile, jitter=self.jitter)

@@ -71,7 +71,7 @@ def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[S
 
 
 class Engine:
-    """Builds an engine for each recipe and runs it on the held-out samples; one that does not build or run cannot be tested."""
+    """Builds an engine for each recipe and runs it on the calibration samples; one that does not build or run cannot be tested."""
 
     name: ClassVar[str] = "tensorrt"
     steady: ClassVar[bool] = False
@@ -96,13 +96,13 @@ class Engine:
 
     def ask(self, recipe: Recipe) -> Score:
         """Build, run, compare."""
-        evidence, config = self.evidence, self.evidence.config
+        evidence, config, seen = self.evidence, self.evidence.config, self.evidence.calibration
         with tempfile.TemporaryDirectory(prefix="fp16fix-engine-") as folder:
             path = Path(folder) / "model.onnx"
             save_model(self.workshop.typed(recipe), path)
             source, options = source_of(config, self.workshop.prepared(recipe), recipe.wide, path)
             try:
                 built = build(source, path.with_suffix(".plan"), options)
-                return scored(verdict_of(config, built.plan, evidence.model, evidence.held_out, built.backend, evidence.held_out.names))
+                return scored(verdict_of(config, built.plan, evidence.model, seen, built.backend, seen.names))
             except BuildError as error:
                 return Score(None, why=error.what)

@@ -25,6 +25,8 @@ class Score:
     """The oracle's own number, higher is better (worst SQNR in dB); NaN if it has none."""
     why: str = ""
     """One sentence for the report."""
+    spare_db: float = math.inf
+    """How far it is above what is asked; inf from an oracle that only says yes or no."""
 
 
 Ask = Callable[[Recipe], Score]
@@ -69,4 +71,4 @@ class Oracle(Protocol):
 def scored(verdict: Verdict) -> Score:
     """A verdict as a score: the worst output decides."""
     figure = math.nan if verdict.worst is None else verdict.worst.depth
-    return Score(verdict.verified, figure, "; ".join(verdict.reasons))
+    return Score(verdict.verified, figure, "; ".join(verdict.reasons), verdict.spare_db)

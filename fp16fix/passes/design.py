@@ -21,11 +21,13 @@ from fp16fix.passes.place.placement import placements
 from fp16fix.passes.recipe import RESCALE, Edit, Promise, Recipe, Refusal, rescaling
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
 from fp16fix.passes.rewrite.rule import Findings, Rule
-from fp16fix.passes.rewrite.rules import looks_again, rules
+from fp16fix.passes.rewrite.rules import answers_builder, guards, looks_again, rules
 from fp16fix.ranges.measure import measure, needs_detail
 from fp16fix.ranges.range import Range, Ranges
 
 LEFT_OUT = "left out: with this the verdict fails, without it passes"
+BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT})
+"""Kinds that guard inputs which calibration may not hold: longer ones, fully masked ones."""
 NEIGHBOUR = "beside wide nodes: two casts cost more than running it wide"
 ROUNDING = 0.01
 """Octaves by which a head-room may miss what was asked for."""
@@ -49,6 +51,8 @@ class Options:
     """See ``Recipe.io``."""
     threads: int = 0
     scale_budget_s: float = 20.0
+    calm: bool = False
+    """Plain FP16 is right on every sample: only what guards inputs that samples may not hold is touched, and what no engine takes."""
     without: frozenset[str] = frozenset()
     """Edits to leave out, by key: they were tried and the verdict failed."""
 
@@ -100,7 +104,7 @@ class Design:
         if self.rewrite(rules(), live):
             live, proofs = self.look_again(frozenset())
         spared = spared_tensors(self.model, self.ranges, proofs)
-        exponents = self.rescale(spared)
+        exponents = {} if self.options.calm else self.rescale(spared)
         if exponents:
             self.change([rescaling(exponents)])
             live, proofs = self.look_again(frozenset(exponents))
@@ -136,6 +140,8 @@ class Design:
         for hazard in hazards:
             if hazard in proofs or matches(hazard.node, self.options.allow) or (hazard.internal and not self.options.sums_in_half):
                 continue
+            if self.options.calm and hazard.kind not in BEYOND_SAMPLES:
+                continue
             found.append(hazard)
         return found
 
@@ -149,12 +155,18 @@ class Design:
             for proposal in list(each.propose(findings)):
                 if isinstance(proposal, Refusal):
                     self.refuse(proposal)
+                elif self.options.calm and not self.is_needed(each, proposal, findings):
+                    continue
                 elif self.permitted(proposal, taken):
                     edits.append(proposal)
                     taken |= {proposal.node, *proposal.covers}
             if edits:
                 self.change(edits)
         return len(self.changes) > before
+
+    def is_needed(self, rule: Rule, edit: Edit, findings: Findings) -> bool:
+        """Whether an edit is worth making though plain FP16 is right on every sample."""
+        return guards(rule) or answers_builder(rule) or bool(findings.hazards_at([edit.node, *edit.covers]))
 
     def permitted(self, edit: Edit, taken: set[str]) -> bool:
         """Whether the user's options and earlier edits of the same rule leave room for this one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -73,6 +73,14 @@ class Evidence:
     def plain(self) -> Recipe:
         """All-FP16, with the interface that the config asks for."""
         return plain(self.model.placed, self.config.interface)
+
+    @property
+    def judged(self) -> Arrays:
+        """What the final verdict covers: calibration samples, then those held out."""
+        if self.shared:
+            return self.calibration
+        entries = (*self.calibration.samples.entries, *self.held_out.samples.entries)
+        return Arrays(replace(self.samples, entries=entries))
 
     @property
     def shared(self) -> bool:

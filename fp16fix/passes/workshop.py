@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from fp16fix.graph.model import Model
 from fp16fix.passes import apply
+from fp16fix.passes.place.share import wide_share
 from fp16fix.passes.recipe import Edit, Recipe
+from fp16fix.ranges.range import Range
 
 KEPT = 4
 """Changed FP32 graphs that are remembered; their weights are mostly shared."""
@@ -15,20 +18,30 @@ KEPT = 4
 class Workshop:
     """Applies recipes to one model."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, ranges: Mapping[str, Range] | None = None) -> None:
+        """Knows sizes by ``ranges``, of the model; changes mostly keep them."""
         self.model = model
-        self._kept: OrderedDict[tuple[Edit, ...], Model] = OrderedDict()
+        self.ranges = ranges or {}
+        self._kept: OrderedDict[tuple[Edit, ...], tuple[Model, Mapping[str, Range]]] = OrderedDict()
 
-    def keep(self, recipe: Recipe, prepared: Model) -> None:
-        """Remember a graph that has a recipe's changes already."""
-        self._kept[recipe.changes] = prepared
+    def keep(self, recipe: Recipe, prepared: Model, ranges: Mapping[str, Range]) -> None:
+        """Remember a graph that has a recipe's changes already, and its ranges."""
+        self._kept[recipe.changes] = (prepared, ranges)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
     def prepared(self, recipe: Recipe) -> Model:
         """FP32, with the recipe's changes. Raises as ``apply.prepared``."""
+        return self._looked_up(recipe)[0]
+
+    def share(self, recipe: Recipe) -> float:
+        """Of the FLOPs that a recipe puts into FP32, see ``place.share.wide_share``."""
+        prepared, ranges = self._looked_up(recipe)
+        return wide_share(prepared, ranges, recipe.wide)
+
+    def _looked_up(self, recipe: Recipe) -> tuple[Model, Mapping[str, Range]]:
         if recipe.changes not in self._kept:
-            self.keep(recipe, apply.prepared(self.model, recipe))
+            self.keep(recipe, apply.prepared(self.model, recipe), self.ranges)
         self._kept.move_to_end(recipe.changes)
         return self._kept[recipe.changes]
 

@@ -17,6 +17,8 @@ from fp16fix.verdict.verdict import Figures, Verdict
 class Informed:
     """Measured for the reader."""
 
+    before: tuple[Figures, ...]
+    """Of all-FP16."""
     pessimistic: Verdict
     """Of the same graph under the profile that does not decide."""
     equivalence: tuple[Figures, ...]
@@ -36,15 +38,17 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
     """
     evidence = trials.evidence
     config, plain = evidence.config, trials.typed(evidence.plain)
-    with stages.stage("pessimistic and FP32 checks", 2 * len(evidence.held_out)) as tick:
+    with stages.stage("pessimistic and FP32 checks", 3 * len(evidence.judged)) as tick:
         other = "pessimistic" if config.profile == "engine" else "engine"
+        same = answer.recipe.digest == evidence.plain.digest
+        before = answer.verdict.outputs if same else trials.strict.figures(plain, tick=tick)
         second = trials.strict.verdict(typed, profile=other, tick=tick)
         equivalence = trials.strict.figures(answer.draft.model, strict=False, tick=tick)
     with stages.stage("error along the graph"):
         some = evidence.calibration.few(1)
-        before = shadow(evidence.model, plain, some, threads=config.threads)
-        after = shadow(evidence.model, typed, some, known_exponents(evidence.model, answer), threads=config.threads)
-    return Informed(second, equivalence, before, after)
+        ill = shadow(evidence.model, plain, some, threads=config.threads)
+        well = shadow(evidence.model, typed, some, known_exponents(evidence.model, answer), threads=config.threads)
+    return Informed(before, second, equivalence, ill, well)
 
 
 def known_exponents(original: Model, answer: Answer) -> dict[str, int]:

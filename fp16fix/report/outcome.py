@@ -12,7 +12,7 @@ from fp16fix.passes.recipe import Recipe, Refusal
 from fp16fix.ranges.range import Range
 from fp16fix.report.document import Document
 from fp16fix.search.trial import Trial
-from fp16fix.verdict.verdict import Figures, Verdict
+from fp16fix.verdict.verdict import Figures, Part, Verdict
 
 VERSION = 2
 """Of the JSON; raised when a key changes its meaning or goes."""
@@ -181,6 +181,10 @@ class Outcome:
     engine: EngineFacts
     stages: dict[str, float]
     """Seconds by stage."""
+    independent: bool = True
+    """No search asked about the held-out samples; false where they failed at first and joined the search."""
+    parts: tuple[Part, ...] = ()
+    """The verdict's worst over the samples that a search saw, and over those held out."""
     derivation: tuple[Trial, ...] = ()
     """How the answer was found: every recipe that was tried, in order, and what it gave."""
     warnings: tuple[str, ...] = ()

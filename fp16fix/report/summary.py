@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 
 import fp16fix
@@ -22,9 +22,11 @@ from fp16fix.progress import Stages
 from fp16fix.ranges.range import Range
 from fp16fix.report.informed import Informed, inform
 from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
+from fp16fix.report.words import place
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
 from fp16fix.trace.shadow import Damage
+from fp16fix.verdict.verdict import parts
 
 LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
 
@@ -48,7 +50,7 @@ def summarise(trials: Trials, answer: Answer, typed: Model, engine: EngineFacts,
         ),
         verdict=answer.verdict,
         pessimistic=informed.pessimistic,
-        before=trials.before,
+        before=informed.before,
         equivalence=informed.equivalence,
         counts=counts(draft, typed),
         along=along(found.model, informed.along_before, informed.along_after),
@@ -58,6 +60,8 @@ def summarise(trials: Trials, answer: Answer, typed: Model, engine: EngineFacts,
         engine=engine,
         stages={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
         derivation=answer.derivation,
+        independent=answer.independent,
+        parts=parts(answer.verdict, len(found.calibration), 0 if found.shared else len(found.held_out)),
         warnings=warnings(found, answer, typed, informed),
         wide_tensors=wide_tensors(typed),
     )
@@ -204,9 +208,21 @@ def sample_warnings(found: Evidence) -> tuple[str, ...]:
     return (*found.samples.caveats, *warnings_of(found.model))
 
 
+def margin_warnings(found: Evidence, answer: Answer) -> Iterator[str]:
+    """How little lies between a verdict that passes and one that does not."""
+    verdict, wanted = answer.verdict, found.config.search.margin_db
+    if not answer.independent:
+        yield "The held-out samples failed at first and joined the search: the verdict does not rest on samples that nobody looked at."
+    if verdict.verified and verdict.spare_db < wanted:
+        shown = verdict.worst
+        where = f" at {shown.output}{place(shown)}" if shown is not None else ""
+        yield f"Only {verdict.spare_db:.1f} dB lie between the verdict and its bound{where}; searches aim at {wanted:g} dB."
+
+
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = [*sample_warnings(found), *answer.verdict.notes]
+    said += [*margin_warnings(found, answer)]
     if answer.stopped:
         said.append(f"The search for pins was stopped ({answer.stopped}): what is used is the best that it had found.")
     if answer.flaky:

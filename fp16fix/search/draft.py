@@ -13,16 +13,17 @@ from fp16fix.progress import Stages
 from fp16fix.strict.profiles import profile_named
 
 
-def design(evidence: Evidence, stages: Stages, without: frozenset[str] = frozenset()) -> Draft:
+def design(evidence: Evidence, stages: Stages, without: frozenset[str] = frozenset(), *, calm: bool = False) -> Draft:
     """The first draft.
 
     Args:
         evidence: what is known of the model.
         stages: for progress.
         without: edits to leave out, by key.
+        calm: see ``Options.calm``.
     """
     with stages.stage("design repairs"):
-        return designer(evidence, without).draft(evidence.hazards, evidence.proofs)
+        return designer(evidence, without, calm=calm).draft(evidence.hazards, evidence.proofs)
 
 
 def extended(evidence: Evidence, draft: Draft, edits: Sequence[Edit], stages: Stages) -> Draft:
@@ -31,7 +32,7 @@ def extended(evidence: Evidence, draft: Draft, edits: Sequence[Edit], stages: St
         return designer(evidence).extended(draft, edits)
 
 
-def designer(evidence: Evidence, without: frozenset[str] = frozenset()) -> Design:
+def designer(evidence: Evidence, without: frozenset[str] = frozenset(), *, calm: bool = False) -> Design:
     """Whoever makes drafts for a config."""
     config = evidence.config
     options = Options(
@@ -44,6 +45,7 @@ def designer(evidence: Evidence, without: frozenset[str] = frozenset()) -> Desig
         io=evidence.plain.io,
         threads=config.threads,
         without=without,
+        calm=calm,
     )
 
     def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:

@@ -15,7 +15,7 @@ from fp16fix.errors import InputError, ReplayError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-VERSION = 1
+VERSION = 2
 """Of the file format, in its first line."""
 
 

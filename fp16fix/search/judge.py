@@ -58,6 +58,8 @@ class Judge:
     """Seconds; given so that budgets can be tested."""
     repeats: int = 1
     """How often each candidate is measured unless ``ask`` says otherwise."""
+    about: str = ""
+    """What the oracle is asked about, where one journal holds answers about several things."""
     calls: int = field(default=0, init=False)
     """Oracle calls of this process."""
     spent_s: float = field(default=0.0, init=False)
@@ -81,7 +83,7 @@ class Judge:
         Raises:
             BudgetSpentError: a measurement is needed and a budget is used up.
         """
-        digest = recipe.digest
+        digest = f"{recipe.digest} {self.about}".strip()
         scores = self._seen.setdefault(digest, [])
         wanted = self.repeats if repeats is None else repeats
         while len(scores) < max(wanted, 1) and not disagree(scores):
@@ -92,7 +94,7 @@ class Judge:
         return Opinion(min(scores, key=badness), len(scores), flaky)
 
     def good(self, recipe: Recipe) -> bool:
-        """``ask(candidate).good``."""
+        """``ask(recipe).good``."""
         return self.ask(recipe).good
 
     def check_budgets(self) -> None:
@@ -155,7 +157,8 @@ def record_of(recipe: Recipe, digest: str, score: Score, took: float) -> dict[st
     record: dict[str, Any] = {
         "candidate": digest,
         "good": score.good,
-        "figure": score.figure if math.isfinite(score.figure) else str(score.figure),
+        "figure": portable(score.figure),
+        "spare_db": portable(score.spare_db),
         "why": score.why,
         "seconds": round(took, 3),
         "changes": [edit.key for edit in recipe.changes],
@@ -166,6 +169,11 @@ def record_of(recipe: Recipe, digest: str, score: Score, took: float) -> dict[st
     return record
 
 
+def portable(figure: float) -> float | str:
+    """As JSON can hold it."""
+    return figure if math.isfinite(figure) else str(figure)
+
+
 def score_of(record: Mapping[str, Any]) -> Score:
     """The score in a journal line."""
-    return Score(record["good"], float(record["figure"]), str(record["why"]))
+    return Score(record["good"], float(record["figure"]), str(record["why"]), float(record["spare_db"]))

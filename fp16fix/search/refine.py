@@ -34,6 +34,8 @@ REFINE_CALLS = 200
 def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
     """The draft with more pins, the fewest found with which the verdict passes; and what stopped the search.
 
+    With the margin first; where not even everything in FP32 leaves that much, without it.
+
     Raises:
         KeyboardInterrupt: the user stopped it before it had found anything.
     """
@@ -50,10 +52,13 @@ def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
         def words(names: Names) -> str:
             return f"{len(names)} more pins" if len(names) > NAMED else f"and pin {', '.join(sorted(names)) or 'nothing'}"
 
+        cost = costs(nodes, draft.ranges)
         with trials.judge.within(REFINE_CALLS if config.search.budget_s is None else math.inf):
-            holds = trials.holds("refine", with_, words, tick)
-            cost = costs(nodes, draft.ranges)
-            result = best(shrink(elements, holds, ranking=accused.ranking, cost=cost))
+            for margin in (True, False):
+                holds = trials.holds("refine", with_, words, tick, margin=margin)
+                result = best(shrink(elements, holds, ranking=accused.ranking, cost=cost))
+                if result.best is not None or result.stopped:
+                    break
     if result.stopped == INTERRUPTED and not result.best:
         raise KeyboardInterrupt
     return with_(result.best or frozenset()), result.stopped

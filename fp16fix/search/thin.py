@@ -10,7 +10,7 @@ from fp16fix.graph.ops import runs_in
 from fp16fix.half import BF16
 from fp16fix.half import Wide as Formats
 from fp16fix.hazards.hazard import Kind
-from fp16fix.passes.design import Draft, matches
+from fp16fix.passes.design import BEYOND_SAMPLES, Draft, matches
 from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages, Tick
@@ -47,8 +47,6 @@ def untouchable(trials: Trials, draft: Draft, recipe: Recipe) -> set[str]:
 
 FORMATS_CALLS = 16
 """Recipes that the search for BF16 nodes may measure: mostly the first, all of them, passes."""
-BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT})
-"""Kinds that guard inputs which calibration may not hold."""
 
 
 def around(model: Model, pins: Mapping[str, str], nodes: set[str]) -> set[str]:
@@ -78,7 +76,8 @@ def fewer(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick: Ti
 
     loose = [name for name in pins if name not in kept]
     cost = costs(draft.model.nodes(), draft.ranges)
-    result = best(shrink(loose, trials.holds("minimise", with_, words, tick), cost=cost))
+    holds = trials.holds("minimise", with_, words, tick, margin=trials.comfortable(recipe))
+    result = best(shrink(loose, holds, cost=cost))
     return recipe if result.best is None else with_(result.best), result.stopped
 
 
@@ -98,7 +97,8 @@ def narrower(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick:
     if not willing:
         return recipe
     with trials.judge.within(FORMATS_CALLS):
-        result = best(shrink(willing, trials.holds("formats", with_, words, tick)))
+        holds = trials.holds("formats", with_, words, tick, margin=trials.comfortable(recipe))
+        result = best(shrink(willing, holds))
     return recipe if result.best is None else with_(result.best)
 
 

@@ -15,9 +15,10 @@ from fp16fix import __version__
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
 from fp16fix.oracles.command import Command
-from fp16fix.oracles.emulator import Emulator, StrictOracle
+from fp16fix.oracles.emulator import SEARCHED, Emulator, StrictOracle
 from fp16fix.oracles.oracle import Score, scored
 from fp16fix.passes.evidence import Evidence
+from fp16fix.passes.place.share import too_wide
 from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Stages, Tick
@@ -26,7 +27,7 @@ from fp16fix.search.judge import BudgetSpentError, Judge, badness
 from fp16fix.search.shrink import Holds, Names
 from fp16fix.search.trial import Trial
 from fp16fix.strict.profiles import profile_named
-from fp16fix.verdict.verdict import Figures, Verdict
+from fp16fix.verdict.verdict import Verdict
 
 
 @dataclass(slots=True)
@@ -37,14 +38,36 @@ class Trials:
     workshop: Workshop
     emulator: Emulator
     command: Command | None
-    before: tuple[Figures, ...]
-    """Of all-FP16, for comparison."""
+    journal: Journal | None
     judge: Judge = field(init=False)
+    independent: bool = field(default=True, init=False)
+    """No search has asked about samples that were held out."""
     told: dict[tuple[str, str], Trial] = field(default_factory=dict, init=False)
     """Every trial by search and recipe, in the order made."""
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False)
     """By the recipe's digest; a journal holds scores only."""
     _objections: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.begin("calibration samples")
+
+    def begin(self, about: str) -> None:
+        """Forget verdicts: from now on other samples decide."""
+        search = self.evidence.config.search
+        self._verdicts = {}
+        self.judge = Judge(self.measure, self.journal, budget_s=search.budget_s or math.inf, repeats=search.repeats, about=about)
+
+    def widen(self, tick: Tick = lambda: None) -> None:
+        """From now on held-out samples are judged too, under every seed of the jitter."""
+        evidence = self.evidence
+        self.emulator.jitter = evidence.config.jitter
+        if not evidence.shared:
+            self.strict.extend(evidence.held_out, evidence.held_out.names, tick)
+        self.begin("all samples")
+
+    def is_comfortable(self, score: Score) -> bool:
+        """Whether a recipe is good with the margin that searches want."""
+        return score.good is True and score.spare_db >= self.evidence.config.search.margin_db
 
     def typed(self, recipe: Recipe) -> Model:
         """The graph that an engine is built from."""
@@ -60,15 +83,31 @@ class Trials:
         self.tell(recipe, search, tried, scored(self._verdicts[digest]))
         return self._verdicts[digest]
 
-    def holds(self, search: str, recipe_of: Callable[[Names], Recipe], words: Callable[[Names], str], tick: Tick = lambda: None) -> Holds:
-        """A predicate for ``shrink``: whether the recipe that ``recipe_of`` makes of a set is good."""
+    def holds(
+        self,
+        search: str,
+        recipe_of: Callable[[Names], Recipe],
+        words: Callable[[Names], str],
+        tick: Tick = lambda: None,
+        *,
+        margin: bool = False,
+    ) -> Holds:
+        """A predicate for ``shrink``: whether the recipe that ``recipe_of`` makes of a set is good.
+
+        Args:
+            search: who asks, for the derivation.
+            recipe_of: what a set stands for.
+            words: what is different about it.
+            tick: called for every answer.
+            margin: it must be comfortable, too.
+        """
 
         def ask(names: Names) -> bool:
             recipe = recipe_of(names)
             opinion = self.judge.ask(recipe)
             self.tell(recipe, search, words(names), opinion.score)
             tick()
-            return opinion.good
+            return self.is_comfortable(opinion.score) if margin else opinion.good
 
         return ask
 
@@ -91,6 +130,17 @@ class Trials:
             self._verdicts[recipe.digest] = verdict
         return score
 
+    def comfortable(self, recipe: Recipe) -> bool:
+        """Whether a recipe that was tried is good with the margin; a search for less keeps it so."""
+        return self.is_comfortable(self.judge.ask(recipe).score)
+
+    def within_share(self, verdict: Verdict, recipe: Recipe) -> Verdict:
+        """A verdict that passes fails with too much in FP32. Searches do not ask: their way to less leads through more."""
+        if not verdict.verified or not recipe.wide:
+            return verdict
+        why = too_wide(self.workshop.share(recipe), self.evidence.config.max_fp32_share, recipe.wide)
+        return replace(verdict, verified=False, reasons=(*verdict.reasons, why)) if why else verdict
+
     def objections(self) -> list[str]:
         """What the user's command had against recipes that strict emulation passes."""
         return list(dict.fromkeys(self._objections))
@@ -103,25 +153,22 @@ class Trials:
 
 @contextmanager
 def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
-    """Compute the FP32 reference on the held-out samples and all-FP16 beside it, and open the journal.
+    """Compute the FP32 reference on the calibration samples, and open the journal.
 
     Raises:
         InputError: the journal cannot be used.
     """
-    config, held_out = evidence.config, evidence.held_out
+    config, seen = evidence.config, evidence.calibration
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(config.search.journal, subject(evidence))) if config.search.journal is not None else None
-        workshop = Workshop(evidence.model)
-        with stages.stage("FP32 reference", len(held_out)) as tick:
+        workshop = Workshop(evidence.model, evidence.ranges)
+        with stages.stage("FP32 reference", len(seen)) as tick:
             strict = stack.enter_context(
-                StrictOracle(evidence.model, held_out, config.tolerance.of, names=held_out.names, threads=config.threads, tick=tick)
+                StrictOracle(evidence.model, seen, config.tolerance.of, names=seen.names, threads=config.threads, tick=tick)
             )
         command = stack.enter_context(Command.opened(evidence, workshop)) if config.search.check is not None else None
-        with stages.stage("plain FP16, strict", len(held_out)) as tick:
-            before = strict.figures(workshop.typed(evidence.plain), tick=tick)
-        made = Trials(evidence, workshop, Emulator(strict, workshop, config.profile), command, before)
-        made.judge = Judge(made.measure, journal, budget_s=config.search.budget_s or math.inf, repeats=config.search.repeats)
-        yield made
+        emulator = Emulator(strict, workshop, config.profile, min(config.jitter, SEARCHED))
+        yield Trials(evidence, workshop, emulator, command, journal)
 
 
 def subject(evidence: Evidence) -> dict[str, str]:
@@ -134,7 +181,7 @@ def subject(evidence: Evidence) -> dict[str, str]:
         "tolerance": config.tolerance.model_dump_json(),
         "simplified": str(config.simplify),
         "judged": f"fp16fix {__version__}, {config.profile} profile, {config.io} interface, {config.held_out:g} held out, "
-        f"{config.headroom:g} octaves",
+        f"{config.headroom:g} octaves, {config.jitter} seeds, {config.search.margin_db:g} dB margin, {config.max_fp32_share:g} in FP32",
     }
 
 

@@ -18,10 +18,10 @@ AT = ("min", "opt", "max")
 
 
 def corners(found: Evidence, answer: Answer, typed: Model) -> tuple[Corner, ...]:
-    """Every profile's smallest, likeliest and largest shapes, with the strict verdict over the held-out samples of just these shapes."""
+    """Every profile's smallest, likeliest and largest shapes, with the strict verdict over the samples of just these shapes."""
     config = found.config
     inputs = declared(config.model or Path())
-    seen = [measures(sample, inputs) for sample in found.held_out]
+    seen = [measures(sample, inputs) for sample in found.judged]
     made = []
     for number, profile in enumerate(profiles_of(config), start=1):
         for at, shapes in distinct(profile):
@@ -30,7 +30,7 @@ def corners(found: Evidence, answer: Answer, typed: Model) -> tuple[Corner, ...]
             if len(chosen) == len(seen):
                 verdict = answer.verdict
             elif chosen:
-                few = Arrays(found.held_out.samples.pick(chosen))
+                few = Arrays(found.judged.samples.pick(chosen))
                 with StrictOracle(found.model, few, config.tolerance.of, names=few.names, threads=config.threads) as oracle:
                     verdict = oracle.verdict(typed, profile=config.profile)
             made.append(Corner(number, at, shapes, len(chosen), verdict))

@@ -82,8 +82,10 @@ def with_engine(trials: Trials, answer: Answer, onnx_path: Path, stages: Stages)
 def changed(trials: Trials, answer: Answer, edits: Sequence[Edit], stages: Stages) -> Answer:
     """An answer with more rewrites, searched anew."""
     draft = extended(trials.evidence, answer.draft, edits, stages)
-    trials.workshop.keep(draft.recipe, draft.model)
-    return finished(trials, passing(trials, draft, stages, tried="without what the builder ends over"), stages)
+    trials.workshop.keep(draft.recipe, draft.model, draft.ranges)
+    return replace(
+        finished(trials, passing(trials, draft, stages, tried="without what the builder ends over"), stages), independent=answer.independent
+    )
 
 
 def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> Product:

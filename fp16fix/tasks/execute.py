@@ -35,8 +35,8 @@ def executed(found: Evidence, built: Built, facts: EngineFacts, rival: Rival, st
         said = f"The plan was built for {', '.join(built.targets)} and not run: the GPU here is {here} (--target {here})."
         return replace(facts, warnings=(*facts.warnings, said))
     try:
-        with stages.stage("run engine", len(found.held_out)):
-            verdict = verdict_of(found.config, built.plan, found.model, found.held_out, built.backend, found.held_out.names)
+        with stages.stage("run engine", len(found.judged)):
+            verdict = verdict_of(found.config, built.plan, found.model, found.judged, built.backend, found.judged.names)
         timings, said_too = timed(found, built, rival, stages)
     except BuildError as error:
         return replace(facts, problems=(*facts.problems, f"the engine does not run on the GPU of this machine: {error.what}"))
@@ -45,7 +45,7 @@ def executed(found: Evidence, built: Built, facts: EngineFacts, rival: Rival, st
 
 def timed(found: Evidence, built: Built, rival: Rival, stages: Stages) -> tuple[tuple[Timing, ...], tuple[str, ...]]:
     """Latency of the repaired engine beside all-FP16 and FP32 ones, built for the comparison; and what could not be compared."""
-    config, sample = found.config, found.held_out[0]
+    config, sample = found.config, found.judged[0]
     plans = {"repaired": built.plan}
     said: list[str] = []
     if config.search.builds >= COMPARED:

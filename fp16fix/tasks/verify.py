@@ -13,7 +13,9 @@ from fp16fix.graph.random import warnings_of
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Arrays, samples_for
+from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Watcher
+from fp16fix.ranges.sizes import sizes
 from fp16fix.strict.profiles import profile_named
 from fp16fix.verdict.verdict import Verdict
 
@@ -38,9 +40,19 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         StrictOracle(reference, samples, config.tolerance.of, names=samples.names, threads=config.threads) as oracle,
         stages.stage("strict run", len(samples)) as tick,
     ):
-        verdict = oracle.verdict(typed, profile=config.profile, tick=tick)
+        verdict = oracle.verdict(typed, profile=config.profile, jitter=config.jitter, tick=tick)
+        verdict = within_share(verdict, typed, samples, config.max_fp32_share)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
         return replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
+
+
+def within_share(verdict: Verdict, typed: Model, samples: Arrays, limit: float) -> Verdict:
+    """A graph that passes fails with too much in FP32, as one that ``repair`` makes."""
+    if not verdict.verified:
+        return verdict
+    wide = formats(typed)
+    why = too_wide(wide_share(typed, sizes(typed, samples[0]), wide), limit, wide)
+    return replace(verdict, verified=False, reasons=(*verdict.reasons, why)) if why else verdict
 
 
 def caveats(samples: Arrays, reference: Model) -> tuple[str, ...]:

@@ -111,6 +111,21 @@ class Shaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The worst of those samples that a search saw, or of those that it did not."""
+
+    name: str
+    """``calibration`` or ``held out``."""
+    samples: int
+    output: str = ""
+    """The output that is worst."""
+    sample: str = ""
+    sqnr_db: float = math.inf
+    lost: int = 0
+    mismatches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Pass or fail, by whom, and with what figures."""
 
@@ -139,3 +154,20 @@ class Verdict:
     def failed(self) -> tuple[Figures, ...]:
         """The outputs that break a bound, the worst first."""
         return tuple(sorted((each for each in self.outputs if each.broken), key=badness))
+
+
+def parts(verdict: Verdict, calibration: int, held_out: int) -> tuple[Part, ...]:
+    """The worst of both parts of the samples that a verdict covers, calibration samples first.
+
+    Args:
+        verdict: over ``calibration`` samples and then ``held_out`` others.
+        calibration: how many a search saw.
+        held_out: how many it did not; 0 where one sample served both.
+    """
+    found = []
+    for name, first, last in (("calibration", 0, calibration), ("held out", calibration, calibration + held_out)):
+        seen = [(output.output, each) for output in verdict.outputs for each in output.samples[first:last]]
+        output, worst = min(seen, key=lambda pair: badness(pair[1]), default=("", None))
+        if worst is not None:
+            found.append(Part(name, last - first, output, worst.sample, worst.sqnr_db, worst.lost, worst.mismatches))
+    return tuple(found)

@@ -37,6 +37,11 @@ def looks_again(rule: Rule) -> bool:
     return bool(getattr(rule, "again", False))
 
 
+def guards(rule: Rule) -> bool:
+    """Whether a rule mends what samples may not show, so that no run can acquit it."""
+    return bool(getattr(rule, "guards", False))
+
+
 def answers_builder(rule: Rule) -> bool:
     """Whether a rule takes out an operator that engine builders are known to end over."""
     return bool(getattr(rule, "for_builder", False))

@@ -50,6 +50,8 @@ class RaiseEps:
 
     name: ClassVar[str] = "raise-eps"
     order: ClassVar[int] = 190
+    guards: ClassVar[bool] = True
+    """A literal guards inputs that no sample may show: a fully masked row, a zero."""
     again: ClassVar[bool] = True
     """An eps rescaled with its norm may have become smaller than FP16 holds."""
     promise: ClassVar[Promise] = Promise.ALTERED

@@ -64,6 +64,8 @@ class MaskLiteral:
 
     name: ClassVar[str] = "mask-literal"
     order: ClassVar[int] = 200
+    guards: ClassVar[bool] = True
+    """A literal guards inputs that no sample may show: a fully masked row, a zero."""
     promise: ClassVar[Promise] = Promise.ALTERED
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4,6] x) => (float[2,4,6] y) <float low = {-1e9}, float one = {1},

@@ -27,6 +27,8 @@ class SplitLiteral:
 
     name: ClassVar[str] = "split-literal"
     order: ClassVar[int] = 210
+    guards: ClassVar[bool] = True
+    """A literal guards inputs that no sample may show: a fully masked row, a zero."""
     promise: ClassVar[Promise] = Promise.EXACT
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {1e-3}, float c = {1e6}>
