@@ -56,7 +56,7 @@ def test_repair_writes_the_graph_the_outcome_and_the_report(
 ) -> None:
     assert fp16fix("repair", ill, "-i", tmp_path / "samples", "-o", tmp_path / "fixed.onnx") == 0
     printed = capsys.readouterr().out
-    assert "VERIFIED on 2 held-out samples" in printed
+    assert "VERIFIED on 4 samples" in printed
     assert "FP32 nodes 0" in printed
     outcome = json.loads((tmp_path / "fixed.outcome.json").read_text())
     assert outcome["verdict"]["verified"]

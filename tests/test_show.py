@@ -107,9 +107,7 @@ def test_the_headline_of_a_repair_names_output_sample_and_entry(capsys: pytest.C
     show.outcome(outcome(), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     place = "in sample night, entry 2 of axis 1"
-    assert lines[1] == (
-        f"VERIFIED on 4 held-out samples by strict FP16 emulation, worst image: 56.6 dB {place}; engine: built, not executed"
-    )
+    assert lines[1] == (f"VERIFIED on 4 samples by strict FP16 emulation, worst image: 56.6 dB {place}; engine: built, not executed")
     assert f"  image: 49152 lost → 56.6 dB {place} (off by at most 0.0021)" in lines
 
 

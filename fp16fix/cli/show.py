@@ -77,7 +77,7 @@ def engine(found: EngineFacts) -> None:
             f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s, {found.fp16_layers} FP16 and {found.fp32_layers} FP32 layers"
         )
     for corner in found.corners:
-        state = "no held-out sample" if corner.verdict is None else "verified" if corner.verdict.verified else "NOT VERIFIED"
+        state = "no sample" if corner.verdict is None else "verified" if corner.verdict.verified else "NOT VERIFIED"
         shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in corner.shapes.items())
         typer.echo(f"  profile {corner.profile} {corner.at} ({shapes}): {state}")
     if found.latency:

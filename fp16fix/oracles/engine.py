@@ -71,7 +71,7 @@ def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[S
 
 
 class Engine:
-    """Builds an engine for each recipe and runs it on the calibration samples; one that does not build or run cannot be tested."""
+    """Builds an engine for each recipe and runs it on all samples; one that does not build or run cannot be tested."""
 
     name: ClassVar[str] = "tensorrt"
     steady: ClassVar[bool] = False
@@ -96,7 +96,7 @@ class Engine:
 
     def ask(self, recipe: Recipe) -> Score:
         """Build, run, compare."""
-        evidence, config, seen = self.evidence, self.evidence.config, self.evidence.calibration
+        evidence, config, seen = self.evidence, self.evidence.config, self.evidence.judged
         with tempfile.TemporaryDirectory(prefix="fp16fix-engine-") as folder:
             path = Path(folder) / "model.onnx"
             save_model(self.workshop.typed(recipe), path)

@@ -141,7 +141,7 @@ class EngineFacts:
     warnings: tuple[str, ...] = ()
     """The builder's, and what was done to get an engine at all."""
     verdict: Verdict | None = None
-    """Of the engine itself on the held-out samples, where it was executed; then this decides, not the emulator's."""
+    """Of the engine itself on all samples, where it was executed; then this decides, not the emulator's."""
     corners: tuple[Corner, ...] = ()
     """Of every optimisation profile."""
     latency: tuple[Timing, ...] = ()
@@ -166,7 +166,7 @@ class Outcome:
     pessimistic: Verdict
     """The same graph under the pessimistic profile: information, not a gate, unless that profile was asked for."""
     before: tuple[Figures, ...]
-    """Plain FP16 on the held-out samples."""
+    """Plain FP16 on all samples."""
     equivalence: tuple[Figures, ...]
     """The repaired graph in FP32 against the original in FP32: how far the repairs moved the function."""
     counts: Counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fp16fix.oracles.oracle import scored
+from fp16fix.oracles.oracle import Score
 from fp16fix.passes.design import Draft
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
@@ -19,21 +19,32 @@ from fp16fix.verdict.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Where a search ended."""
+class Found:
+    """Where a search ended, by the samples that it asked."""
 
     draft: Draft
     """What the recipe was made from."""
     recipe: Recipe
-    verdict: Verdict
+    score: Score
     stopped: str = ""
     """What stopped a search before its end; what is used is the best it had found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is used, judged on all samples."""
+
+    draft: Draft
+    recipe: Recipe
+    verdict: Verdict
+    stopped: str = ""
+    """See ``Found``."""
+    independent: bool = True
+    """No search asked about the held-out samples: they were asked once, at the end."""
     derivation: tuple[Trial, ...] = ()
     """Every recipe that was tried, in order."""
     flaky: int = 0
     """Recipes about which the user's command contradicted itself."""
-    independent: bool = True
-    """No search asked about the held-out samples: they were asked once, at the end."""
 
 
 def settle_on(trials: Trials, stages: Stages) -> Answer:
@@ -42,61 +53,53 @@ def settle_on(trials: Trials, stages: Stages) -> Answer:
     Raises:
         KeyboardInterrupt: the user stopped a search before it had found anything.
     """
-    return judged(trials, find(trials, stages), stages)
-
-
-def judged(trials: Trials, answer: Answer, stages: Stages) -> Answer:
-    """An answer found on calibration samples, with the verdict over all of them.
-
-    Raises:
-        KeyboardInterrupt: see ``settle_on``.
-    """
+    found = find(trials, stages)
     with stages.stage("held-out samples") as tick:
         trials.widen(tick)
-        verdict = trials.verdict(answer.recipe, "all samples", "as found on calibration samples")
-    if verdict.verified or not answer.verdict.verified or answer.stopped == INTERRUPTED:
-        return told(trials, replace(answer, verdict=verdict))
-    again = find(trials, stages)
-    return replace(again, independent=trials.evidence.shared)
+        score = trials.score(found.recipe, "all samples", "as found")
+    if score.good or not found.score.good or found.stopped == INTERRUPTED or trials.judge.is_spent:
+        return judged(trials, found)
+    return replace(judged(trials, find(trials, stages)), independent=trials.evidence.shared)
 
 
-def find(trials: Trials, stages: Stages) -> Answer:
-    """The recipe to use by the samples that are asked; unverified only where nothing passes, or nothing did before the budget was spent.
+def judged(trials: Trials, found: Found) -> Answer:
+    """What was found, judged on every sample that is asked now, held to the share of FP32, with all that was tried for it."""
+    verdict = trials.within_share(trials.verdict(found.recipe, "all samples", "as found"), found.recipe)
+    if not verdict.verified:
+        said = [f"with more in FP32 strict emulation passes, but {why}" for why in trials.objections()[-1:] if why not in verdict.reasons]
+        verdict = replace(verdict, reasons=(*verdict.reasons, *said))
+    return Answer(
+        found.draft,
+        found.recipe,
+        verdict,
+        found.stopped,
+        derivation=tuple(trials.told.values()),
+        flaky=len(trials.judge.flaky),
+    )
+
+
+def find(trials: Trials, stages: Stages) -> Found:
+    """The recipe to use by the samples that are asked; not good only where nothing is, or nothing was before the budget was spent.
 
     Raises:
         KeyboardInterrupt: see ``settle_on``.
     """
-    answer = untouched(trials, stages) or passing(trials, designed(trials, stages), stages)
-    if not answer.verdict.verified:
-        answer = without_harm(trials, answer, stages)
-    return finished(trials, answer, stages)
+    found = untouched(trials, stages) or passing(trials, designed(trials, stages), stages)
+    if not found.score.good:
+        found = without_harm(trials, found, stages)
+    return with_less(trials, found, stages)
 
 
-def untouched(trials: Trials, stages: Stages) -> Answer | None:
+def untouched(trials: Trials, stages: Stages) -> Found | None:
     """All-FP16 as it is, but for what guards inputs that no sample shows, if that passes with the margin; else None."""
     evidence = trials.evidence
     with stages.stage("plain FP16, strict"):
-        verdict = trials.verdict(evidence.plain, "plain", "all FP16")
-    if not trials.is_comfortable(scored(verdict)) or evidence.config.pin:
+        score = trials.score(evidence.plain, "plain", "all FP16")
+    if not trials.is_comfortable(score) or evidence.config.pin:
         return None
     draft = designed(trials, stages, calm=True)
-    verdict = trials.verdict(draft.recipe, "draft", "only what guards inputs that no sample shows")
-    return Answer(draft, draft.recipe, verdict) if verdict.verified else None
-
-
-def finished(trials: Trials, answer: Answer, stages: Stages) -> Answer:
-    """The answer with less in it, where less passes, and how it was found."""
-    if answer.verdict.verified and answer.recipe.wide and answer.stopped != INTERRUPTED:
-        recipe, stopped = thinned(trials, answer.draft, answer.recipe, stages)
-        verdict = trials.verdict(recipe, "thin", "as used")
-        answer = replace(answer, recipe=recipe, verdict=verdict, stopped=answer.stopped or stopped)
-    return told(trials, answer)
-
-
-def told(trials: Trials, answer: Answer) -> Answer:
-    """The answer held to the share of FP32, with everything that was tried for it."""
-    verdict = trials.within_share(answer.verdict, answer.recipe)
-    return replace(answer, verdict=verdict, derivation=tuple(trials.told.values()), flaky=len(trials.judge.flaky))
+    score = trials.score(draft.recipe, "draft", "only what guards inputs that no sample shows")
+    return Found(draft, draft.recipe, score) if score.good else None
 
 
 def designed(trials: Trials, stages: Stages, without: frozenset[str] = frozenset(), *, calm: bool = False) -> Draft:
@@ -106,29 +109,32 @@ def designed(trials: Trials, stages: Stages, without: frozenset[str] = frozenset
     return draft
 
 
-def passing(trials: Trials, draft: Draft, stages: Stages, tried: str = "rules, exponents, islands") -> Answer:
+def passing(trials: Trials, draft: Draft, stages: Stages, tried: str = "rules, exponents, islands") -> Found:
     """The draft, or the draft with more pins if it fails."""
     with stages.stage("repaired, strict"):
-        verdict = trials.verdict(draft.recipe, "draft", tried)
-    if verdict.verified:
-        return Answer(draft, draft.recipe, verdict)
+        score = trials.score(draft.recipe, "draft", tried)
+    if score.good:
+        return Found(draft, draft.recipe, score)
     recipe, stopped = refined(trials, draft, stages)
-    verdict = trials.verdict(recipe, "refine", "as used")
-    if not verdict.verified:
-        said = [f"with more in FP32 strict emulation passes, but {why}" for why in trials.objections()[-1:] if why not in verdict.reasons]
-        verdict = replace(verdict, reasons=(*verdict.reasons, *said))
-    return Answer(draft, recipe, verdict, stopped)
+    return Found(draft, recipe, trials.score(recipe, "refine", "as found"), stopped)
 
 
-def without_harm(trials: Trials, answer: Answer, stages: Stages) -> Answer:
-    """The answer without the edits that do harm, or the answer itself if leaving out helps nothing."""
+def without_harm(trials: Trials, found: Found, stages: Stages) -> Found:
+    """A recipe without the edits that do harm, or the same one if leaving out helps nothing."""
 
-    def passes(keys: frozenset[str]) -> bool:
-        draft = designed(trials, stages, keys)
-        return passing(trials, draft, stages, tried=f"without {', '.join(sorted(keys))}").verdict.verified
+    def attempt(keys: frozenset[str]) -> Found:
+        return passing(trials, designed(trials, stages, keys), stages, tried=f"without {', '.join(sorted(keys))}")
 
-    harm = harmful(trials, answer.draft.recipe, passes)
+    harm = harmful(trials, found.draft.recipe, lambda keys: attempt(keys).score.good is True)
     if not harm.best:
-        return replace(answer, stopped=answer.stopped or harm.stopped)
-    less = passing(trials, designed(trials, stages, harm.best), stages, tried=f"without {', '.join(sorted(harm.best))}")
+        return replace(found, stopped=found.stopped or harm.stopped)
+    less = attempt(harm.best)
     return replace(less, stopped=less.stopped or harm.stopped)
+
+
+def with_less(trials: Trials, found: Found, stages: Stages) -> Found:
+    """What passes, with less in it where less passes."""
+    if not found.score.good or not found.recipe.wide or found.stopped == INTERRUPTED:
+        return found
+    recipe, stopped = thinned(trials, found.draft, found.recipe, stages)
+    return replace(found, recipe=recipe, score=trials.score(recipe, "thin", "as found"), stopped=found.stopped or stopped)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fp16fix.errors import Fp16fixError
@@ -60,13 +60,14 @@ class Judge:
     """How often each candidate is measured unless ``ask`` says otherwise."""
     about: str = ""
     """What the oracle is asked about, where one journal holds answers about several things."""
+    contradicted: dict[str, Recipe] = field(default_factory=dict)
+    """Recipes by digest whose runs disagreed, in the order noticed; no use is made of them any more, whatever else is asked about them."""
     calls: int = field(default=0, init=False)
     """Oracle calls of this process."""
     spent_s: float = field(default=0.0, init=False)
     """Seconds the oracle took in this process."""
     _seen: dict[str, list[Score]] = field(default_factory=dict, init=False)
     """By digest, so that journals need not hold thousands of names."""
-    _flaky: dict[str, Recipe] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.journal is not None:
@@ -88,14 +89,21 @@ class Judge:
         wanted = self.repeats if repeats is None else repeats
         while len(scores) < max(wanted, 1) and not disagree(scores):
             scores.append(self._measure(recipe, digest))
-        flaky = disagree(scores)
-        if flaky:
-            self._flaky[digest] = recipe
-        return Opinion(min(scores, key=badness), len(scores), flaky)
+        if disagree(scores):
+            self.contradicted[recipe.digest] = recipe
+        flaky, worst = recipe.digest in self.contradicted, min(scores, key=badness)
+        if flaky and worst.good:
+            worst = replace(worst, good=None, why="the oracle contradicted itself about it")
+        return Opinion(worst, len(scores), flaky)
 
     def good(self, recipe: Recipe) -> bool:
         """``ask(recipe).good``."""
         return self.ask(recipe).good
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing more may be measured."""
+        return self.calls >= self.budget_calls or self.spent_s >= self.budget_s
 
     def check_budgets(self) -> None:
         """Raise ``BudgetSpentError`` if one is."""
@@ -124,7 +132,7 @@ class Judge:
     @property
     def flaky(self) -> tuple[Recipe, ...]:
         """Candidates whose runs disagreed, in the order noticed; empty is no proof unless runs were repeated."""
-        return tuple(self._flaky.values())
+        return tuple(self.contradicted.values())
 
     def _measure(self, recipe: Recipe, digest: str) -> Score:
         self.check_budgets()

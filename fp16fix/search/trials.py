@@ -7,7 +7,7 @@ import math
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,9 +53,11 @@ class Trials:
 
     def begin(self, about: str) -> None:
         """Forget verdicts: from now on other samples decide."""
-        search = self.evidence.config.search
+        search, before = self.evidence.config.search, getattr(self, "judge", None)
         self._verdicts = {}
         self.judge = Judge(self.measure, self.journal, budget_s=search.budget_s or math.inf, repeats=search.repeats, about=about)
+        if before is not None:
+            self.judge.calls, self.judge.spent_s, self.judge.contradicted = before.calls, before.spent_s, before.contradicted
 
     def widen(self, tick: Tick = lambda: None) -> None:
         """From now on held-out samples are judged too, under every seed of the jitter."""
@@ -73,15 +75,22 @@ class Trials:
         """The graph that an engine is built from."""
         return self.workshop.typed(recipe)
 
+    def score(self, recipe: Recipe, search: str, tried: str) -> Score:
+        """Of one recipe, whatever budget is left; out of the journal if it is there."""
+        try:
+            score = self.judge.ask(recipe).score
+        except BudgetSpentError:
+            known = self._verdicts.get(recipe.digest)
+            score = self.measure(recipe) if known is None else scored(known)
+        self.tell(recipe, search, tried, score)
+        return score
+
     def verdict(self, recipe: Recipe, search: str, tried: str) -> Verdict:
-        """Of one recipe, whatever budget is left."""
-        digest = recipe.digest
-        with suppress(BudgetSpentError):
-            self.judge.ask(recipe)
-        if digest not in self._verdicts:
+        """Of one recipe, with every figure, which no journal holds."""
+        self.score(recipe, search, tried)
+        if recipe.digest not in self._verdicts:
             self.measure(recipe)
-        self.tell(recipe, search, tried, scored(self._verdicts[digest]))
-        return self._verdicts[digest]
+        return self._verdicts[recipe.digest]
 
     def holds(
         self,

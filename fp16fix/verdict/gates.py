@@ -33,9 +33,7 @@ def judge(figures: Sequence[Figures], tolerance: Tolerance, oracle: str, profile
     told = tuple(replace(each, broken=tuple(broken(each, tolerance(each.output)))) for each in figures)
     reasons = [reason for each in told for reason in each.broken]
     if not samples or not figures:
-        reasons.append(
-            "nothing was compared: there are no held-out samples" if not samples else "nothing was compared: there are no outputs"
-        )
+        reasons.append("nothing was compared: there are no samples" if not samples else "nothing was compared: there are no outputs")
     spare = min((spared(each, tolerance(each.output)) for each in told), default=math.inf)
     return Verdict(not reasons, oracle, profile, told, samples, tuple(reasons), tuple(beside(told)), spare)
 

@@ -13,7 +13,7 @@ from fp16fix.errors import ConfigError, ModelError
 from fp16fix.inputs.signature import Input
 from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.progress import Silent, Stages
-from fp16fix.search.answer import find
+from fp16fix.search.answer import settle_on
 from fp16fix.search.trials import trials
 from fp16fix.tasks.corners import corners, distinct
 from tests.models import proto
@@ -98,16 +98,16 @@ def test_corners_that_coincide_are_one() -> None:
     assert bounds({"x": ((1, 4), (2, 4), (8, 4))}) == "x 1x4 to 8x4"
 
 
-def test_every_corner_that_held_out_samples_show_has_its_own_verdict(dynamic: Path, tmp_path: Path) -> None:
+def test_every_corner_that_samples_show_has_its_own_verdict(dynamic: Path, tmp_path: Path) -> None:
     inputs = samples(tmp_path, (1, 2), (1, 2), (4, 8), (4, 8), (2, 2), (2, 2))
     given = config(dynamic, inputs=str(inputs))
     found = gather(given, Stages(Silent()))
     stages = Stages(Silent())
     with trials(found, stages) as tried:
-        answer = find(tried, stages)
+        answer = settle_on(tried, stages)
         seen = {each.at: each for each in corners(found, answer, tried.typed(answer.recipe))}
-    assert {at: each.samples for at, each in seen.items()} == {"min": 1, "opt": 1, "max": 0}
+    assert {at: each.samples for at, each in seen.items()} == {"min": 2, "opt": 2, "max": 0}
     assert seen["max"].verdict is None
     opt = seen["opt"]
     assert opt.verdict is not None
-    assert (opt.verdict.verified, opt.verdict.samples, opt.shapes) == (True, 1, {"x": (4, 4), "k": (4, 8)})
+    assert (opt.verdict.verified, opt.verdict.samples, opt.shapes) == (True, 2, {"x": (4, 4), "k": (4, 8)})

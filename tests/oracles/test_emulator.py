@@ -80,8 +80,8 @@ def test_nan_where_fp32_has_minus_infinity_is_lost(tmp_path: Path) -> None:
     outcome = repair(config(tmp_path, MASKED, samples, allow=["*"]))
     assert not outcome.verified
     (found,) = outcome.verdict.outputs
-    assert [each.lost for each in found.samples] == [2, 2]
-    assert outcome.verdict.reasons[0].startswith("y: 4 elements lost")
+    assert [each.lost for each in found.samples] == [2, 2, 2, 2]
+    assert outcome.verdict.reasons[0].startswith("y: 8 elements lost")
 
 
 @pytest.mark.parametrize(("body", "lost"), [("b = Where (c, zero, q)  y = Sub (a, b)", 4), ("y = Add (a, zero)", 0)])

@@ -133,5 +133,5 @@ def test_each_output_is_held_to_its_own_bounds() -> None:
 def test_a_good_run_is_verified_and_a_run_of_nothing_is_not() -> None:
     good = (figures(),)
     assert judge(good, lambda _: Bounds(), "strict", "engine", 1).verified
-    assert judge(good, lambda _: Bounds(), "strict", "engine", 0).reasons == ("nothing was compared: there are no held-out samples",)
+    assert judge(good, lambda _: Bounds(), "strict", "engine", 0).reasons == ("nothing was compared: there are no samples",)
     assert judge((), lambda _: Bounds(), "strict", "engine", 3).reasons == ("nothing was compared: there are no outputs",)

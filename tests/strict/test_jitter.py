@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fp16fix.graph.lower import lower
+from fp16fix.graph.session import Session
+from fp16fix.half import FP16
+from fp16fix.strict.emulate import emulate
+from fp16fix.strict.jitter import AMPLITUDE
+from tests.models import model, normal
+
+PRODUCT = "g (float[256,64] x) => (float[256,64] y) <float k = {1.5}> { y = Mul (x, k) }"
+
+
+def run(text: str, x: np.ndarray, seed: int | None, opset: int = 17) -> np.ndarray:
+    typed = lower(model(text, opset), {})
+    return np.asarray(Session(emulate(typed, jitter=seed), optimise=False).run({"x": x})["y"])
+
+
+@pytest.mark.parametrize("opset", [8, 13, 23])
+def test_errors_are_half_a_rounding_and_another_for_each_seed(opset: int) -> None:
+    x = normal(256, 64)
+    plain, one, again, other = (run(PRODUCT, x, seed, opset) for seed in (None, 1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert 0.2 < np.mean(one != plain) < 0.5, "an error of up to half a spacing moves a quarter of the roundings and more"
+    assert np.mean(one != other) > 0.2
+    assert np.abs(one - plain).max() <= 2.0**-10 * np.abs(plain).max(), "never further than the neighbour"
+
+
+def test_errors_are_unbiased_and_bounded() -> None:
+    """Values in the middle between two of FP16: which way they go is the error's sign."""
+    fine = 1.0 + (np.arange(0, 16384, dtype=np.float32).reshape(256, 64) % 1024 + 0.5) * 2.0**-10
+    up = run("g (float[256,64] x) => (float[256,64] y) { y = Relu (x) }", fine, 1)
+    assert (up == run("g (float[256,64] x) => (float[256,64] y) { y = Relu (x) }", fine, 2)).all(), (
+        "a choice among stored values has no kernel"
+    )
+    moved = run(PRODUCT, fine.astype(np.float16).astype(np.float32), 1) / (1.5 * fine.astype(np.float16).astype(np.float64)) - 1.0
+    assert abs(moved.mean()) < 2.0**-15
+    assert np.abs(moved).max() <= 2.0**-11 + AMPLITUDE[FP16.onnx]
+
+
+@pytest.mark.parametrize(
+    "values", [np.arange(-128, 128), np.array([0.0, -0.0, np.inf, -np.inf]), 2.0 ** np.arange(-24, 15)], ids=["integers", "ends", "powers"]
+)
+def test_what_is_stored_exactly_is_left_alone(values: np.ndarray) -> None:
+    x = np.resize(values.astype(np.float32), (256, 64))
+    for text in (PRODUCT.replace("1.5", "1"), PRODUCT.replace("1.5", "-2") if np.isfinite(values).all() else PRODUCT.replace("1.5", "-1")):
+        np.testing.assert_array_equal(run(text, x, 1), run(text, x, None))
+
+
+def test_nan_stays_nan_and_what_overflows_still_does() -> None:
+    x = np.resize(np.array([np.nan, 60000.0, -60000.0, 1.0], np.float32), (256, 64))
+    found = run(PRODUCT, x, 3)
+    assert np.isnan(found[:, 0::4]).all()
+    assert (found[:, 1::4] == np.inf).all()
+    assert (found[:, 2::4] == -np.inf).all()
+
+
+def test_a_wide_node_has_no_error() -> None:
+    typed = lower(
+        model("g (float[256,64] x) => (float[256,64] y) <float k = {1.5}> { a = Mul (x, k) y = Tanh (a) }"),
+        {"Mul_a": "fp32", "Tanh_y": "fp32"},
+    )
+    x = normal(256, 64)
+    plain, shaken = (Session(emulate(typed, jitter=seed), optimise=False).run({"x": x})["y"] for seed in (None, 1))
+    np.testing.assert_array_equal(plain, shaken)
