@@ -66,6 +66,24 @@ def test_an_oracle_from_elsewhere_is_asked(fp16fix: Call, tmp_path: Path) -> Non
     assert (minimal["oracle"], minimal["pins"]) == ("no new NaN or infinity under strict FP16 emulation", ["square", "root"])
 
 
+def test_a_metric_from_elsewhere_holds_the_verdict(fp16fix: Call, tmp_path: Path) -> None:
+    """The bound on dB lets everything pass; top-1 does not: in FP16 all values are infinite, and the first of them wins."""
+    loose = ("--set", "tolerance.sqnr_db=-1000", "--set", "tolerance.metrics=[same-order]", "--allow", "*")
+    done = fp16fix("repair", "-o", str(tmp_path / "x.onnx"), *loose)
+    assert done.returncode == 1, done.stdout
+    assert "metric same-order: 0, the limit is 0.99" in done.stdout
+    done = fp16fix("repair", "-o", str(tmp_path / "x.onnx"), *loose[:4])
+    assert done.returncode == 0, done.stdout
+    (reading,) = json.loads((tmp_path / "x.outcome.json").read_text())["verdict"]["metrics"]
+    assert (reading["metric"], reading["value"], reading["passes"]) == ("same-order", 1.0, True)
+
+
+def test_an_unknown_metric_is_refused(fp16fix: Call, tmp_path: Path) -> None:
+    done = fp16fix("repair", "-o", str(tmp_path / "x.onnx"), "--set", "tolerance.metrics=[same-order]", path=tmp_path)
+    assert done.returncode == 2
+    assert "there is no metric 'same-order'" in done.stderr
+
+
 def test_an_unknown_oracle_is_refused_with_the_known_ones(fp16fix: Call, tmp_path: Path) -> None:
     done = fp16fix("locate", "--minimise", "--oracle", "finite", path=tmp_path)
     assert done.returncode == 2

@@ -51,6 +51,8 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     for part in found.parts if found.engine.verdict is None else ():
         typer.echo(f"  worst of {counted(part.samples, f'{part.name} sample')}: {part_words(part)}")
     before = {figures.output: figures for figures in found.before}
+    for reading in decisive.metrics:
+        typer.echo(f"  metric {reading.metric}: {reading.value:.6g} (limit {reading.limit:g})")
     for figures in decisive.outputs:
         typer.echo(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
     counts, recipe = found.counts, found.recipe

@@ -112,11 +112,13 @@ class Tolerance(Bounds):
 
     outputs: dict[str, Bounds] = {}
     """By output name; a key left out there keeps the bound for all."""
+    metrics: tuple[Text, ...] = ()
+    """Metrics of other packages that a verdict must also pass, by name (entry points of ``fp16fix.metrics``)."""
 
     def of(self, output: str) -> Bounds:
         """The bounds of one output."""
         own = self.outputs.get(output)
-        return Bounds(**(self.model_dump(exclude={"outputs"}) | (own.model_dump(exclude_unset=True) if own is not None else {})))
+        return Bounds(**(self.model_dump(exclude={"outputs", "metrics"}) | (own.model_dump(exclude_unset=True) if own is not None else {})))
 
 
 class ShapeRange(Section):

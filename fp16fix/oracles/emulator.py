@@ -23,6 +23,7 @@ from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge, shaken
+from fp16fix.verdict.metric import Metric, measured
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures, Verdict
 
@@ -41,6 +42,7 @@ class StrictOracle:
         tolerance: Tolerance,
         *,
         names: Sequence[str] = (),
+        metrics: Sequence[type[Metric]] = (),
         threads: int = 0,
         tick: Tick = lambda: None,
     ) -> None:
@@ -51,6 +53,7 @@ class StrictOracle:
             samples: re-iterable.
             tolerance: what counts as right.
             names: of the samples, for the figures.
+            metrics: what else a verdict must pass.
             threads: ONNX Runtime threads.
             tick: called after each sample.
 
@@ -59,6 +62,7 @@ class StrictOracle:
         """
         self.reference = reference
         self.tolerance = tolerance
+        self.metrics = metrics
         self.threads = threads
         self.calls = 0
         self.samples: tuple[Iterable[Sample], ...] = ()
@@ -107,9 +111,13 @@ class StrictOracle:
         strict: bool = True,
         profile: str = "engine",
         jitter: int | None = None,
+        metrics: Sequence[Metric] = (),
         tick: Tick = lambda: None,
     ) -> tuple[Figures, ...]:
-        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``."""
+        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``.
+
+        ``metrics`` are told of every sample.
+        """
         self.calls += 1
         graph = emulate(candidate, profile, jitter) if strict else candidate
         session, comparison, references = Session(graph, threads=self.threads), Comparison(self.channels, self.names), self.references()
@@ -119,7 +127,10 @@ class StrictOracle:
                 session = Session(graph, threads=self.threads)
             for sample in samples:
                 found = session.run(sample)
-                comparison.add(next(references), {name: found[name] for name in self.outputs})
+                exact, own = next(references), {name: found[name] for name in self.outputs}
+                comparison.add(exact, own)
+                for metric in metrics:
+                    metric.add(exact, own)
                 tick()
         return comparison.figures()
 
@@ -132,7 +143,9 @@ class StrictOracle:
             jitter: with how many seeds a candidate that passes is shaken, which it must survive (``gates.shaken``).
             tick: called after each sample of each run.
         """
-        verdict = judge(self.figures(candidate, profile=profile, tick=tick), self.tolerance, "strict", profile, self.count)
+        metrics = [kind() for kind in self.metrics]
+        figures = self.figures(candidate, profile=profile, metrics=metrics, tick=tick)
+        verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
         for seed in range(1, jitter + 1):
             if not verdict.verified:
                 return verdict

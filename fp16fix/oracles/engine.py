@@ -24,6 +24,7 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import judge
+from fp16fix.verdict.metric import measured, metrics_named
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Verdict
 
@@ -64,10 +65,14 @@ def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[S
         BuildError: the plan does not load or run.
         ConfigError: no profile of the plan covers a sample.
     """
+    metrics = [kind() for kind in metrics_named(config.tolerance.metrics)]
     session, comparison = Session(reference, threads=config.threads), Comparison(channels_of(reference), names)
     for sample, outputs in zip(samples, run(plan, samples, backend=backend, timeout_s=config.build.timeout_s), strict=True):
-        comparison.add(session.run(sample), outputs)
-    return judge(comparison.figures(), config.tolerance.of, "tensorrt", "engine", len(samples))
+        exact = session.run(sample)
+        comparison.add(exact, outputs)
+        for metric in metrics:
+            metric.add(exact, outputs)
+    return measured(judge(comparison.figures(), config.tolerance.of, "tensorrt", "engine", len(samples)), metrics)
 
 
 class Engine:

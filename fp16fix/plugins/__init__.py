@@ -37,7 +37,7 @@ def classes_of(module: str) -> list[type]:
     return [each for each in here if isinstance(each, type) and each.__module__ == module and not getattr(each, "_is_protocol", False)]
 
 
-def offered(group: str, is_one: Callable[[type], bool]) -> Iterator[type]:
+def offered(group: str, is_one: Callable[[type], bool]) -> Iterator[type[Any]]:
     """Classes of other packages, by the names of their entry points."""
     for point in sorted(entry_points(group=group), key=lambda point: point.name) if group else ():
         owner = point.dist.name if point.dist is not None else "an installed package"

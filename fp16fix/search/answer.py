@@ -64,7 +64,9 @@ def settle_on(trials: Trials, stages: Stages) -> Answer:
 
 def judged(trials: Trials, found: Found) -> Answer:
     """What was found, judged on every sample that is asked now, held to the share of FP32, with all that was tried for it."""
-    verdict = trials.within_share(trials.verdict(found.recipe, "all samples", "as found"), found.recipe)
+    verdict, wide = trials.verdict(found.recipe, "all samples", "as found"), trials.too_wide(found.recipe)
+    if verdict.verified and wide:
+        verdict = replace(verdict, verified=False, reasons=(wide,))
     if not verdict.verified:
         said = [f"with more in FP32 strict emulation passes, but {why}" for why in trials.objections()[-1:] if why not in verdict.reasons]
         verdict = replace(verdict, reasons=(*verdict.reasons, *said))

@@ -17,8 +17,8 @@ from fp16fix.hazards.hazard import overflowing
 from fp16fix.passes.design import Draft, matches
 from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe
-from fp16fix.progress import Stages
-from fp16fix.search.shrink import INTERRUPTED, Names, best, shrink
+from fp16fix.progress import Stages, Tick
+from fp16fix.search.shrink import INTERRUPTED, Names, Result, best, shrink
 from fp16fix.search.trials import Trials
 from fp16fix.trace.births import Birth, births
 from fp16fix.trace.segments import Sample
@@ -27,41 +27,62 @@ FAINT_DB = 0.5
 """What a node must lose to be accused at all; many small losses add up."""
 
 
-REFINE_CALLS = 200
+REFINE_CALLS = 100
 """Recipes that refining may measure unless the user set a budget: what it found by then is used."""
 
 
 def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
     """The draft with more pins, the fewest found with which the verdict passes; and what stopped the search.
 
-    With the margin first; where not even everything in FP32 leaves that much, without it.
+    With the margin first; without it where nothing reaches the margin, or only what leaves more in FP32 than is allowed.
 
     Raises:
         KeyboardInterrupt: the user stopped it before it had found anything.
     """
-    evidence, own = trials.evidence, draft.recipe.wide
-    config = evidence.config
-    nodes = [node for node in draft.model.nodes() if is_float_node(node)]
-    elements = [node.name for node in nodes if node.name not in own and not matches(node.name, config.allow)]
     with stages.stage("refine") as tick:
-        accused = accuse(draft.model, trials.typed(draft.recipe), evidence.calibration, overflowing(draft.remaining), config.threads)
-
-        def with_(names: Names) -> Recipe:
-            return draft.pinned(own | dict.fromkeys(sorted(names), "fp32"), {n: accused.because.get(n, NEEDED) for n in names})
-
-        def words(names: Names) -> str:
-            return f"{len(names)} more pins" if len(names) > NAMED else f"and pin {', '.join(sorted(names)) or 'nothing'}"
-
-        cost = costs(nodes, draft.ranges)
-        with trials.judge.within(REFINE_CALLS if config.search.budget_s is None else math.inf):
-            for margin in (True, False):
-                holds = trials.holds("refine", with_, words, tick, margin=margin)
-                result = best(shrink(elements, holds, ranking=accused.ranking, cost=cost))
-                if result.best is not None or result.stopped:
-                    break
+        search = Refinement(trials, draft, tick)
+        calls = REFINE_CALLS if trials.evidence.config.search.budget_s is None else math.inf
+        with trials.judge.within(calls):
+            result = search.run(margin=True)
+            if not result.stopped and not search.is_affordable(result):
+                plain = search.run(margin=False)
+                result = plain if result.best is None or search.is_affordable(plain) else result
     if result.stopped == INTERRUPTED and not result.best:
         raise KeyboardInterrupt
-    return with_(result.best or frozenset()), result.stopped
+    return search.recipe(result.best or frozenset()), result.stopped
+
+
+class Refinement:
+    """Sets of nodes to pin beside a draft's own."""
+
+    def __init__(self, trials: Trials, draft: Draft, tick: Tick) -> None:
+        """Accuses."""
+        evidence, self.own = trials.evidence, draft.recipe.wide
+        self.trials, self.draft, self.tick = trials, draft, tick
+        nodes = [node for node in draft.model.nodes() if is_float_node(node)]
+        self.elements = [node.name for node in nodes if node.name not in self.own and not matches(node.name, evidence.config.allow)]
+        self.cost = costs(nodes, draft.ranges)
+        unstorable = overflowing(draft.remaining)
+        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.calibration, unstorable, evidence.config.threads)
+
+    def run(self, *, margin: bool) -> Result[Names]:
+        """The fewest that pass; see ``shrink``."""
+        holds = self.trials.holds("refine", self.recipe, words, self.tick, margin=margin)
+        return best(shrink(self.elements, holds, ranking=self.accused.ranking, cost=self.cost))
+
+    def recipe(self, names: Names) -> Recipe:
+        """The draft with these pinned, too."""
+        because = {name: self.accused.because.get(name, NEEDED) for name in names}
+        return self.draft.pinned(self.own | dict.fromkeys(sorted(names), "fp32"), because)
+
+    def is_affordable(self, result: Result[Names]) -> bool:
+        """Whether it found something, and that leaves no more in FP32 than is allowed."""
+        return result.best is not None and not self.trials.too_wide(self.recipe(result.best))
+
+
+def words(names: Names) -> str:
+    """What was tried."""
+    return f"{len(names)} more pins" if len(names) > NAMED else f"and pin {', '.join(sorted(names)) or 'nothing'}"
 
 
 NEEDED = "the verdict fails without it"

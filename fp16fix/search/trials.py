@@ -27,6 +27,7 @@ from fp16fix.search.judge import BudgetSpentError, Judge, badness
 from fp16fix.search.shrink import Holds, Names
 from fp16fix.search.trial import Trial
 from fp16fix.strict.profiles import profile_named
+from fp16fix.verdict.metric import metrics_named
 from fp16fix.verdict.verdict import Verdict
 
 
@@ -143,12 +144,9 @@ class Trials:
         """Whether a recipe that was tried is good with the margin; a search for less keeps it so."""
         return self.is_comfortable(self.judge.ask(recipe).score)
 
-    def within_share(self, verdict: Verdict, recipe: Recipe) -> Verdict:
-        """A verdict that passes fails with too much in FP32. Searches do not ask: their way to less leads through more."""
-        if not verdict.verified or not recipe.wide:
-            return verdict
-        why = too_wide(self.workshop.share(recipe), self.evidence.config.max_fp32_share, recipe.wide)
-        return replace(verdict, verified=False, reasons=(*verdict.reasons, why)) if why else verdict
+    def too_wide(self, recipe: Recipe) -> str:
+        """Why a recipe leaves too much in FP32; empty if it does not. Searches do not ask on their way: to less it leads through more."""
+        return too_wide(self.workshop.share(recipe), self.evidence.config.max_fp32_share, recipe.wide) if recipe.wide else ""
 
     def objections(self) -> list[str]:
         """What the user's command had against recipes that strict emulation passes."""
@@ -173,7 +171,15 @@ def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
         workshop = Workshop(evidence.model, evidence.ranges)
         with stages.stage("FP32 reference", len(seen)) as tick:
             strict = stack.enter_context(
-                StrictOracle(evidence.model, seen, config.tolerance.of, names=seen.names, threads=config.threads, tick=tick)
+                StrictOracle(
+                    evidence.model,
+                    seen,
+                    config.tolerance.of,
+                    names=seen.names,
+                    metrics=metrics_named(config.tolerance.metrics),
+                    threads=config.threads,
+                    tick=tick,
+                )
             )
         command = stack.enter_context(Command.opened(evidence, workshop)) if config.search.check is not None else None
         emulator = Emulator(strict, workshop, config.profile, min(config.jitter, SEARCHED))
@@ -213,6 +219,7 @@ def refuse_search(config: Config) -> None:
         InputError, BackendError: which and why.
     """
     profile_named(config.profile)
+    metrics_named(config.tolerance.metrics)
     if config.search.journal is not None:
         refuse_unusable(config.search.journal)
     Command.refuse(config)

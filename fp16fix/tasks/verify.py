@@ -17,6 +17,7 @@ from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.ranges.sizes import sizes
 from fp16fix.strict.profiles import profile_named
+from fp16fix.verdict.metric import metrics_named
 from fp16fix.verdict.verdict import Verdict
 
 
@@ -29,6 +30,7 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
     """
     stages, candidate = Stages(watcher or Silent()), Path(candidate)
     profile_named(config.profile)
+    metrics = metrics_named(config.tolerance.metrics)
     if candidate.suffix in PLANS:
         return verify_plan(config, candidate, stages)
     with stages.stage("load"):
@@ -37,7 +39,7 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         given = samples_for(config, reference)
         samples = Arrays(given)
     with (
-        StrictOracle(reference, samples, config.tolerance.of, names=samples.names, threads=config.threads) as oracle,
+        StrictOracle(reference, samples, config.tolerance.of, names=samples.names, metrics=metrics, threads=config.threads) as oracle,
         stages.stage("strict run", len(samples)) as tick,
     ):
         verdict = oracle.verdict(typed, profile=config.profile, jitter=config.jitter, tick=tick)

@@ -111,6 +111,16 @@ class Shaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a metric of another package says over all samples."""
+
+    metric: str
+    value: float
+    limit: float
+    passes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """The worst of those samples that a search saw, or of those that it did not."""
 
@@ -142,6 +152,8 @@ class Verdict:
     """What must be said beside pass or fail: elements that no figure covers, ties, what it does not rest on."""
     spare_db: float = math.inf
     """Least distance of an output's SQNR to its bound, negative where it is broken; inf where no bound is on it."""
+    metrics: tuple[Reading, ...] = ()
+    """What ``tolerance.metrics`` says."""
     shaken: tuple[Shaken, ...] = ()
     """Under random errors, one a seed; empty where that was not tried (a verdict that fails anyway is not shaken)."""
 

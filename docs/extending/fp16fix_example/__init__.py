@@ -1,1 +1,1 @@
-"""What another package can add to fp16fix: one rule, one oracle."""
+"""What another package can add to fp16fix: one rule, one metric, one oracle."""

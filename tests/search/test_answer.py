@@ -1,0 +1,115 @@
+"""What a verdict is worth: searched on some samples, judged on all, with a margin, and never by making everything FP32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fp16fix.passes.evidence import Evidence
+from fp16fix.progress import Silent, Stages
+from fp16fix.search.answer import Answer, settle_on
+from fp16fix.search.trials import trials
+from fp16fix.verdict.verdict import parts
+from tests.models import normal
+from tests.search.test_leave_out import HEAD, STREAM, given, wave
+
+HEALTHY = HEAD + "g (float[4,8] x) => (float[4,8] y) <float k = {3.3}> { a = Mul (x, k)  b = Tanh (a)  y = Add (b, x) }"
+STEPS = 40
+NOISY = (
+    HEAD
+    + "g (float[64,64] x) => (float[64,64] y) <float k = {1.1}> {"
+    + " ".join(f"t{n + 1} = Mul ({'x' if n == 0 else f't{n}'}, k)" for n in range(STEPS - 1))
+    + f" y = Mul (t{STEPS - 1}, k) }}"
+)
+"""Every step adds the same noise, so each pin helps a little: 57 dB in FP16."""
+SQUARES = (
+    HEAD
+    + """g (float[32,64] x) => (float[32,64] y) <float[64,64] w = {W}> {
+    [first] a = MatMul (x, w)  [minus] b = Sub (a, x)  [second] c = MatMul (b, w)  [third] y = MatMul (c, w) }"""
+).replace("W", ", ".join(f"{value:.6f}" for value in np.random.default_rng(1).standard_normal(64 * 64)))
+
+
+def settled(found: Evidence) -> Answer:
+    with trials(found, Stages(Silent())) as tried:
+        return settle_on(tried, Stages(Silent()))
+
+
+def test_plain_fp16_that_passes_with_margin_is_left_alone(tmp_path: Path) -> None:
+    found = given(tmp_path, HEALTHY, *({"x": normal(4, 8, seed=seed)} for seed in range(4)))
+    answer = settled(found)
+    assert answer.recipe == found.plain
+    assert answer.verdict.verified
+    assert [trial.search for trial in answer.derivation] == ["plain", "draft", "all samples"]
+    assert len(answer.verdict.shaken) == found.config.jitter == 3
+
+
+def test_but_a_literal_that_guards_what_no_sample_shows_is_mended(tmp_path: Path) -> None:
+    """A row that is masked throughout: -inf − (−inf) is NaN, and no sample has one."""
+    text = HEAD + (
+        "g (float[4,8] x, float[4,8] m) => (float[4,8] y) <float one = {1}, float big = {-3.4e38}> "
+        "{ [not] n = Sub (one, m)  [mask] b = Mul (n, big)  [add] s = Add (x, b)  [softmax] y = Softmax <axis = -1> (s) }"
+    )
+    mask = np.ones((4, 8), np.float32)
+    mask[:, -1] = 0.0
+    answer = settled(given(tmp_path, text, *({"x": normal(4, 8, seed=seed), "m": mask} for seed in range(4))))
+    assert {edit.by for edit in answer.recipe.rewrites} == {"mask-literal"}
+    assert answer.recipe.wide == {}
+
+
+def test_held_out_samples_are_asked_once_and_join_the_search_only_if_they_fail(tmp_path: Path) -> None:
+    calm = [{"x": wave(scale)} for scale in (1.0, 0.9, 1.1)]
+    good = settled(given(tmp_path / "good", STREAM, *calm, {"x": wave(0.95)}))
+    assert good.independent
+    assert good.verdict.samples == 4
+    assert good.recipe.wide == {}
+    assert [trial.search for trial in good.derivation].count("all samples") == 1
+    bad = settled(given(tmp_path / "bad", STREAM, *calm, {"x": wave(1e-9)}))
+    assert not bad.independent
+    assert bad.verdict.verified
+    assert bad.recipe.wide
+    found = parts(bad.verdict, 2, 2)
+    assert [(each.name, each.samples) for each in found] == [("calibration", 2), ("held out", 2)]
+    assert min(each.sqnr_db for each in found) == bad.verdict.outputs[0].sqnr_db
+    assert found[1].sample in {"1", "3"}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_the_order_of_samples_changes_no_verdict(tmp_path: Path, place: int) -> None:
+    samples = [{"x": wave(1.0 + 0.1 * index)} for index in range(4)]
+    samples[place] = {"x": wave(1e-9)}
+    answer = settled(given(tmp_path, STREAM, *samples, allow=["*"]))
+    assert not answer.verdict.verified
+    assert answer.verdict.worst is not None
+    assert answer.verdict.worst.sample == str(place)
+
+
+def noisy(folder: Path, **keys: object) -> Answer:
+    return settled(given(folder, NOISY, *({"x": normal(64, 64, seed=seed)} for seed in range(4)), tolerance={"sqnr_db": 60.0}, **keys))
+
+
+def test_a_search_aims_higher_than_the_bound(tmp_path: Path) -> None:
+    with_margin, without = noisy(tmp_path / "m"), noisy(tmp_path / "n", search={"margin_db": 0.0})
+    assert with_margin.verdict.verified
+    assert without.verdict.verified
+    assert with_margin.verdict.spare_db > 5.0 > without.verdict.spare_db
+    assert len(without.recipe.wide) < len(with_margin.recipe.wide)
+
+
+def test_a_margin_that_nothing_reaches_is_done_without(tmp_path: Path) -> None:
+    answer = noisy(tmp_path, search={"margin_db": 200.0}, io="fp16")
+    assert answer.verdict.verified
+    assert answer.verdict.spare_db < 5.0
+
+
+def test_mostly_fp32_is_no_repair(tmp_path: Path) -> None:
+    samples = [{"x": normal(32, 64, seed=seed)} for seed in range(4)]
+    strict = {"tolerance": {"sqnr_db": 90.0}, "io": "fp32"}
+    refused = settled(given(tmp_path / "r", SQUARES, *samples, **strict))
+    assert not refused.verdict.verified
+    (said,) = [reason for reason in refused.verdict.reasons if "max_fp32_share" in reason]
+    assert said.startswith("100% of the FLOPs would run in FP32")
+    allowed = settled(given(tmp_path / "a", SQUARES, *samples, max_fp32_share=1.0, **strict))
+    assert allowed.verdict.verified
+    assert {"first", "second", "third"} <= set(allowed.recipe.wide)
