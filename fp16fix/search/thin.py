@@ -47,7 +47,7 @@ def untouchable(trials: Trials, draft: Draft, recipe: Recipe) -> set[str]:
 
 FORMATS_CALLS = 16
 """Recipes that the search for BF16 nodes may measure: mostly the first, all of them, passes."""
-BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT})
+BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT, Kind.COARSE})
 """Kinds that guard inputs which calibration may not hold."""
 
 
