@@ -11,7 +11,7 @@ from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Constant, Model, Node, Tensor
 from fp16fix.graph.operators import CONTROL, SATURATING
 from fp16fix.passes.rescale.equations import Equation, address, equations, is_wall, operands, ties
-from fp16fix.passes.rescale.traits import Laws, degrees, delicate, inside
+from fp16fix.passes.rescale.traits import Laws, averaged, degrees, delicate, inside
 from fp16fix.passes.rescale.windows import EMPTY, WIDEST, Window, window_of_range, window_of_squares, window_of_values
 from fp16fix.ranges.range import Range
 
@@ -73,13 +73,16 @@ class Builder:
         self.grounded = {node.outputs[int(e[0][0][1:])].name for node, law in self.laws for e in law if is_wall(e) and e[0][0][0] == "y"}
         self.unbounded = inside(self.nodes, wide)
         self.delicate = delicate(self.laws)
+        self.averaged = averaged(model)
         self.degree = degrees(model, self.laws)
         self.users = Counter(t.name for node in self.nodes for t in node.inputs if isinstance(t, Constant))
         self.parent: dict[str, str] = {GROUND: GROUND}
 
     def window(self, name: str, seen: Range) -> Window:
         headroom = self.headroom * max(1.0, self.degree.get(name, 1.0))
-        return window_of_range(seen, headroom, delicate=name in self.delicate)
+        found = window_of_range(seen, headroom, delicate=name in self.delicate)
+        found = replace(found, roomy=window_of_range(seen, self.headroom).soft)
+        return replace(found, keep=WIDEST, gone=WIDEST) if name in self.averaged else found
 
     def build(self, fixed: Mapping[str, int]) -> Classes:
         rows: list[list[tuple[str, int]]] = []

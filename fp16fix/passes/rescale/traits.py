@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fp16fix.graph.model import Model, Node, Variable
-from fp16fix.graph.operators import CARRIES_SMALL, CONTROL, operator
+from fp16fix.graph.operators import AVERAGES, CARRIES_SMALL, CONTROL, operator
 from fp16fix.passes.rescale.equations import Equation, constant_power, operands
 
 Laws = list[tuple[Node, tuple[Equation, ...]]]
@@ -34,6 +34,13 @@ def delicate(laws: Laws) -> set[str]:
             moving = [t for p, t in ports.items() if p[0] == "x" and isinstance(t, Variable)]
             found |= {t.name for t in moving if len(moving) == 1}
     return found
+
+
+def averaged(model: Model) -> set[str]:
+    """Activations that are read for their mean alone: what is small beside it does not show, and its window guards small means."""
+    results = {tensor.name for graph in model.graphs() for tensor in graph.outputs}
+    made = [tensor for node in model.nodes() for tensor in node.outputs if tensor.outputs and tensor.name not in results]
+    return {tensor.name for tensor in made if all(node.op in AVERAGES for node in tensor.outputs)}
 
 
 def degrees(model: Model, laws: Laws) -> dict[str, float]:

@@ -39,6 +39,9 @@ class Window:
     """Beyond this, every octave costs about one bit of what matters in the tensor."""
     gone: int = WIDEST
     """Beyond this, nothing useful is left of the bulk of the tensor."""
+    roomy: int = -WIDEST
+    """Below this, if it is rescaled at all, it lacks the head-room asked for and is pinned; ``soft`` asks for more where a tensor grows
+    faster than the graph's inputs."""
 
     @property
     def troubled(self) -> bool:
