@@ -39,6 +39,7 @@ class Options:
     """What the user decides about repairs."""
 
     headroom: float = 2.0
+    headroom_down: float = 2.0
     only_exact: bool = False
     wide: half.Wide = half.Wide.AUTO
     pin: tuple[str, ...] = ()
@@ -143,7 +144,7 @@ class Design:
         """Let every rule look once, in order; whether anything was rewritten."""
         before = len(self.changes)
         for each in chosen:
-            findings = Findings(self.model, self.ranges, hazards, self.options.headroom)
+            findings = Findings(self.model, self.ranges, hazards, self.options.headroom, self.options.headroom_down)
             taken: set[str] = set()
             edits = []
             for proposal in list(each.propose(findings)):
@@ -189,7 +190,9 @@ class Design:
         }
         ranges = {name: harmless_range(seen) if name in spared else seen for name, seen in self.ranges.items()}
         found = assign(
-            self.model, ranges, ScaleOptions(headroom=self.options.headroom, time_limit_s=self.options.scale_budget_s, wide=wide)
+            self.model,
+            ranges,
+            ScaleOptions(self.options.headroom, self.options.headroom_down, time_limit_s=self.options.scale_budget_s, wide=wide),
         )
         self.muls = found.muls
         return {name: e for name, e in found.exponents.items() if e}

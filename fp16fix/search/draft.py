@@ -36,6 +36,7 @@ def designer(evidence: Evidence, without: frozenset[str] = frozenset()) -> Desig
     config = evidence.config
     options = Options(
         headroom=config.headroom,
+        headroom_down=config.headroom_down,
         only_exact=config.only_exact,
         wide=config.wide,
         pin=config.pin,

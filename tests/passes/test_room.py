@@ -67,6 +67,29 @@ def test_only_what_is_read_for_its_mean_alone_is_so() -> None:
     assert averaged(model(text)) == {"a", "z"}
 
 
+QUIET = """g (float[40,64] x, float[64,16] m) => (float[40,16] y) <float e = {1e-10}> {
+    p = Mul (x, x) b = MatMul (p, m) g = Add (b, e) y = Log (g) }"""
+
+
+def speech(seed: int, amplitude: float) -> dict[str, np.ndarray]:
+    return {"x": normal(40, 64, scale=amplitude, seed=seed), "m": np.abs(normal(64, 16, scale=0.05))}
+
+
+@pytest.mark.parametrize(("down", "right"), [(2.0, True), (0.0, False)])
+def test_a_quarter_of_the_amplitude_is_right_where_asked_for(down: float, right: bool, tmp_path: Path) -> None:
+    path, inputs = tmp_path / "m.onnx", tmp_path / "samples"
+    onnx.save(proto(QUIET), path)
+    inputs.mkdir()
+    for number in range(4):
+        write_npz(inputs / f"{number}.npz", speech(number, 0.01))
+    outcome = repair(Config(model=path, inputs=str(inputs), output=tmp_path / "out.onnx", headroom_down=down))
+    assert outcome.counts.fp32_nodes == 0
+    exact, fixed = Session(load(path, simplified=False)), Session(emulate(load(tmp_path / "out.onnx", simplified=False, widened=False)))
+    quiet = [speech(seed, 0.01 / 4) for seed in range(10, 20)]
+    figures = [sqnr_db(exact.run(each)["y"], fixed.run(each)["y"]) for each in quiet]
+    assert (min(figures) > 60.0) == right, figures
+
+
 def stream(tensors: int) -> Classes:
     """Tensors that lose a bit with each octave past 2, beside one that lacks an octave of head-room there."""
     windows = {f"t{k}": (Window(1, 1, 2), 64.0) for k in range(tensors)} | {"square": (Window(1, 3, WIDEST, roomy=3), 64.0)}

@@ -63,9 +63,9 @@ class Classes:
 class Builder:
     """Reads a model once; ``build`` gives the classes."""
 
-    def __init__(self, model: Model, ranges: Mapping[str, Range], headroom: float, wide: frozenset[str]) -> None:
+    def __init__(self, model: Model, ranges: Mapping[str, Range], headroom: tuple[float, float], wide: frozenset[str]) -> None:
         self.model = model
-        self.headroom = headroom
+        self.headroom, self.down = headroom
         self.ranges = ranges
         self.nodes = list(model.nodes())
         self.laws: Laws = [(node, equations(node)) for node in self.nodes]
@@ -79,8 +79,9 @@ class Builder:
         self.parent: dict[str, str] = {GROUND: GROUND}
 
     def window(self, name: str, seen: Range) -> Window:
-        headroom = self.headroom * max(1.0, self.degree.get(name, 1.0))
-        found = window_of_range(seen, headroom, delicate=name in self.delicate)
+        degree = max(1.0, self.degree.get(name, 1.0))
+        floor = self.delicate.get(name)
+        found = window_of_range(seen, self.headroom * degree, delicate=floor is not None, down=quieter(seen, self.down * degree, floor))
         found = replace(found, roomy=window_of_range(seen, self.headroom).soft)
         return replace(found, keep=WIDEST, gone=WIDEST) if name in self.averaged else found
 
@@ -215,3 +216,11 @@ class Builder:
                     self.put(classes, tensor.name).contacts[use] = Contact(tensor.name, seen, size)
                 elif port[0] == "y" and f"{tensor.name}→" in self.parent:
                     self.put(classes, f"{tensor.name}→").contacts[f"{tensor.name}→"] = Contact(tensor.name, EMPTY, size)
+
+
+def quieter(seen: Range, octaves: float, floor: float | None) -> float:
+    """By how many octaves a tensor may get smaller than calibration saw it, down to the eps that it is guarded by."""
+    smallest = max(seen.low, -seen.high, 0.0) or seen.smallest
+    if not floor or not 0.0 < smallest < math.inf:
+        return octaves
+    return min(octaves, max(0.0, math.log2(smallest / floor)))

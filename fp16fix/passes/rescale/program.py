@@ -30,6 +30,8 @@ MARGIN = 2.0
 """Cost of an octave of head-room missing in one tensor."""
 BIT = 1.0
 """Cost of a bit lost in one tensor; four times that from the fifth bit on."""
+QUIET = 3.0
+"""Cost of an octave of head-room missing below what matters by itself: four of them, in a sum of squares and behind its eps, are worth a Mul."""
 RUIN = 40.0
 """Cost of an octave beyond which nothing useful is left of a tensor."""
 MOVED = 0.01
@@ -131,6 +133,7 @@ def cost(each: Class, e: int) -> float:
         total += PINNED if e and e < window.roomy else 0.0
         total += MARGIN * max(0, window.soft - e) if window.soft > window.hard else 0.0
         total += BIT * max(0, e - window.keep) + 3.0 * BIT * max(0, e - window.keep - 4) if window.keep < WIDEST else 0.0
+        total += QUIET * max(0, e - window.quiet) if window.quiet < WIDEST else 0.0
         total += RUIN * max(0, e - window.gone) if window.gone < WIDEST else 0.0
     return total + (BORDER * len(each.borders) + dearest(each) if e else 0.0)
 
@@ -205,6 +208,8 @@ def add_windows(program: Program, each: Class, e: int) -> None:
         if window.keep < WIDEST:
             lost[window.keep] = lost.get(window.keep, 0.0) + BIT
             lost[window.keep + 4] = lost.get(window.keep + 4, 0.0) + 3.0 * BIT
+        if window.quiet < WIDEST:
+            lost[window.quiet] = lost.get(window.quiet, 0.0) + QUIET
         if window.gone < WIDEST:
             lost[window.gone] = lost.get(window.gone, 0.0) + RUIN
     for level in sorted(over):
