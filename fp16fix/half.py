@@ -85,3 +85,8 @@ def headroom(absmax: float, fmt: Format = FP16) -> float:
 def octave(magnitude: float) -> int:
     """⌊log₂ magnitude⌋ of a positive finite number."""
     return math.frexp(magnitude)[1] - 1
+
+
+def spacing(magnitude: float) -> float:
+    """Distance from one FP16 value to the next at ``magnitude``, were there values past 65504 too."""
+    return 2.0 ** (max(octave(magnitude) if magnitude > 0.0 else FP16.emin, FP16.emin) - FP16.digits + 1)

@@ -211,6 +211,8 @@ class Config(Section):
     """What an island may compute in."""
     headroom: Amount = 2.0
     """Octaves left above what calibration saw."""
+    headroom_down: Amount = 2.0
+    """Octaves by which quieter inputs may be, where a logarithm, a root or a division reads small values: below what calibration saw."""
     only_exact: StrictBool = False
     """No repair that alters the FP32 function."""
     pin: tuple[Text, ...] = ()

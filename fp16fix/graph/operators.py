@@ -61,6 +61,12 @@ class Trait(Enum):
     """Computed from positions alone, its result is a position."""
     ANGLES = "angles"
     """It takes an angle in rad."""
+    EXPONENTIATES = "exponentiates"
+    """What is added to its argument becomes a factor of its result (LogSoftmax: of what the result is the logarithm of)."""
+    STEPS = "steps"
+    """Its result is a whole number and jumps where its argument passes one, or a half."""
+    PICKS = "picks"
+    """It says where the largest or smallest of many values stands."""
     DRAWS = "draws"
     """It draws random numbers each time it runs."""
     BYSTANDS = "bystands"
@@ -115,7 +121,7 @@ TABLE: tuple[Operator, ...] = (
     # What picks among values.
     *rows("Where", T.CHOOSES, T.ALONG),
     *rows("OneHot", T.CHOOSES),
-    *rows("TopK", T.CHOOSES, shape=1),
+    *rows("TopK", T.CHOOSES, T.PICKS, shape=1),
     *rows("Relu", T.CHOOSES, T.ALONG),
     *rows("Neg Abs", T.CHOOSES, T.ALONG, T.KEEPS_SMALL, T.POSITIONS),
     *rows("Max", T.CHOOSES, T.ALONG, T.BOUNDS, T.GUARDS, T.COMMUTES, T.POSITIONS),
@@ -140,18 +146,22 @@ TABLE: tuple[Operator, ...] = (
     *rows("Div", T.POSITIONS, T.ALONG, small=1, pole=True),
     *rows("Pow", T.POSITIONS, T.ALONG, small=0),
     *rows("Reciprocal", T.ALONG, small=0, pole=True),
-    *rows("Exp LeakyRelu Swish", T.ALONG),
+    *rows("Exp", T.ALONG, T.EXPONENTIATES),
+    *rows("LeakyRelu Swish", T.ALONG),
     *rows("Sqrt", T.KEEPS_SMALL, T.ALONG, T.RISES, T.POSITIONS, small=0),
     *rows("Log", T.RISES, T.ALONG, small=0, pole=True),
-    *rows("Mod Floor Ceil Round", T.POSITIONS, T.ALONG),
+    *rows("Mod", T.POSITIONS, T.ALONG),
+    *rows("Floor Ceil Round", T.POSITIONS, T.ALONG, T.STEPS),
     *rows("Sin Cos", T.ANGLES, T.ALONG),
     *rows("Tanh Erf", T.SATURATES, T.ALONG),
     *rows("Sigmoid HardSigmoid", T.SATURATES, T.ALONG, T.SHARES),
     *rows("Softplus", T.RISES, T.WRITTEN_OUT, T.ALONG),
     *rows("Greater Less GreaterOrEqual LessOrEqual", T.COMPARES),
-    *rows("Softmax", T.WRITTEN_OUT, T.SHARES),
+    *rows("ArgMax ArgMin", T.PICKS),
+    *rows("Softmax", T.WRITTEN_OUT, T.SHARES, T.EXPONENTIATES),
     *rows("Gelu Mish HardSwish Softsign Celu Selu Elu ThresholdedRelu", T.WRITTEN_OUT, T.ALONG),
-    *rows("LogSoftmax MeanVarianceNormalization", T.WRITTEN_OUT),
+    *rows("LogSoftmax", T.WRITTEN_OUT, T.EXPONENTIATES),
+    *rows("MeanVarianceNormalization", T.WRITTEN_OUT),
     # Sums over axes and windows.
     *rows("ReduceSum", T.SUMS, power=1),
     *rows("ReduceMean GlobalAveragePool AveragePool", T.SUMS, T.AVERAGES, power=1),
@@ -217,6 +227,9 @@ SATURATING, RISING, COMPARISONS = having(T.SATURATES), having(T.RISES), having(T
 POSITIONAL = MOVEMENT | having(T.POSITIONS)
 """Operators through which a position stays a position."""
 TRIGONOMETRIC = having(T.ANGLES)
+EXPONENTIATING, STEPPING = having(T.EXPONENTIATES), having(T.STEPS)
+DECIDING = having(T.COMPARES, T.PICKS)
+"""Operators that only ask which of their operands is the larger."""
 KEEPING_AXES, PROBABILITIES = having(T.ALONG), having(T.SHARES)
 DRAWING = having(T.DRAWS)
 """Dropout draws too, in training (``graph.random``)."""

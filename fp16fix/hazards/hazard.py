@@ -18,6 +18,10 @@ class Kind(str, Enum):
     """A sum or coordinate is too coarse: integers past 2048, long sums."""
     CANCEL = "cancel"
     """A difference of near-equal large values."""
+    COARSE = "coarse"
+    """An argument whose FP16 spacing is too large for the function that reads it: a softmax, an exponential, a sine, a decision."""
+    SWALLOW = "swallow"
+    """An addend that the spacing of what it is added to eats."""
     CONSTANT = "constant"
     """A literal or weight outside FP16."""
 
@@ -38,7 +42,7 @@ class Hazard:
     smallest: float
     """Range seen of ``tensor`` (low, high, smallest nonzero magnitude)."""
     bits: float
-    """Octaves past the limit (overflow, vanish, constant) or significand bits lost (swamp, cancel); ≥ 0."""
+    """Octaves past the limit (overflow, vanish, constant) or significand bits lost or missing (swamp, cancel, coarse, swallow); ≥ 0."""
     why: str
     """One sentence with the numbers."""
     internal: bool = False

@@ -5,10 +5,14 @@ Such tensors are right in FP16 at the length that calibration saw and wrong at t
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
-from fp16fix.graph.model import Constant, Node, is_float
-from fp16fix.graph.operators import ADDITIONS, POSITIONAL
+from fp16fix import half
+from fp16fix.graph.model import Constant, Node, Tensor, is_float
+from fp16fix.graph.operators import ADDITIONS, POSITIONAL, PRODUCTS, operator
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context
 
@@ -18,9 +22,28 @@ GRID = 8
 """Fewer distinct steps than this are a mask, not a grid."""
 
 
-def positional(context: Context) -> dict[str, str]:
-    """Float tensors derived from positions → the source they come from (a Range, a Cast of integers, a CumSum, a stored grid)."""
-    found: dict[str, str] = {}
+SIZES = frozenset({"Shape", "Size"})
+LENGTHENING = 16
+"""Times longer than calibration's that an input may be before whole numbers that nothing is computed from pass 2048."""
+ACCUMULATORS = frozenset({"MatMulInteger", "ConvInteger"})
+"""Their whole numbers are sums of products on their way to a scale: no position."""
+OUTSIDE = "an input"
+"""Stands for a graph input among the operators that integers come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a tensor of positions comes from."""
+
+    source: str
+    """A Range, a Cast of integers, a CumSum, a stored grid."""
+    size: bool = False
+    """It is computed from nothing but sizes of tensors: the square root of a head's, the length of a row."""
+
+
+def positional(context: Context) -> dict[str, Position]:
+    """Float tensors derived from positions."""
+    found: dict[str, Position] = {}
     flags: set[str] = set()
     for node in context.model.nodes():
         outputs = float_outputs(node)
@@ -35,21 +58,28 @@ def positional(context: Context) -> dict[str, str]:
             continue
         inputs = float_inputs(node)
         known = [found[t.name] for t in inputs if t.name in found]
-        known += [f"the grid {t.name!r}" for t in inputs if isinstance(t, Constant) and node.op in ADDITIONS and is_grid(t)]
+        known += [Position(f"the grid {t.name!r}") for t in inputs if isinstance(t, Constant) and node.op in ADDITIONS and is_grid(t)]
         rest = [t for t in inputs if t.name not in found and not isinstance(t, Constant)]
         if known and not rest and any(t.name in found for t in inputs):
-            found.update({t.name: known[0] for t in outputs})
+            found.update({t.name: Position(known[0].source, all(each.size for each in known)) for t in outputs})
     return found
 
 
-def source_of(node: Node) -> str | None:
+def is_one_size(position: Position, shape: tuple[int, ...], absmax: float) -> bool:
+    """A single number made of sizes: a scale, whose relative error is FP16's, and no grid that grows finer than its spacing."""
+    return position.size and math.prod(shape) == 1 and absmax <= half.INTEGERS
+
+
+def source_of(node: Node) -> Position | None:
     """What makes ``node`` a source of positions, or None."""
     if node.op == "Range" and is_float(node.outputs[0]):
-        return f"Range {node.name!r}"
+        return Position(f"Range {node.name!r}")
     if node.op == "CumSum" and not float_inputs(node):
-        return f"CumSum {node.name!r}"
+        return Position(f"CumSum {node.name!r}")
     if node.op == "Cast" and not float_inputs(node) and counts(node):
-        return f"integers cast by {node.name!r}"
+        origins = integer_origins(node.inputs[0])
+        if not origins & ACCUMULATORS:
+            return Position(f"integers cast by {node.name!r}", bool(origins & SIZES) and not origins & {"Range", "CumSum", OUTSIDE})
     return None
 
 
@@ -57,6 +87,37 @@ def counts(node: Node) -> bool:
     """A Cast from whole numbers: positions, lengths, indices. Bytes are images and booleans are masks."""
     dtype = node.inputs[0].dtype
     return dtype is not None and np.dtype(dtype) in {np.dtype(np.int64), np.dtype(np.int32)}
+
+
+def integer_origins(tensor: Tensor) -> set[str]:
+    """Operators that whole numbers were computed by, back to where sizes, floats or inputs end the search."""
+    found: set[str] = set()
+    pending, seen = [tensor], {tensor.name}
+    while pending:
+        each = pending.pop()
+        if not each.inputs and not isinstance(each, Constant):
+            found.add(OUTSIDE)
+        for producer in each.inputs:
+            found.add(producer.op)
+            fresh = [t for t in producer.inputs if t.name and t.name not in seen and not is_float(t)]
+            seen |= {t.name for t in fresh}
+            pending += fresh if producer.op not in SIZES | ACCUMULATORS else []
+    return found
+
+
+def decides_a_shape(node: Node) -> bool:
+    """Whether, behind sums and casts, the result says how long something is."""
+    seen, pending = {node.name}, [node]
+    while pending:
+        for tensor in pending.pop().outputs:
+            for reader in tensor.outputs:
+                port = operator(reader.op).shape
+                if port is not None and port < len(reader.inputs) and reader.inputs[port] is tensor:
+                    return True
+                if reader.name not in seen and reader.op not in PRODUCTS:
+                    seen.add(reader.name)
+                    pending.append(reader)
+    return False
 
 
 def is_grid(tensor: Constant) -> bool:

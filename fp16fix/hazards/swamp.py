@@ -1,4 +1,4 @@
-"""Swamp: FP16 is too coarse for a count, a coordinate, an angle or a long sum, whatever the range."""
+"""Swamp: FP16 is too coarse for a count, a coordinate or a long sum, whatever the range."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator, Mapping
 
 from fp16fix import half
-from fp16fix.graph.model import Constant, Node
-from fp16fix.graph.operators import ADDITIONS, MOVEMENT, SUMS, TRIGONOMETRIC
+from fp16fix.graph.model import Constant, Node, Tensor
+from fp16fix.graph.operators import ADDITIONS, MOVEMENT, SUMS
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.overflow import axis_length
-from fp16fix.hazards.positions import is_grid, positional
+from fp16fix.hazards.positions import LENGTHENING, Position, is_grid, is_one_size, positional, source_of
+from fp16fix.hazards.states import running_sums
+from fp16fix.ranges.range import Range
 
-ANGLE = 8.0
-"""Largest |angle| whose FP16 spacing (2⁻⁷ at 8) keeps a sine better than 1 %."""
 PIXEL = 1.0 / 32
 """Rounding of a sampling position that bilinear interpolation does not show: 3 % of the difference of two neighbours."""
 COUNTING = 4
@@ -25,26 +25,29 @@ LONG = half.INTEGERS
 
 
 def find(context: Context) -> Iterator[Hazard]:
-    """Positions and what is computed from them, integers past 2048, trigonometric arguments, sums longer than FP16 can count."""
+    """Positions and what is computed from them, integers past 2048, running sums, sums longer than FP16 can count."""
     derived = positional(context)
     for node in context.nodes():
         if node.op not in MOVEMENT:
             yield from integers(context, node, derived)
             yield from coordinates(context, node, derived)
-        yield from angles(context, node)
         yield from sampling(context, node)
         yield from sums(context, node)
+    yield from carried_sums(context)
 
 
-def integers(context: Context, node: Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
+def integers(context: Context, node: Node, derived: Mapping[str, Position]) -> Iterator[Hazard]:
     """A tensor computed from positions alone, or an integer-valued one that passes 2048."""
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
         if seen is None or seen.absmax >= half.FP16.overflow:
             continue
         bits = math.log2(max(1.0, seen.absmax / half.INTEGERS))
-        if tensor.name in derived:
-            why = f"{node.op} computes a position from {derived[tensor.name]}: it reaches {seen.absmax:.4g} here and grows with length"
+        position = derived.get(tensor.name)
+        if position is not None:
+            if is_one_size(position, seen.shape, seen.absmax) or (source_of(node) is not None and is_exact(seen, tensor, derived)):
+                continue
+            why = f"{node.op} computes a position from {position.source}: it reaches {seen.absmax:.4g} here and grows with length"
             yield hazard(node, Kind.SWAMP, seen, bits, why)
         elif seen.integral and seen.absmax > half.INTEGERS and len(seen.octaves) >= COUNTING:
             yield hazard(
@@ -52,27 +55,39 @@ def integers(context: Context, node: Node, derived: Mapping[str, str]) -> Iterat
             )
 
 
-def coordinates(context: Context, node: Node, derived: Mapping[str, str]) -> Iterator[Hazard]:
+def is_exact(seen: Range, tensor: Tensor, derived: Mapping[str, Position]) -> bool:
+    """Whole numbers that FP16 holds at any length to be expected, and from which no other position is computed."""
+    if seen.absmax * LENGTHENING > half.INTEGERS:
+        return False
+    readers = list(tensor.outputs)
+    while readers:
+        reader = readers.pop()
+        outputs = float_outputs(reader)
+        if reader.op not in MOVEMENT and any(each.name in derived for each in outputs):
+            return False
+        readers += [after for each in outputs for after in each.outputs] if reader.op in MOVEMENT else []
+    return True
+
+
+def carried_sums(context: Context) -> Iterator[Hazard]:
+    """The same of a state that a Loop or Scan adds to."""
+    for control, node in running_sums(context.model):
+        seen = context.range_of(node.outputs[0])
+        if seen is not None and node.name not in context.pinned:
+            why = f"{node.op} adds to a state of {control.op} {control.name!r}: it reaches {seen.absmax:.4g} here and grows with the length"
+            yield hazard(node, Kind.SWAMP, seen, math.log2(max(1.0, seen.absmax / half.INTEGERS)), why)
+
+
+def coordinates(context: Context, node: Node, derived: Mapping[str, Position]) -> Iterator[Hazard]:
     """An activation added to a grid: a coordinate, whose FP16 spacing is its error in pixels."""
     if node.op not in ADDITIONS:
         return
     on_grid = any(t.name in derived or (isinstance(t, Constant) and is_grid(t)) for t in float_inputs(node))
     seen = context.range_of(node.outputs[0])
     if on_grid and seen is not None and node.outputs[0].name not in derived and half.INTEGERS < seen.absmax < half.FP16.overflow:
-        spacing = 2.0 ** (half.octave(seen.absmax) - 10)
+        spacing = half.spacing(seen.absmax)
         why = f"{node.op} makes coordinates up to {seen.absmax:.4g} from a grid; FP16 steps there are {spacing:.3g}"
         yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / half.INTEGERS), why)
-
-
-def angles(context: Context, node: Node) -> Iterator[Hazard]:
-    """A sine or cosine of an angle that FP16 holds too coarsely."""
-    if node.op not in TRIGONOMETRIC:
-        return
-    seen = context.range_of(node.inputs[0])
-    if seen is not None and seen.absmax > ANGLE:
-        spacing = 2.0 ** (half.octave(seen.absmax) - 10)
-        why = f"{node.op} of angles up to {seen.absmax:.4g}: FP16 steps there are {spacing:.3g} rad, and grow with length"
-        yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / ANGLE), why)
 
 
 def sampling(context: Context, node: Node) -> Iterator[Hazard]:

@@ -15,6 +15,8 @@ PLAIN = {
     Kind.CONSTANT: "constants outside FP16",
     Kind.SWAMP: "sums and coordinates too fine for FP16",
     Kind.CANCEL: "cancellation",
+    Kind.COARSE: "arguments too coarse in FP16",
+    Kind.SWALLOW: "addends below FP16's spacing",
 }
 TIED = 0.8
 """Kinds whose share is at least this part of the largest are named beside it."""

@@ -18,6 +18,7 @@ from fp16fix.passes.apply import carry_out
 from fp16fix.passes.place.islands import islands
 from fp16fix.passes.place.pins import forced
 from fp16fix.passes.place.placement import placements
+from fp16fix.passes.place.share import wide_share
 from fp16fix.passes.recipe import RESCALE, Edit, Promise, Recipe, Refusal, rescaling
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
 from fp16fix.passes.rewrite.rule import Findings, Rule
@@ -26,8 +27,8 @@ from fp16fix.ranges.measure import measure, needs_detail
 from fp16fix.ranges.range import Range, Ranges
 
 LEFT_OUT = "left out: with this the verdict fails, without it passes"
-BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT})
-"""Kinds that guard inputs which calibration may not hold: longer ones, fully masked ones."""
+BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT, Kind.COARSE})
+"""Kinds that guard inputs which calibration may not hold: longer ones, fully masked ones, near ties."""
 NEIGHBOUR = "beside wide nodes: two casts cost more than running it wide"
 ROUNDING = 0.01
 """Octaves by which a head-room may miss what was asked for."""
@@ -41,6 +42,7 @@ class Options:
     """What the user decides about repairs."""
 
     headroom: float = 2.0
+    headroom_down: float = 2.0
     only_exact: bool = False
     wide: half.Wide = half.Wide.AUTO
     pin: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ class Options:
     """Sums inside operators are held in FP16, so what only they see must be repaired too."""
     io: str | None = None
     """See ``Recipe.io``."""
+    max_fp32_share: float = 1.0
+    """Of the FLOPs: beyond it only what is forced stays wide, whatever the casts around it cost."""
     threads: int = 0
     scale_budget_s: float = 20.0
     calm: bool = False
@@ -149,7 +153,7 @@ class Design:
         """Let every rule look once, in order; whether anything was rewritten."""
         before = len(self.changes)
         for each in chosen:
-            findings = Findings(self.model, self.ranges, hazards, self.options.headroom)
+            findings = Findings(self.model, self.ranges, hazards, self.options.headroom, self.options.headroom_down)
             taken: set[str] = set()
             edits = []
             for proposal in list(each.propose(findings)):
@@ -201,7 +205,9 @@ class Design:
         }
         ranges = {name: harmless_range(seen) if name in spared else seen for name, seen in self.ranges.items()}
         found = assign(
-            self.model, ranges, ScaleOptions(headroom=self.options.headroom, time_limit_s=self.options.scale_budget_s, wide=wide)
+            self.model,
+            ranges,
+            ScaleOptions(self.options.headroom, self.options.headroom_down, time_limit_s=self.options.scale_budget_s, wide=wide),
         )
         self.muls = found.muls
         return {name: e for name, e in found.exponents.items() if e}
@@ -231,6 +237,8 @@ class Design:
             spared=spared,
         )
         wide = self.formats(cut.nodes)
+        if wide_share(self.model, self.ranges, wide) > self.options.max_fp32_share:
+            wide = self.formats(cut.forced)
         return replace(draft, recipe=draft.pinned(wide, self.reasons(wide, live, asked)))
 
     def reasons(self, wide: Iterable[str], live: Sequence[Hazard], asked: frozenset[str]) -> dict[str, str]:

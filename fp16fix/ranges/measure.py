@@ -11,12 +11,13 @@ import onnx
 
 from fp16fix import half
 from fp16fix.graph.model import Model, Node, Tensor, Variable, element_type, scalar
-from fp16fix.graph.operators import GUARDS, REORDERING, operator
+from fp16fix.graph.operators import ADDITIONS, GUARDS, REORDERING, STEPPING, operator
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.progress import Tick
 from fp16fix.ranges.probe import FLOAT, PROBING, Probes
 from fp16fix.ranges.range import Range, Ranges
+from fp16fix.ranges.rivals import rivalries
 
 COLUMNS = ("max", "min", "sum", "sum", "sum")
 """high, low, Σx², Σ(x − half(x))², count."""
@@ -82,6 +83,8 @@ def measure(
     for name, source in sources.items():
         if source in ranges:
             ranges[name] = replace(ranges[source], tensor=name, shape=seen_shapes.get(name) or static_shape(static[name]))
+    if details:
+        rivalries(model, samples, ranges, frozenset(known), threads)
     return Ranges({name: ranges[name] for name in static if name in ranges}, count)
 
 
@@ -181,9 +184,12 @@ def needs_detail(seen: Range) -> bool:
 
 def refine(model: Model, samples: Iterable[Sample], ranges: dict[str, Range], threads: int) -> None:
     """Second pass over a few tensors: exact non-finite counts, finite extremes, integrality, octave histograms."""
-    delicate = guarded(model) | {
-        node.inputs[port].name for node in model.nodes() if (port := operator(node.op).small) is not None and port < len(node.inputs)
-    }
+    delicate = (
+        guarded(model)
+        | stepped(model)
+        | faint(model, ranges)
+        | {node.inputs[port].name for node in model.nodes() if (port := operator(node.op).small) is not None and port < len(node.inputs)}
+    )
     suspects = sorted(
         (name for name in ranges if needs_detail(ranges[name]) or name in delicate),
         key=lambda name: (ranges[name].nonfinite, -ranges[name].absmax),
@@ -217,6 +223,26 @@ def guarded(model: Model) -> set[str]:
         literals = [abs(value) for tensor in node.inputs if (value := scalar(tensor)) is not None]
         if node.op in GUARDS and any(0.0 < value < half.SMALLEST_NORMAL for value in literals):
             found |= {tensor.name for tensor in node.inputs if is_fp32(tensor)}
+    return found
+
+
+def stepped(model: Model) -> set[str]:
+    """What whole numbers are read off: if it holds whole numbers already, nothing can flip."""
+    return {node.inputs[0].name for node in model.nodes() if node.op in STEPPING | {"Cast"} and is_fp32(node.inputs[0])}
+
+
+FAINT = 2.0**-8
+"""RMS of an addend over that of its neighbour below which it is worth knowing whether typical values are below the other's spacing."""
+
+
+def faint(model: Model, ranges: Mapping[str, Range]) -> set[str]:
+    """Both operands of sums of which one is far smaller."""
+    found: set[str] = set()
+    for node in model.nodes():
+        names = [tensor.name for tensor in node.inputs if is_fp32(tensor) and tensor.name in ranges] if node.op in ADDITIONS else []
+        sizes = [ranges[name].rms for name in names]
+        if len(names) == 2 and 0.0 < min(sizes) < FAINT * max(sizes):
+            found |= set(names)
     return found
 
 
@@ -282,10 +308,10 @@ def histogram(probes: Probes, tensor: Tensor) -> tuple[Tensor, Tensor]:
 def detailed(seen: Range, rows: np.ndarray, octaves: dict[int, int]) -> Range:
     """``seen`` with what the second pass found."""
     histogram_ = tuple(sorted((k, n) for k, n in octaves.items() if k != int(NO_OCTAVE)))
-    integral = bool(seen.absmax > half.INTEGERS and rows[:, 4].max() == 0.0)
+    integral = bool(rows[:, 4].max() == 0.0)
     nonfinite = int(rows[:, 3].sum())
     smallest = float(rows[:, 5].min())
-    seen = replace(seen, smallest=math.inf if smallest >= FINITE else smallest)
+    seen = replace(seen, smallest=math.inf if smallest >= FINITE else smallest, zeros=octaves.get(int(NO_OCTAVE), 0))
     if seen.nonfinite >= 0:
         return replace(seen, integral=integral, octaves=histogram_)
     high, low = float(rows[:, 0].max()), float(rows[:, 1].min())

@@ -29,9 +29,16 @@ class Range:
     nonfinite: int
     """NaN and infinite values seen in the FP32 run itself."""
     integral: bool = False
-    """Every value seen is an integer (known only for tensors that pass 2048; False elsewhere)."""
+    """Every value seen is an integer (known only of tensors that had a second pass; False elsewhere)."""
     octaves: tuple[tuple[int, int], ...] = ()
     """Histogram as (⌊log₂|x|⌋, count), nonzero values, ascending; empty for tensors that needed no second pass."""
+
+    zeros: int = 0
+    """Values that the histogram leaves out: zeros and what is not finite."""
+    wavering: float = 0.0
+    """Of what a softmax reads: mean error energy of its shares, from rows whose two largest compete (see ``ranges.rivals``)."""
+    ties: float = 0.0
+    """The same: share of rows whose two largest FP16 cannot tell apart, extrapolated from how close they come."""
 
     @property
     def absmax(self) -> float:
@@ -42,6 +49,20 @@ class Range:
     def rms(self) -> float:
         """Root mean square."""
         return math.sqrt(self.energy)
+
+    @property
+    def typical(self) -> float:
+        """Log₂ of a typical magnitude: of the median where a histogram was taken, else of the RMS; −inf where most are zero."""
+        if not self.octaves:
+            return math.log2(self.rms) if self.energy > 0.0 and math.isfinite(self.energy) else -math.inf
+        middle, passed = (self.zeros + sum(count for _, count in self.octaves)) / 2, self.zeros
+        if passed > middle:
+            return -math.inf
+        for octave, count in self.octaves:
+            passed += count
+            if passed >= middle:
+                return octave + 0.5
+        raise AssertionError
 
     @property
     def headroom(self) -> float:

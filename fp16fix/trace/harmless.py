@@ -70,7 +70,13 @@ def harmless(
     proofs: dict[Hazard, Acquittal] = {}
     for start in range(0, len(candidates), AT_ONCE):
         proofs |= acquit(model, candidates[start : start + AT_ONCE], nodes, order, samples, accused, threads)
-    return proofs
+    return proofs | arguments(hazards, proofs)
+
+
+def arguments(hazards: Iterable[Hazard], proofs: Mapping[Hazard, Acquittal]) -> dict[Hazard, Acquittal]:
+    """Coarse arguments of what overflows without effect: the run that showed it rounded them too."""
+    absorbed = {hazard.node: proof for hazard, proof in proofs.items() if hazard.kind is Kind.OVERFLOW}
+    return {h: replace(absorbed[h.node], hazard=h) for h in hazards if h.kind is Kind.COARSE and h.node in absorbed}
 
 
 def acquit(

@@ -159,6 +159,29 @@ def test_compares(op: str) -> None:
     np.testing.assert_array_equal(run(op, sides * 65504.0, [7.0])[0], run(op, sides * np.inf, [7.0])[0])
 
 
+@pytest.mark.parametrize("op", each(Trait.EXPONENTIATES))
+def test_exponentiates(op: str) -> None:
+    shifted = np.array([[1.0, 2.0], [1.0, 2.5]])
+    rows = run(op, shifted, axis=-1)[0] if op != "Exp" else run(op, shifted)[0]
+    ratios = rows[:, 1] / rows[:, 0] if op != "LogSoftmax" else np.exp(rows[:, 1] - rows[:, 0])
+    np.testing.assert_allclose(ratios[1] / ratios[0], np.exp(0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("op", each(Trait.STEPS))
+def test_steps(op: str) -> None:
+    found = run(op, [[0.2, 0.9, 1.6, 2.4]])[0]
+    assert set(found.reshape(-1)) <= {0.0, 1.0, 2.0, 3.0}
+    assert len(set(found.reshape(-1))) == 3
+
+
+@pytest.mark.parametrize("op", each(Trait.PICKS))
+def test_picks(op: str) -> None:
+    values = [[3.0, 9.0, 1.0]]
+    given = [np.asarray(values, np.float32), np.array([1])] if op == "TopK" else [np.asarray(values, np.float32)]
+    found = outputs(model(op, Law(op, "", ("1x3", "1")[: len(given)]), given, {"axis": 1}), given)[0]
+    assert found.reshape(-1).tolist() == [{"ArgMax": 1, "ArgMin": 2, "TopK": 9.0}[op]]
+
+
 @pytest.mark.parametrize("op", each(Trait.GUARDS))
 def test_guards(op: str) -> None:
     assert run(op, [[0.0]], [1e-9] if op != "Clip" else 1e-9)[0] > 0.0

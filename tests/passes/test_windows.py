@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fp16fix import half
+from fp16fix.passes.rescale.classes import quieter
 from fp16fix.passes.rescale.windows import EMPTY, WIDEST, Window, window_of_range, window_of_squares, window_of_values
 from fp16fix.ranges.range import Range
 
@@ -35,6 +36,22 @@ def test_only_what_is_reachable_is_asked_for_a_denominator() -> None:
     assert window_of_range(barely, 2.0, delicate=True).keep == -30 + 24
     hopeless = replace(tiny, high=2.0**12, energy=1.0)
     assert window_of_range(hopeless, 2.0, delicate=True) == window_of_range(hopeless, 2.0)
+
+
+def test_quieter_inputs_get_room_below_as_far_as_there_is_room_above() -> None:
+    small = replace(SEEN, low=2.0**-12, high=2.0**-4, energy=2.0**-12)
+    assert window_of_range(small, 2.0, delicate=True).quiet == WIDEST
+    assert window_of_range(small, 2.0, delicate=True, down=4.0).quiet == -12 + 14 - 4
+    assert window_of_range(small, 2.0, delicate=True, down=4.0).troubled
+    assert window_of_range(small, 2.0, down=4.0).quiet == WIDEST, "nothing reads its small values"
+    crowded = replace(small, high=2.0**12)
+    found = window_of_range(crowded, 2.0, delicate=True, down=8.0)
+    assert found.quiet == found.soft, "the largest value keeps its head-room"
+
+
+@pytest.mark.parametrize(("floor", "octaves"), [(0.0, 4.0), (2.0**-20, 4.0), (2.0**-12, 2.0), (2.0**-9, 0.0)])
+def test_below_an_eps_nothing_is_quieter(floor: float, octaves: float) -> None:
+    assert quieter(replace(SEEN, low=2.0**-10), 4.0, floor) == octaves
 
 
 @pytest.mark.parametrize("energy", [0.0, float("nan")])

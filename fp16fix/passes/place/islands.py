@@ -43,6 +43,8 @@ class Islands:
     """The cut and its price."""
 
     nodes: frozenset[str]
+    forced: frozenset[str]
+    """Those of ``nodes`` that something forces; the rest is cheaper wide than casts around it."""
     cost_bytes: int
     """Extra traffic, casts and FLOPs of the cut, in bytes; 0 with no island."""
 
@@ -118,7 +120,7 @@ class Network:
     def cut(self) -> Islands:
         """Nodes on the wide side of a minimum cut."""
         if not any(a == 0 for a, _ in self.edges):
-            return Islands(frozenset(), 0)
+            return Islands(frozenset(), frozenset(), 0)
         size = len(self.index)
         keys = sorted(self.edges)
         matrix = csr_matrix(
@@ -130,7 +132,8 @@ class Network:
         residual.eliminate_zeros()
         reached = set(breadth_first_order(residual, 0, return_predecessors=False).tolist())
         wide = frozenset(name for name in self.names if self.index[name] in reached)
-        return Islands(wide, int(result.flow_value) * SCALE)
+        forced = frozenset(name for name in wide if (0, self.index[name]) in self.edges)
+        return Islands(wide, forced, int(result.flow_value) * SCALE)
 
 
 def costs(nodes: Iterable[Node], ranges: Mapping[str, Range]) -> dict[str, float]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fp16fix import half
-from fp16fix.graph.model import Constant, Model, Node
-from fp16fix.graph.operators import MOVEMENT, SELECTION
+from fp16fix.graph.model import Constant, Model, Node, Tensor
+from fp16fix.graph.operators import EXPONENTIATING, MOVEMENT, SELECTION
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.passes.place.reach import argument, deciding, moments, onward, squares
 from fp16fix.ranges.range import Range
 
 
@@ -36,21 +37,37 @@ def forced(model: Model, ranges: Mapping[str, Range], hazards: Iterable[Hazard],
     pinned: set[str] = set()
     for hazard in hazards:
         node = nodes[hazard.node]
-        if hazard.internal:
-            pinned.add(node.name)
-        elif hazard.kind is Kind.CANCEL:
-            pinned.add(node.name)
-            tensors |= noisy_operands(node, ranges)
-        elif hazard.kind is Kind.CONSTANT:
-            pinned.add(node.name)
-        elif hazard.tensor in {t.name for t in node.inputs} and not is_constant(node, hazard.tensor):
-            tensors |= same_values(node, hazard, ranges)
-        else:
-            tensors |= {t.name for t in float_outputs(node)}
+        found = needed(node, hazard, ranges)
+        tensors |= found
+        if hazard.internal or hazard.kind is Kind.COARSE or not found or hazard.tensor not in {t.name for t in float_inputs(node)}:
             pinned.add(node.name)
     if any(hazard.kind is Kind.OVERFLOW for hazard in hazards) or tensors:
         tensors |= carried(model, ranges, tensors, spared)
     return Forced(frozenset(tensors), frozenset(pinned))
+
+
+def needed(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
+    """Tensors that one hazard forces: as far back or on as its cause reaches."""
+    if hazard.internal:
+        return set()
+    if hazard.kind is Kind.CANCEL:
+        return moments(node, ranges, hazard.bits)
+    if hazard.kind is Kind.CONSTANT:
+        return set()
+    if hazard.kind is Kind.COARSE:
+        return deciding(node, operand(node, hazard.tensor))
+    own = {t.name for t in float_outputs(node)}
+    if is_constant(node, hazard.tensor):
+        return own.union(*(squares(t, ranges) for t in float_inputs(node) if t.name != hazard.tensor))
+    if hazard.tensor in {t.name for t in node.inputs}:
+        return same_values(node, hazard, ranges)
+    if hazard.kind is Kind.SWALLOW:
+        return own | {t.name for t in float_inputs(node) if t.name in ranges and t.inputs}
+    if hazard.kind is Kind.SWAMP:
+        return own | onward(float_outputs(node), ranges)
+    if hazard.kind is Kind.OVERFLOW and node.op in EXPONENTIATING:
+        return own | argument(node.inputs[0], 1)
+    return own
 
 
 def is_constant(node: Node, name: str) -> bool:
@@ -58,9 +75,9 @@ def is_constant(node: Node, name: str) -> bool:
     return any(isinstance(t, Constant) and t.name == name for t in node.inputs)
 
 
-def noisy_operands(node: Node, ranges: Mapping[str, Range]) -> set[str]:
-    """Operands of a difference: their rounding is what survives it."""
-    return {t.name for t in float_inputs(node) if t.name in ranges}
+def operand(node: Node, name: str) -> Tensor:
+    """The input of that name."""
+    return next(t for t in node.inputs if t.name == name)
 
 
 def same_values(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:

@@ -11,7 +11,7 @@ from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Constant, Model, Node, Tensor
 from fp16fix.graph.operators import CONTROL, SATURATING
 from fp16fix.passes.rescale.equations import Equation, address, equations, is_wall, operands, ties
-from fp16fix.passes.rescale.traits import Laws, degrees, delicate, inside
+from fp16fix.passes.rescale.traits import Laws, averaged, degrees, delicate, inside
 from fp16fix.passes.rescale.windows import EMPTY, WIDEST, Window, window_of_range, window_of_squares, window_of_values
 from fp16fix.ranges.range import Range
 
@@ -63,9 +63,9 @@ class Classes:
 class Builder:
     """Reads a model once; ``build`` gives the classes."""
 
-    def __init__(self, model: Model, ranges: Mapping[str, Range], headroom: float, wide: frozenset[str]) -> None:
+    def __init__(self, model: Model, ranges: Mapping[str, Range], headroom: tuple[float, float], wide: frozenset[str]) -> None:
         self.model = model
-        self.headroom = headroom
+        self.headroom, self.down = headroom
         self.ranges = ranges
         self.nodes = list(model.nodes())
         self.laws: Laws = [(node, equations(node)) for node in self.nodes]
@@ -73,13 +73,17 @@ class Builder:
         self.grounded = {node.outputs[int(e[0][0][1:])].name for node, law in self.laws for e in law if is_wall(e) and e[0][0][0] == "y"}
         self.unbounded = inside(self.nodes, wide)
         self.delicate = delicate(self.laws)
+        self.averaged = averaged(model)
         self.degree = degrees(model, self.laws)
         self.users = Counter(t.name for node in self.nodes for t in node.inputs if isinstance(t, Constant))
         self.parent: dict[str, str] = {GROUND: GROUND}
 
     def window(self, name: str, seen: Range) -> Window:
-        headroom = self.headroom * max(1.0, self.degree.get(name, 1.0))
-        return window_of_range(seen, headroom, delicate=name in self.delicate)
+        degree = max(1.0, self.degree.get(name, 1.0))
+        floor = self.delicate.get(name)
+        found = window_of_range(seen, self.headroom * degree, delicate=floor is not None, down=quieter(seen, self.down * degree, floor))
+        found = replace(found, roomy=window_of_range(seen, self.headroom).soft)
+        return replace(found, keep=WIDEST, gone=WIDEST) if name in self.averaged else found
 
     def build(self, fixed: Mapping[str, int]) -> Classes:
         rows: list[list[tuple[str, int]]] = []
@@ -212,3 +216,11 @@ class Builder:
                     self.put(classes, tensor.name).contacts[use] = Contact(tensor.name, seen, size)
                 elif port[0] == "y" and f"{tensor.name}→" in self.parent:
                     self.put(classes, f"{tensor.name}→").contacts[f"{tensor.name}→"] = Contact(tensor.name, EMPTY, size)
+
+
+def quieter(seen: Range, octaves: float, floor: float | None) -> float:
+    """By how many octaves a tensor may get smaller than calibration saw it, down to the eps that it is guarded by."""
+    smallest = max(seen.low, -seen.high, 0.0) or seen.smallest
+    if not floor or not 0.0 < smallest < math.inf:
+        return octaves
+    return min(octaves, max(0.0, math.log2(smallest / floor)))

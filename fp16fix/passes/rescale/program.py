@@ -23,10 +23,15 @@ MUL = 12.0
 """Cost of a run-time Mul; more by the megabytes it moves."""
 BORDER = 3.0
 """Cost of a Mul at the interface."""
+PINNED = 50.0
+"""Cost of a tensor that is rescaled and lacks head-room all the same: it, what makes it and what reads it are pinned, so that fifty others
+may lose a bit first."""
 MARGIN = 2.0
 """Cost of an octave of head-room missing in one tensor."""
 BIT = 1.0
 """Cost of a bit lost in one tensor; four times that from the fifth bit on."""
+QUIET = 3.0
+"""Cost of an octave of head-room missing below what matters by itself: four of them, in a sum of squares and behind its eps, are worth a Mul."""
 RUIN = 40.0
 """Cost of an octave beyond which nothing useful is left of a tensor."""
 MOVED = 0.01
@@ -125,8 +130,10 @@ def cost(each: Class, e: int) -> float:
     total = (MOVED if each.runtime else STRAY) * abs(e)
     for window, size in each.windows.values():
         total += unfit_cost(size) if window.hard > max(0, e) else 0.0
+        total += PINNED if e and e < window.roomy else 0.0
         total += MARGIN * max(0, window.soft - e) if window.soft > window.hard else 0.0
         total += BIT * max(0, e - window.keep) + 3.0 * BIT * max(0, e - window.keep - 4) if window.keep < WIDEST else 0.0
+        total += QUIET * max(0, e - window.quiet) if window.quiet < WIDEST else 0.0
         total += RUIN * max(0, e - window.gone) if window.gone < WIDEST else 0.0
     return total + (BORDER * len(each.borders) + dearest(each) if e else 0.0)
 
@@ -140,6 +147,7 @@ def add_class(program: Program, each: Class) -> int:
     program.row([(size, 1.0), (e, 1.0)], 0.0)
     program.row([(size, 1.0), (e, -1.0)], 0.0)
     add_windows(program, each, e)
+    add_room(program, each, e)
     if each.borders or each.contacts:
         add_switch(program, e, BORDER * len(each.borders) + dearest(each))
     return e
@@ -171,6 +179,22 @@ def add_switch(program: Program, e: int, cost: float) -> None:
     program.row([(e, -1.0), (switch, REACH)], 0.0)
 
 
+def add_room(program: Program, each: Class, e: int) -> None:
+    """``PINNED`` for each tensor that an exponent other than 0 leaves short of head-room: a binary for each level above 0."""
+    short: dict[int, float] = {}
+    for window, _ in each.windows.values():
+        if window.roomy > 0:
+            short[window.roomy] = short.get(window.roomy, 0.0) + PINNED
+    if not short:
+        return
+    moved = program.variable(0.0, 0.0, 1.0)
+    program.row([(e, 1.0), (moved, REACH)], 0.0)
+    program.row([(e, -1.0), (moved, REACH)], 0.0)
+    for level in sorted(short):
+        lacking = program.variable(short[level], 0.0, 1.0)
+        program.row([(e, 1.0), (moved, -REACH), (lacking, 2.0 * REACH)], float(level) - REACH)
+
+
 def add_windows(program: Program, each: Class, e: int) -> None:
     """Overflow by a binary for each level, head-room and lost bits by convex slack for each level."""
     over: dict[int, float] = {}
@@ -184,6 +208,8 @@ def add_windows(program: Program, each: Class, e: int) -> None:
         if window.keep < WIDEST:
             lost[window.keep] = lost.get(window.keep, 0.0) + BIT
             lost[window.keep + 4] = lost.get(window.keep + 4, 0.0) + 3.0 * BIT
+        if window.quiet < WIDEST:
+            lost[window.quiet] = lost.get(window.quiet, 0.0) + QUIET
         if window.gone < WIDEST:
             lost[window.gone] = lost.get(window.gone, 0.0) + RUIN
     for level in sorted(over):

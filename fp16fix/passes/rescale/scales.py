@@ -18,6 +18,8 @@ class ScaleOptions:
 
     headroom: float = 2.0
     """Octaves wanted between the largest value seen and 65504."""
+    headroom_down: float = 2.0
+    """Octaves wanted below the smallest value seen, where it matters by itself."""
     time_limit_s: float = 20.0
     """Seconds for the solver; the best assignment found so far is used when they are over."""
     fixed: Mapping[str, int] = field(default_factory=dict)
@@ -56,7 +58,7 @@ def assign(model: Model, ranges: Mapping[str, Range], options: ScaleOptions | No
         ReplayError: ``options.fixed`` contradicts the laws of the operators.
     """
     options = options or ScaleOptions()
-    builder = Builder(model, ranges, options.headroom, options.wide)
+    builder = Builder(model, ranges, (options.headroom, options.headroom_down), options.wide)
     classes = builder.build(options.fixed)
     solution = solve(classes, options.time_limit_s)
     return Reading(builder, classes, solution.exponents).scaling(solution.cost, solution.status)

@@ -39,24 +39,30 @@ class Window:
     """Beyond this, every octave costs about one bit of what matters in the tensor."""
     gone: int = WIDEST
     """Beyond this, nothing useful is left of the bulk of the tensor."""
+    quiet: int = WIDEST
+    """Beyond this, inputs as much quieter as asked for lose what a logarithm, a root or a division would show."""
+    roomy: int = -WIDEST
+    """Below this, if it is rescaled at all, it lacks the head-room asked for and is pinned; ``soft`` asks for more where a tensor grows
+    faster than the graph's inputs."""
 
     @property
     def troubled(self) -> bool:
-        """Whether e = 0 overflows, lacks head-room, or loses two bits or more."""
-        return self.soft > 0 or self.keep <= -2
+        """Whether e = 0 overflows, lacks head-room at either end, or loses two bits or more."""
+        return self.soft > 0 or min(self.keep, self.quiet) <= -2
 
 
 EMPTY = Window(-WIDEST, -WIDEST, WIDEST)
 """A tensor that is zero, or of which nothing is known."""
 
 
-def window_of_range(seen: Range, headroom: float, *, delicate: bool = False) -> Window:
+def window_of_range(seen: Range, headroom: float, *, delicate: bool = False, down: float = 0.0) -> Window:
     """The window of an activation.
 
     Args:
         seen: its range over calibration.
         headroom: octaves wanted above the largest value seen.
         delicate: small values matter by themselves, because a reciprocal, root or logarithm follows.
+        down: octaves wanted below the smallest of them, where that leaves head-room above.
     """
     if not (seen.absmax > 0.0 and seen.rms > 0.0):
         return EMPTY
@@ -73,7 +79,10 @@ def window_of_range(seen: Range, headroom: float, *, delicate: bool = False) -> 
     wanted += [math.floor(quantile(octaves, 0.01)) + DELICATE_OCTAVES] if octaves else []
     # What FP16 cannot hold beside the largest value is not reached for: lifting it part of the way helps nothing.
     reached = [e for e in wanted if e >= found.soft]
-    return replace(found, keep=min(keep, reached[0])) if reached else found
+    if not reached:
+        return found
+    quiet = max(reached[0] - math.ceil(down), found.soft)
+    return replace(found, keep=min(keep, reached[0]), quiet=quiet if down else WIDEST)
 
 
 def window_of_squares(norm: Range, headroom: float) -> Window:

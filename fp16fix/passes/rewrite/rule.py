@@ -21,6 +21,8 @@ class Findings:
     hazards: Sequence[Hazard]
     headroom: float = 2.0
     """Octaves to leave above what calibration saw."""
+    headroom_down: float = 2.0
+    """The same below it, where small values matter."""
 
     def hazards_at(self, nodes: Iterable[str]) -> list[Hazard]:
         """Hazards whose node is among ``nodes``."""

@@ -91,7 +91,7 @@ class RaiseEps:
                 continue
             smallest = smallest_nonzero(evidence, found, seen)
             raised = raised_eps(found, smallest)
-            floor = floor_for(found, smallest) if raised < SMALLEST or raised <= found.eps else 0.0
+            floor = floor_for(found, smallest, evidence.headroom_down) if raised < SMALLEST or raised <= found.eps else 0.0
             if seen.low < 0.0:
                 why = f"{found.x.name!r} goes down to {seen.low:.3g}: it is no magnitude that an eps keeps off zero"
             elif not floor and (raised < SMALLEST or raised <= found.eps):
@@ -154,11 +154,15 @@ def raised_eps(found: Match, smallest: float) -> float:
     return float(2.0 ** math.floor(math.log2(bound))) if bound > 0.0 else 0.0
 
 
-def floor_for(found: Match, smallest: float) -> float:
-    """For an Add whose eps is nothing beside any nonzero x seen: the power of two up to 2⁻¹⁴ that max(x, ·) may use instead; else 0."""
+def floor_for(found: Match, smallest: float, down: float) -> float:
+    """For an Add whose eps is nothing beside any nonzero x seen: the power of two up to 2⁻¹⁴ that max(x, ·) may use instead; else 0.
+
+    x is mostly a sum of squares, so it is left ``2 · down`` octaves of room for quieter inputs, as far as FP16 goes.
+    """
     if found.guard.op != "Add" or not math.isfinite(smallest) or found.eps > smallest * NOTHING or smallest < 4 * SMALLEST:
         return 0.0
-    return float(2.0 ** math.floor(math.log2(min(smallest / 2, SMALLEST_NORMAL))))
+    quiet = max(min(smallest / 2 * 2.0 ** (-2.0 * down), SMALLEST_NORMAL), 2 * SMALLEST)
+    return float(2.0 ** math.floor(math.log2(quiet)))
 
 
 def zero_over_zero(evidence: Findings, found: Match) -> bool:

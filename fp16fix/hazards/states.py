@@ -1,0 +1,54 @@
+"""Loops and scans whose state is added to in every round: running sums, which grow with the number of rounds as a CumSum does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fp16fix.graph.model import Constant, Model, Node, Tensor, bodies
+from fp16fix.graph.operators import ADDITIONS, MOVEMENT
+
+KEEPS = MOVEMENT | {"Where"}
+"""What a state may pass on its way round besides additions: a product with a decay bounds the sum, and then it is no running sum."""
+
+
+def running_sums(model: Model) -> Iterator[tuple[Node, Node]]:
+    """(control node, addition to its own state), where how often it runs follows from an input."""
+    for node in model.nodes():
+        for state, carried in states(node) if bodies(node) and is_open_ended(node) else ():
+            yield from ((node, each) for each in additions(carried, state))
+
+
+def states(node: Node) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a round takes over and hands on; nothing for an If."""
+    body = node.attrs.get("body")
+    if body is None:
+        return
+    scanned = int(node.attrs.get("num_scan_inputs", 0))
+    first = 2 if node.op == "Loop" else 0
+    taken = body.inputs[first : len(body.inputs) - scanned]
+    yield from zip(taken, body.outputs[max(0, first - 1) :], strict=False)
+
+
+def is_open_ended(node: Node) -> bool:
+    """Whether the number of rounds is not written in the model: a Loop over layers is as long for every input."""
+    if node.op == "Loop":
+        return not isinstance(node.inputs[0], Constant)
+    scanned = int(node.attrs.get("num_scan_inputs", 0))
+    lengths = [tensor.shape[0] if tensor.shape else None for tensor in node.inputs[len(node.inputs) - scanned :]]
+    return not any(isinstance(length, (int, np.integer)) for length in lengths)
+
+
+def additions(carried: Tensor, state: Tensor) -> list[Node]:
+    """Additions between a state as it comes in and as it goes out, if nothing but movement stands beside them."""
+    found: list[Node] = []
+    for node in carried.inputs:
+        if node.op not in ADDITIONS | KEEPS:
+            continue
+        deeper = [each for tensor in node.inputs for each in additions(tensor, state)]
+        own = any(tensor is state for tensor in node.inputs)
+        found += deeper
+        if node.op in ADDITIONS and (own or deeper):
+            found.append(node)
+    return found
