@@ -1,21 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fp16fix.errors import ReplayError
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Constant, Model
 from fp16fix.graph.session import Session, proto_of
 from fp16fix.passes.apply import apply, prepared
 from fp16fix.passes.place.placement import placements
-from fp16fix.passes.recipe import PLACE, RESCALE, SATURATE, Promise, Recipe, placement, plain, rescaling, saturation
+from fp16fix.passes.recipe import PLACE, RESCALE, SATURATE, Edit, Promise, Recipe, placement, plain, rescaling, saturation
 from fp16fix.passes.workshop import KEPT, Workshop
 from fp16fix.ranges.range import Range
 from fp16fix.strict.emulate import emulate
 from tests.models import model
-from tests.recipes import clamp, exponents, pins
+from tests.recipes import clamp, exponents, pins, rewrites
 
 CHAIN = "g (float[4] x) => (float[4] y) <float k = {1000.0}> { [mul] a = Mul (x, k) [neg] b = Neg (a) [abs] y = Abs (b) }"
 
@@ -49,6 +51,7 @@ def test_the_digest_is_that_of_what_is_done() -> None:
         base.typed(placement(name, "fp32") for name in "p"),
         replace(base, io="fp16"),
         Recipe((replace(clamp("a"), values=(("eps", 1.0),)), *base.edits[1:])),
+        Recipe((replace(clamp("a"), shift=1), *base.edits[1:])),
         Recipe((*base.edits, saturation("t"))),
     ]
     assert len({base.digest, *(each.digest for each in others)}) == 1 + len(others)
@@ -120,3 +123,28 @@ def test_a_workshop_makes_each_changed_graph_once(monkeypatch: pytest.MonkeyPatc
         shop.prepared(exponents(k=e, a=e, b=e, y=e))
     shop.prepared(recipe)
     assert len(made) == 2 + KEPT, "and forgets the oldest"
+
+
+SOFTMAX = """g (float[4,16] x) => (float[4,16] y) <float k = {20}, int64[1] a = {-1}> {
+    s = Mul (x, k) e = Exp (s) t = ReduceSum (e, a) y = Div (e, t) }"""
+
+
+def test_what_a_rewrite_leaves_unread_is_gone() -> None:
+    recipe = rewrites(Edit("softmax", "Div_y", Promise.REORDERED, covers=("Div_y", "Exp_e", "ReduceSum_t")))
+    assert [node.op for node in prepared(model(SOFTMAX), recipe).nodes()] == ["Mul", "Softmax"]
+
+
+def test_edits_are_made_in_the_order_of_the_recipe() -> None:
+    """An eps raised behind the exponents is what is stored; raised before them, it is rescaled with the rest."""
+    text = "g (float[4] x) => (float[4] y) <float eps = {0.001}> { b = Abs (x) c = Add (b, eps) y = Div (b, c) }"
+    scale = rescaling({"x": 4, "b": 4, "c": 4, "eps": 4})
+    raised = Edit("raise-eps", "Add_c", Promise.ALTERED, tensor="eps", values=(("eps", 0.25),))
+    behind, before = (prepared(model(text), Recipe(edits)).tensors() for edits in ((scale, raised), (raised, scale)))
+    assert held(behind) == [0.25]
+    assert held(before) == [0.25 / 16]
+
+
+def held(tensors: Mapping[str, Any]) -> list[float]:
+    """Literals that the sum reads."""
+    (add,) = {id(node): node for each in tensors.values() for node in each.outputs if node.name == "Add_c"}.values()
+    return [float(each.values) for each in add.inputs if isinstance(each, Constant)]
