@@ -19,7 +19,7 @@ def request_for(folder: Path, **options: Any) -> Request:
     return Request("build", "rtx", BuildOptions(backend="rtx", **options), folder / "x.onnx", folder / "x.plan")
 
 
-def child_that(write: Callable[[Path], None], ends: Exception | None) -> Callable[..., dict[str, Any]]:
+def child_that(write: Callable[[Path], object], ends: BaseException | None) -> Callable[..., dict[str, Any]]:
     """A conversation in which the child writes and then ends."""
 
     def converse(_request: Request, target: Path, _progress: object) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def child_that(write: Callable[[Path], None], ends: Exception | None) -> Callabl
 
 
 @pytest.mark.parametrize("ends", [stopped("died", "x.onnx", "", "crash", "write", ()), KeyboardInterrupt()])
-def test_half_a_plan_goes_with_its_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Exception) -> None:
+def test_half_a_plan_goes_with_its_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException) -> None:
     (tmp_path / "x.plan").write_bytes(b"an older plan")
     monkeypatch.setattr(supervising, "converse", child_that(lambda target: target.write_bytes(b"half"), ends))
     with pytest.raises(type(ends)):

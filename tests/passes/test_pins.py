@@ -43,7 +43,7 @@ def test_a_difference_is_wide_with_who_rounds_its_operands() -> None:
     fp32, ranges, found = seen(CANCEL, sample)
     assert [(each.node, each.kind) for each in found] == [("Sub_y", Kind.CANCEL)]
     force = forced(fp32, ranges, found)
-    assert (force.nodes, force.tensors) == ({"Sub_y"}, {"a"})
+    assert force == Forced(tensors=frozenset({"a"}), nodes=frozenset({"Sub_y"}))
     assert wide(fp32, ranges, force) == {"Add_a", "Sub_y"}
     assert figure(fp32, sample, wide(fp32, ranges, force)) > 60.0
     assert figure(fp32, sample, frozenset({"Sub_y"})) < 20.0, "the difference alone saves nothing"
@@ -54,7 +54,7 @@ def test_an_overflow_is_wide_as_far_as_it_is_handed_on() -> None:
     fp32, ranges, found = seen(BIG, sample)
     born = [each for each in found if each.kind is Kind.OVERFLOW and each.node == "Mul_a"]
     force = forced(fp32, ranges, born)
-    assert (force.nodes, force.tensors) == ({"Mul_a"}, {"a", "t", "n"})
+    assert force == Forced(tensors=frozenset({"a", "t", "n"}), nodes=frozenset({"Mul_a"}))
     assert figure(fp32, sample, wide(fp32, ranges, force)) > 60.0
 
 
@@ -92,5 +92,5 @@ def test_an_eps_makes_its_sum_wide_and_whoever_reads_it() -> None:
     eps = [each for each in found if each.tensor == "e"]
     assert [each.kind for each in eps] == [Kind.VANISH]
     force = forced(fp32, ranges, eps)
-    assert (force.nodes, force.tensors) == ({"Add_s"}, {"s"})
+    assert force == Forced(tensors=frozenset({"s"}), nodes=frozenset({"Add_s"}))
     assert {"Add_s", "Log_y"} <= wide(fp32, ranges, force)

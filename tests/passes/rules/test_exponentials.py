@@ -27,6 +27,18 @@ def test_log_softmax_operator_becomes_the_shifted_form() -> None:
     np.testing.assert_allclose(trial.cured()["y"], trial.truth()["y"], rtol=2e-3, atol=2e-2)
 
 
+def test_a_healthy_softmax_is_fused_too_and_its_eps_goes() -> None:
+    """Shifted by the maximum, its sum is at least 1, beside which 1e-12 rounds away."""
+    trial = Trial(
+        "softmax",
+        """<ir_version: 7, opset_import: ["" : 12]> g (float[3,9] x) => (float[3,9] y) <float k = {30}, float eps = {1e-12}>
+        { s = Mul (x, k) m = ReduceMax <axes = [1]> (s) d = Sub (s, m) f = Exp (d) t = ReduceSum <axes = [-1]> (f) u = Add (t, eps)
+          y = Div (f, u) }""",
+    )
+    assert trial.ops() == ["Mul", "Softmax"]
+    np.testing.assert_allclose(trial.after()["y"], trial.truth()["y"], rtol=1e-6, atol=1e-7)
+
+
 def test_softmax_read_elsewhere_stays_beside_its_logarithm() -> None:
     trial = Trial(
         "log-softmax",

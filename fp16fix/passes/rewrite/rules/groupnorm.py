@@ -24,7 +24,7 @@ GROUPED = Op("Reshape", NORMED, Tensor("outer"))
 
 
 class WrittenGroupNorm:
-    """InstanceNormalization holds in FP16 already; GroupNormalization saves an engine two reshapes, and storing what the affine part reads."""
+    """InstanceNormalization holds in FP16 already; GroupNormalization saves an engine two reshapes and storing what lies between."""
 
     name: ClassVar[str] = "groupnorm"
     order: ClassVar[int] = 40

@@ -71,7 +71,8 @@ class WrittenLayerNorm:
         { s = Mul (x, k) m = ReduceMean <axes = [1]> (s) c = Sub (s, m) q = Pow (c, two) v = ReduceMean <axes = [1]> (q)
           e = Add (v, eps) d = Sqrt (e) n = Div (c, d) a = Mul (w, n) y = Add (a, b) }""",
         # one over the root, small squares beside an eps of their size
-        """<ir_version: 8, opset_import: ["" : 17]> g (float[2,8] x) => (float[2,8] y) <float k = {1e-4}, float one = {1}, float eps = {1e-8}>
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2,8] x) => (float[2,8] y)
+        <float k = {1e-4}, float one = {1}, float eps = {1e-8}>
         { s = Mul (x, k) m = ReduceMean <axes = [1]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [1]> (q) e = Add (v, eps)
           d = Sqrt (e) r = Div (one, d) y = Mul (c, r) }""",
         # inside a branch
