@@ -80,7 +80,7 @@ FAULTS = (
         SUPERVISE,
         '        story.failure = event["failure"]\n',
         "        pass\n",
-        OF_BACKEND,
+        ("tests/engines/test_supervise.py",),
         "the parser's own words are lost",
     ),
     Fault(
@@ -88,7 +88,7 @@ FAULTS = (
         SUPERVISE,
         "if story.result is None and spent_s > options.timeout_s:",
         "if False:",
-        ("tests/engines/test_backend.py::TestRealBuilds::test_time_runs_out",),
+        ("tests/engines/test_supervise.py",),
         "--timeout does nothing",
     ),
     Fault(
@@ -96,7 +96,7 @@ FAULTS = (
         SUPERVISE,
         "            target.unlink(missing_ok=True)\n",
         "            pass\n",
-        OF_BACKEND,
+        ("tests/engines/test_supervise.py",),
         "a failed build leaves half a plan beside the destination",
     ),
     Fault(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tools.mutate.fault import Fault
 
-TESTS = ("tests/hazards/test_diagnose.py",)
+TESTS = ("tests/hazards/test_diagnose.py", "tests/hazards/test_ends.py")
 
 FAULTS = (
     Fault(
