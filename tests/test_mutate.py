@@ -121,6 +121,14 @@ def test_ctrl_c_leaves_nothing() -> None:
     assert [root.exists() for root in roots] == [False]
 
 
+def test_ctrl_c_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Bench, chosen: list[Fault]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "check", interrupted)
+    assert main(["--only", "fold-upside-down"]) == 130
+
+
 def test_the_exit_code_is_that_of_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert summed_up([Result(WRONG, "t::a"), Result(HARMLESS, "")]) == 0
     assert summed_up([Result(WRONG, "")]) == 1, "one that should be noticed"

@@ -15,10 +15,12 @@ from tools.mutate.fault import ROOT, Fault, faults, named
 from tools.mutate.table import page
 
 NOTE = ROOT / "notes" / "mutation.md"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 as the table of faults says, 1 otherwise, 2 if nothing can be said."""
+    """Exit code: 0 as the table of faults says, 1 otherwise, 2 if nothing can be said, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.mutate", description="Make faults one at a time and see whether the tests notice."
     )
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (BenchError, ValueError) as error:
         print(f"mutate: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     if asked.write is not None:
         by_name = {each.fault.name: each for each in results}
         asked.write.write_text(page({area: [by_name[fault.name] for fault in some] for area, some in faults().items()}))
