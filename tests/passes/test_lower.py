@@ -11,8 +11,10 @@ from fp16fix.graph.lower import count_types, lower
 from fp16fix.graph.model import element_type
 from fp16fix.graph.session import Session, proto_of
 from fp16fix.half import FP16, FP32
+from fp16fix.passes.apply import apply
 from fp16fix.strict.emulate import emulate
 from tests.models import model, normal, sqnr_db
+from tests.recipes import exponents
 
 CHAIN = "g (float[4,8] x) => (float[4,8] y) { a = Neg (x) b = Exp (a) c = Abs (b) y = Sqrt (c) }"
 
@@ -132,3 +134,18 @@ def test_cast_like_of_integers_becomes_a_cast() -> None:
     checked(typed)
     inputs = {"x": normal(4)}
     assert sqnr_db(Session(model(text, 18)).run(inputs)["y"], Session(emulate(typed)).run(inputs)["y"]) > 60
+
+
+@pytest.mark.parametrize("opset", [10, 17])
+def test_a_saturating_exit_holds_its_bounds_as_attributes_or_inputs(opset: int) -> None:
+    text = "g (float[4] x) => (float[4] y) <float k = {1000.0}> { a = Mul (x, k) y = Neg (a) }"
+    typed = lower(model(text, opset), {"Mul_a": "fp32"}, saturate={"a"})
+    checked(typed)
+    found = Session(emulate(typed)).run({"x": np.array([100.0, -100.0, 1.0, 0.0], np.float32)})["y"]
+    np.testing.assert_array_equal(found, [-65504.0, 65504.0, -1000.0, 0.0])
+
+
+def test_multiplications_at_the_interface_are_counted_apart() -> None:
+    text = "g (float[4] x) => (float[4] y) <float k = {1000.0}> { a = Mul (x, k) y = Neg (a) }"
+    typed = apply(model(text), exponents(x=3, a=3, y=3))
+    assert {count: found for count, found in count_types(typed).items() if found} == {"float_nodes": 2, "casts": 2, "border_muls": 2}

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from fp16fix.errors import ReplayError
-from fp16fix.graph.model import Model
+from fp16fix.graph.edit import redirect
+from fp16fix.graph.model import Constant, Model
 from fp16fix.graph.session import Session, proto_of
 from fp16fix.passes.apply import apply, prepared
 from fp16fix.passes.place.placement import placements
-from fp16fix.passes.recipe import PLACE, RESCALE, SATURATE, Promise, Recipe, placement, plain, rescaling, saturation
+from fp16fix.passes.recipe import PLACE, RESCALE, SATURATE, Edit, Promise, Recipe, placement, plain, rescaling, saturation
 from fp16fix.passes.workshop import KEPT, Workshop
 from fp16fix.ranges.range import Range
 from fp16fix.strict.emulate import emulate
 from tests.models import model
-from tests.recipes import clamp, exponents, pins
+from tests.recipes import clamp, exponents, pins, rewrites
 
 CHAIN = "g (float[4] x) => (float[4] y) <float k = {1000.0}> { [mul] a = Mul (x, k) [neg] b = Neg (a) [abs] y = Abs (b) }"
 
@@ -49,6 +50,7 @@ def test_the_digest_is_that_of_what_is_done() -> None:
         base.typed(placement(name, "fp32") for name in "p"),
         replace(base, io="fp16"),
         Recipe((replace(clamp("a"), values=(("eps", 1.0),)), *base.edits[1:])),
+        Recipe((replace(clamp("a"), shift=1), *base.edits[1:])),
         Recipe((*base.edits, saturation("t"))),
     ]
     assert len({base.digest, *(each.digest for each in others)}) == 1 + len(others)
@@ -120,3 +122,28 @@ def test_a_workshop_makes_each_changed_graph_once(monkeypatch: pytest.MonkeyPatc
         shop.prepared(exponents(k=e, a=e, b=e, y=e))
     shop.prepared(recipe)
     assert len(made) == 2 + KEPT, "and forgets the oldest"
+
+
+class Bypass:
+    """A rule of somebody else's that leaves its node behind, unread."""
+
+    def apply(self, model: Model, edit: Edit) -> None:
+        node = model.node_map()[edit.node]
+        redirect(node.outputs[0], node.inputs[0])
+
+
+def test_what_a_rewrite_leaves_unread_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fp16fix.passes.apply.rule", lambda _: Bypass())
+    found = prepared(model(CHAIN), rewrites(Edit("bypass", "neg", Promise.ALTERED)))
+    assert [node.name for node in found.nodes()] == ["mul", "abs"]
+
+
+def test_edits_are_made_in_the_order_of_the_recipe() -> None:
+    """An eps raised behind the exponents is what is stored; raised before them, the exponents speak of a literal that is gone."""
+    text = "g (float[4] x) => (float[4] y) <float eps = {0.001}> { b = Abs (x) c = Add (b, eps) y = Div (b, c) }"
+    scale = rescaling({"x": 4, "b": 4, "c": 4, "eps": 4})
+    raised = Edit("raise-eps", "Add_c", Promise.ALTERED, tensor="eps", values=(("eps", 0.25),))
+    (add,) = [node for node in prepared(model(text), Recipe((scale, raised))).nodes() if node.op == "Add"]
+    assert [float(each.values) for each in add.inputs if isinstance(each, Constant)] == [0.25]
+    with pytest.raises(ReplayError, match="'eps', which is no float tensor"):
+        prepared(model(text), Recipe((raised, scale)))

@@ -79,6 +79,12 @@ def test_a_norm_below_256_needs_no_exponent_for_its_squares() -> None:
     assert window_of_squares(replace(SEEN, high=260.0, energy=1e4), 0.0).hard == -WIDEST
 
 
+def test_squares_want_head_room_and_must_not_vanish() -> None:
+    found = window_of_squares(replace(SEEN, high=260.0, energy=1e4), 2.0)
+    assert found.soft == 3, "an octave more for the square, and two on top"
+    assert found.keep == 6 + 7, "100 · 2⁻¹³ squared is 2⁻¹⁴ and a little"
+
+
 def test_trouble_is_overflow_missing_headroom_or_two_bits() -> None:
     assert not Window(0, 0, -1).troubled
     assert Window(0, 1, 5).troubled

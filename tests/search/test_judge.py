@@ -121,6 +121,8 @@ def test_torn_last_line_is_dropped_and_written_anew(tmp_path: Path) -> None:
         judge.ask(pins("b"))
     assert oracle.asked == [pins("b")]
     assert len(path.read_bytes().splitlines()) == 3
+    with Journal(path, SUBJECT) as journal:
+        assert [record["nodes"] for record in journal.records] == [["a"], ["b"]]
     path.write_bytes(whole[:10])
     with Journal(path, SUBJECT) as journal:
         assert journal.records == ()

@@ -188,3 +188,14 @@ def test_pessimistic_writes_function_bodies_out() -> None:
     written_out = sqnr_db(truth, Session(emulate(typed, "pessimistic")).run(inputs)["y"])
     assert engine > 60.0
     assert 40.0 < written_out < engine
+
+
+@pytest.mark.parametrize(("opset", "body"), [
+    (10, "y = Clip <min = 0.1, max = 0.7> (x)"),
+    (17, "lo = Constant <value = float {0.1}> () hi = Constant <value = float {0.7}> () y = Clip (x, lo, hi)"),
+])  # fmt: skip
+def test_a_clips_bound_is_rounded_wherever_it_stands(opset: int, body: str) -> None:
+    """0.1 and 0.7 are no FP16 numbers; what is clipped to them is stored in FP16 all the same."""
+    found = Session(emulate(lower(model(graph(body).replace(", float[4,8] w", ""), opset), {}))).run({"x": normal(4, 8)})["y"]
+    np.testing.assert_array_equal(found, found.astype(np.float16).astype(np.float32))
+    assert {float(found.min()), float(found.max())} == {float(np.float16(0.1)), float(np.float16(0.7))}

@@ -12,6 +12,7 @@ from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
+from fp16fix.passes.apply import apply
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace import segments as segments_module
 from fp16fix.trace import shadow as shadow_module
@@ -21,6 +22,7 @@ from fp16fix.trace.shadow import Damage, shadow, side_by_side
 
 from ..ill.case import case
 from ..models import model
+from ..recipes import exponents
 
 NAMES = ("residual-t5-ffn", "subgraph-loop-residual", "subgraph-if-layernorm", "subgraph-scan-power", "detector-boxes-off")
 
@@ -153,3 +155,14 @@ def test_a_twin_that_nobody_reads_is_not_made(monkeypatch: pytest.MonkeyPatch) -
     births(model, lower(model, {}), [{"x": np.ones((3, shadow_module.PIECE), np.float32)}])
     assert ran[0].count("Sub") == 0
     assert ran[0].count("Cast") == 2 * 5, "of x, a, b and c, which strict nodes read rounded, and of y behind its Cast to FP32"
+
+
+def test_rescaled_tensors_are_compared_at_their_true_size() -> None:
+    subject = model("g (float[4] x) => (float[4] y) <float k = {1000}> { a = Mul (x, k) b = Neg (a) y = Abs (b) }")
+    held = {"a": 4, "b": 4}
+    typed = apply(subject, exponents(k=4, y=4, **held))
+    samples = [{"x": np.asarray([1.0, -2.0, 3.3, 0.1], np.float32)}]
+    found = shadow(subject, typed, samples, held)
+    assert all(found[name].sqnr_db > 60.0 for name in ("a", "b", "y"))
+    blind = shadow(subject, typed, samples)
+    assert all(blind[name].sqnr_db < 1.0 for name in held), "a sixteenth of what it should be"

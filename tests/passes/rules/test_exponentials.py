@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from .trial import Trial
 
@@ -24,6 +25,18 @@ def test_log_softmax_operator_becomes_the_shifted_form() -> None:
     assert "engine" in trial.repairs[0].because
     np.testing.assert_allclose(trial.after()["y"], trial.truth()["y"], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(trial.cured()["y"], trial.truth()["y"], rtol=2e-3, atol=2e-2)
+
+
+def test_a_healthy_softmax_is_fused_too_and_its_eps_goes() -> None:
+    """Shifted by the maximum, its sum is at least 1, beside which 1e-12 rounds away."""
+    trial = Trial(
+        "softmax",
+        """<ir_version: 7, opset_import: ["" : 12]> g (float[3,9] x) => (float[3,9] y) <float k = {30}, float eps = {1e-12}>
+        { s = Mul (x, k) m = ReduceMax <axes = [1]> (s) d = Sub (s, m) f = Exp (d) t = ReduceSum <axes = [-1]> (f) u = Add (t, eps)
+          y = Div (f, u) }""",
+    )
+    assert trial.ops() == ["Mul", "Softmax"]
+    np.testing.assert_allclose(trial.after()["y"], trial.truth()["y"], rtol=1e-6, atol=1e-7)
 
 
 def test_softmax_read_elsewhere_stays_beside_its_logarithm() -> None:
@@ -77,3 +90,18 @@ def test_softplus_between_torch_threshold_branches() -> None:
     )
     assert trial.ops() == ["Mul", "Greater", "Softplus", "Where"]
     np.testing.assert_allclose(trial.cured()["y"], trial.truth()["y"], rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("eps", "refused"), [("1e-8", True), ("1e-15", False)])
+def test_an_eps_beside_the_smallest_sum_is_part_of_the_answer(eps: str, refused: bool) -> None:
+    """Rows whose sums differ by e²⁰: 1e-8 is nothing beside the largest and a hundredth of the smallest."""
+    trial = Trial(
+        "softmax",
+        f"""g (float[4,16] x) => (float[4,16] y) <float[4,1] o = {{-20, 0, 0, 0}}, float k = {{4}}, float eps = {{{eps}}}, int64[1] a = {{-1}}>
+        {{ m = Mul (x, k) s = Add (m, o) e = Exp (s) t = ReduceSum (e, a) u = Add (t, eps) y = Div (e, u) }}""",
+    )
+    assert trial.evidence.ranges["t"].low < 1e-6 < 1e3 < trial.evidence.ranges["t"].high
+    assert [("part of the answer" in each.why) for each in trial.refusals] == [True] * refused
+    assert bool(trial.repairs) is not refused
+    if not refused:
+        np.testing.assert_allclose(trial.after()["y"], trial.truth()["y"], rtol=1e-5)

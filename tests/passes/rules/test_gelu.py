@@ -46,3 +46,12 @@ def test_mish_is_left_alone() -> None:
     assert {each.node for each in trial.refusals} >= {"Exp_e", "Add_a"}
     assert Trial("softplus", text).repairs == []
     np.testing.assert_allclose(trial.ill()["y"], trial.truth()["y"], rtol=2e-3, atol=1e-2)
+
+
+def test_a_healthy_gelu_is_one_layer_where_there_is_one() -> None:
+    body = """g (float[4,16] x) => (float[4,16] y) <float c = {0.035677408}, float r = {0.7978845608}, float one = {1}, float h = {0.5}>
+        { i = Mul (x, x) q = Mul (c, i) a = Add (q, r) b = Mul (x, a) t = Tanh (b) u = Add (one, t) v = Mul (h, x) y = Mul (v, u) }"""
+    assert Trial("tanh-gelu", body).repairs == [], "opset 17 has no Gelu"
+    trial = Trial("tanh-gelu", '<ir_version: 9, opset_import: ["" : 20]> ' + body)
+    assert trial.ops() == ["Gelu"]
+    np.testing.assert_allclose(trial.after()["y"], trial.truth()["y"], rtol=1e-5, atol=1e-6)

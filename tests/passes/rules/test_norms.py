@@ -31,6 +31,16 @@ def ops(model: Model) -> list[str]:
     return [node.op for node in model.nodes()]
 
 
+def test_a_healthy_layernorm_is_fused_too() -> None:
+    """One kernel instead of several is reason enough."""
+    text = f"{HEAD} g (float[2,8] x) => (float[2,8] n) <float eps = {{1e-3}}> {{ {CORE.replace('(s', '(x')} }}"
+    evidence = evidence_of(text)
+    assert evidence.hazards == ()
+    (repair,) = proposed(rule("layernorm"), evidence)
+    assert "as one kernel" in repair.because
+    assert ops(repaired(rule("layernorm"), evidence, [repair])) == ["LayerNormalization"]
+
+
 def test_two_affine_parts_share_one_norm() -> None:
     text = f"""{HEAD} g (float[2,8] x) => (float[2,8] y, float[2,8] z)
     <float k = {{900}}, float eps = {{1e-5}}, float[8] w = {{1, 2, 3, 4, 5, 6, 7, 8}}>

@@ -74,3 +74,21 @@ def test_head_room_is_left_above_the_squares() -> None:
     )
     feeds = [{"x": 2 * each["x"]} for each in trial.feeds]
     np.testing.assert_allclose(trial.cured(feeds)["y"], trial.truth(feeds)["y"], rtol=2e-3)
+
+
+def test_small_mean_squares_beside_large_ones_are_refused() -> None:
+    """No power of two brings 9e6 under 65504 and leaves 4e-4 above subnormals."""
+    trial = Trial(
+        "mean-of-squares",
+        """g (float[4,64] x) => (float[4,1] y) <float[4,1] k = {3000, 0.02, 1, 1}>
+        { s = Mul (x, k) q = Mul (s, s) m = ReduceMean <axes = [-1]> (q) y = Sqrt (m) }""",
+    )
+    assert trial.repairs == []
+    assert [("do not fit FP16 under one power of two" in each.why) for each in trial.refusals] == [True]
+    alike = Trial(
+        "mean-of-squares",
+        """g (float[4,64] x) => (float[4,1] y) <float[4,1] k = {3000, 300, 1000, 1000}>
+        { s = Mul (x, k) q = Mul (s, s) m = ReduceMean <axes = [-1]> (q) y = Sqrt (m) }""",
+    )
+    assert len(alike.repairs) == 1
+    np.testing.assert_allclose(alike.cured()["y"], alike.truth()["y"], rtol=2e-3)

@@ -18,26 +18,27 @@ from fp16fix.passes.rewrite.rules._norm import Norm, channel_fit, ending_at, wit
 from fp16fix.passes.rewrite.rules._walk import View, Writer, eager, is_op, node_named, producer, unmatched
 
 SINCE = 21
-"""Opset from which GroupNormalization takes one scale a channel; the opset is not raised for it: nothing is ill here."""
+"""Opset from which GroupNormalization takes one scale a channel; the opset is not raised for it: InstanceNormalization holds in FP16."""
 NORMED = Op("InstanceNormalization", Op("Reshape", Tensor("x"), Tensor("inner")), Weight("scale"), Weight("bias"))
 GROUPED = Op("Reshape", NORMED, Tensor("outer"))
 
 
 class WrittenGroupNorm:
-    """InstanceNormalization holds in FP16 already; GroupNormalization saves an engine two reshapes and the affine part in memory."""
+    """InstanceNormalization holds in FP16 already; GroupNormalization saves an engine two reshapes and storing what lies between."""
 
     name: ClassVar[str] = "groupnorm"
     order: ClassVar[int] = 40
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
+        # what the affine parts add and take away again
         """<ir_version: 10, opset_import: ["" : 21]> g (float[2,4,6,6] x) => (float[2,4,6,6] y) <int64[3] in = {0, 2, -1},
-        int64[4] out = {2, 4, 6, 6}, float[2] one = {1, 1}, float[2] zero = {0, 0}, float[4,1,1] w = {1, 2, 0.5, 1},
-        float[4,1,1] b = {0, 1, -1, 0}>
-        { h = Reshape (x, in) n = InstanceNormalization <epsilon = 0.25> (h, one, zero) u = Reshape (n, out) z = Mul (u, w)
+        int64[4] out = {2, 4, 6, 6}, float[2] s = {1, 2}, float[2] t = {60, -60}, float[4,1,1] w = {1000, 800, 500, 1000},
+        float[4,1,1] b = {-60000, -48000, 30000, 60000}>
+        { h = Reshape (x, in) n = InstanceNormalization <epsilon = 0.25> (h, s, t) u = Reshape (n, out) z = Mul (u, w)
           y = Add (z, b) }""",
-        # computed shapes, the inner scale and bias not trivial, no bias behind
+        # computed shapes, an inner scale that the outer one takes back, no bias behind
         """<ir_version: 10, opset_import: ["" : 22]> g (float[N,4,6] x) => (float[N,4,6] y) <int64[3] in = {0, 2, -1},
-        float[2] s = {1, 3}, float[2] t = {0, 2}, float[4,1] w = {1, 2, 0.5, 1}>
+        float[2] s = {40000, 60000}, float[2] t = {0, 2}, float[4,1] w = {0.01, 0.02, 0.005, 0.01}>
         { h = Reshape (x, in) n = InstanceNormalization <epsilon = 0.25> (h, s, t) o = Shape (x) u = Reshape (n, o) y = Mul (w, u) }""",
     )
     declines: ClassVar[tuple[str, ...]] = (

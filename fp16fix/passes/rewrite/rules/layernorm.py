@@ -62,7 +62,7 @@ class WrittenLayerNorm:
           d = Sqrt (e) r = Reciprocal (d) f = Mul (r, w) p = Mul (s, f) g = Mul (m, f) o = Sub (b, g) y = Add (p, o) }""",
         # the variance as a difference of moments
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y)
-        <float k = {4}, float two = {2}, float zero = {0}, float eps = {0.1}>
+        <float k = {6}, float two = {2}, float zero = {0}, float eps = {0.1}>
         { s = Add (x, k) m = ReduceMean <axes = [-1]> (s) p = Pow (s, two) q = ReduceMean <axes = [-1]> (p) h = Mul (m, m)
           u = Sub (q, h) v = Max (u, zero) e = Add (v, eps) d = Sqrt (e) c = Sub (s, m) y = Div (c, d) }""",
         # channel first, with weights [C, 1, 1]
@@ -70,9 +70,10 @@ class WrittenLayerNorm:
         float eps = {1000}, float[4,1,1] w = {1, 2, 1, 0.5}, float[1,4,1,1] b = {0, 1, 0, 0.5}>
         { s = Mul (x, k) m = ReduceMean <axes = [1]> (s) c = Sub (s, m) q = Pow (c, two) v = ReduceMean <axes = [1]> (q)
           e = Add (v, eps) d = Sqrt (e) n = Div (c, d) a = Mul (w, n) y = Add (a, b) }""",
-        # healthy: fused because an engine runs it better
-        """<ir_version: 8, opset_import: ["" : 17]> g (float[2,8] x) => (float[2,8] y) <float one = {1}, float eps = {1e-3}>
-        { m = ReduceMean <axes = [1]> (x) c = Sub (x, m) q = Mul (c, c) v = ReduceMean <axes = [1]> (q) e = Add (v, eps)
+        # one over the root, small squares beside an eps of their size
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2,8] x) => (float[2,8] y)
+        <float k = {1e-4}, float one = {1}, float eps = {1e-8}>
+        { s = Mul (x, k) m = ReduceMean <axes = [1]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [1]> (q) e = Add (v, eps)
           d = Sqrt (e) r = Div (one, d) y = Mul (c, r) }""",
         # inside a branch
         """<ir_version: 8, opset_import: ["" : 13]> g (float[2,8] x, bool[1] p) => (float[2,8] y) <float k = {900}, float eps = {1e-5}>

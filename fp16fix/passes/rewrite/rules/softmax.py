@@ -61,9 +61,9 @@ class WrittenSoftmax:
         """<ir_version: 8, opset_import: ["" : 18]> g (float[2,70000] x) => (float[2,70000] y) <float k = {1e-3}, int64[1] a = {-1}>
         { s = Mul (x, k) m = ReduceMax <keepdims = 1> (s, a) d = Sub (s, m) e = Exp (d) t = ReduceSum (e, a) p = Div (e, t) q = Sqrt
             (p) y = Sqrt (q) }""",
-        """<ir_version: 7, opset_import: ["" : 12]> g (float[3,9] x) => (float[3,9] y) <float k = {30}, float eps = {1e-12}>
-        { s = Mul (x, k) m = ReduceMax <axes = [1]> (s) d = Sub (s, m) f = Exp (d) t = ReduceSum <axes = [-1]> (f) u = Add (t, eps) y
-            = Div (f, u) }""",
+        """<ir_version: 7, opset_import: ["" : 12]> g (float[1,70000] x) => (float[1,70000] y) <float k = {1e-3}, float eps = {1e-12}>
+        { s = Mul (x, k) m = ReduceMax <axes = [1]> (s) d = Sub (s, m) f = Exp (d) t = ReduceSum <axes = [-1]> (f) u = Add (t, eps)
+            p = Div (f, u) q = Sqrt (p) y = Sqrt (q) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,16] x, bool[1] c) => (float[2,16] y) <float k = {20}, int64[1] a = {-1}>
         { z = Squeeze (c) y = If (z) <then_branch = yes () => (float[2,16] p) { s = Mul (x, k) e = Exp (s) t = ReduceSum (e, a) p =
             Div (e, t) },

@@ -1,0 +1,44 @@
+"""More pins for a draft that fails: on top of its own, and never on what the user allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fp16fix.passes.recipe import Recipe
+from fp16fix.progress import Silent, Stages
+from fp16fix.search.draft import design
+from fp16fix.search.refine import NEEDED, refined
+from fp16fix.search.trials import trials
+from tests.search.test_leave_out import STREAM, given, wave
+
+
+def more(tmp_path: Path, **keys: object) -> tuple[Recipe, bool]:
+    """What refining makes of the stream's draft, whose held-out sample sinks into subnormals, and whether that passes."""
+    found, stages = given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1e-6)}, **keys), Stages(Silent())
+    with trials(found, stages) as tried:
+        draft = design(found, stages)
+        assert not tried.verdict(draft.recipe, "test", "draft").verified
+        recipe, stopped = refined(tried, draft, stages)
+        assert stopped == ""
+        return recipe, tried.verdict(recipe, "test", "refined").verified
+
+
+def test_one_pin_is_enough_and_says_why(tmp_path: Path) -> None:
+    recipe, verified = more(tmp_path)
+    assert verified
+    assert set(recipe.wide) == {"Mul_a"}
+    assert recipe.reasons["Mul_a"] == NEEDED, "calibration accuses nobody"
+    assert recipe.exponents, "the draft's changes stay"
+
+
+def test_pins_of_the_draft_stay(tmp_path: Path) -> None:
+    recipe, verified = more(tmp_path, pin=("Abs_*",))
+    assert verified
+    assert set(recipe.wide) == {"Abs_b", "Mul_a"}
+    assert recipe.reasons["Abs_b"] == "the user pins it"
+
+
+def test_what_the_user_allows_is_not_pinned_even_where_nothing_else_helps(tmp_path: Path) -> None:
+    recipe, verified = more(tmp_path, allow=("Mul_a",))
+    assert "Mul_a" not in recipe.wide
+    assert not verified

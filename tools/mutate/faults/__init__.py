@@ -1,0 +1,1 @@
+"""The faults, one file an area of the code; each has ``FAULTS``."""

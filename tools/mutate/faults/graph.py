@@ -1,0 +1,67 @@
+"""What is delivered: types, casts, saved graphs."""
+
+from __future__ import annotations
+
+from tools.mutate.fault import Fault
+
+LOWER = "graph/lower.py"
+OF_LOWER = ("tests/passes/test_lower.py",)
+
+FAULTS = (
+    Fault(
+        "pins-not-typed",
+        LOWER,
+        'self.wide.get(node.name, "fp16")',
+        '"fp16"',
+        OF_LOWER,
+        "an island is in the recipe and not in the graph",
+    ),
+    Fault(
+        "clip-at-infinity",
+        LOWER,
+        "np.asarray(sign * FP16.largest, dtype)",
+        "np.asarray(sign * FP32.largest, dtype)",
+        OF_LOWER,
+        "what leaves an island is clipped where FP16 has no numbers",
+    ),
+    Fault(
+        "old-clip-without-bounds",
+        LOWER,
+        '{"min": -FP16.largest, "max": FP16.largest}',
+        "{}",
+        OF_LOWER,
+        "before opset 11 what leaves an island is not clipped",
+    ),
+    Fault(
+        "interface-ignored",
+        LOWER,
+        "return self.io if self.io is not None else ",
+        "return ",
+        OF_LOWER,
+        "--io does nothing",
+    ),
+    Fault(
+        "no-fp16-form-ignored",
+        LOWER,
+        "return wanted if runs_in(node, wanted.onnx, self.model.opset) else FP32",
+        "return wanted",
+        OF_LOWER,
+        "a graph is delivered that no parser takes",
+    ),
+    Fault(
+        "border-counted-as-fp32",
+        LOWER,
+        "        elif node.name in model.border:\n",
+        "        elif False:\n",
+        OF_LOWER,
+        "the outcome counts FP32 nodes that are none",
+    ),
+    Fault(
+        "replay-of-another-file",
+        "report/replay.py",
+        "    if loaded.digest != facts.digest:\n",
+        "    if False:\n",
+        ("tests/report/test_replay.py",),
+        "a recipe is replayed on another model",
+    ),
+)

@@ -1,0 +1,147 @@
+"""Figures, entries, gates; samples held out for them."""
+
+from __future__ import annotations
+
+from tools.mutate.fault import Fault
+
+METRICS, ENTRIES, GATES, VERDICT = "verdict/metrics.py", "verdict/entries.py", "verdict/gates.py", "verdict/verdict.py"
+OF_METRICS, OF_ENTRIES, OF_GATES = (
+    ("tests/verdict/test_metrics.py",),
+    ("tests/verdict/test_entries.py",),
+    ("tests/verdict/test_compare.py",),
+)
+
+FAULTS = (
+    Fault(
+        "sqnr-upside-down",
+        METRICS,
+        "math.log10(signal) - math.log10(noise)",
+        "math.log10(noise) - math.log10(signal)",
+        OF_METRICS,
+        "the worse the better",
+    ),
+    Fault(
+        "silence-not-floored",
+        METRICS,
+        "max(0.0, SILENCE * mean * self.compared - self.signal)",
+        "0.0",
+        OF_METRICS,
+        "a nearly silent sample demands the impossible",
+    ),
+    Fault(
+        "floor-at-the-mean",
+        METRICS,
+        "SILENCE * mean * self.compared - self.signal",
+        "mean * self.compared - self.signal",
+        OF_METRICS,
+        "a quiet sample counts as loud as the mean",
+    ),
+    Fault(
+        "best-sample-decides",
+        METRICS,
+        "least = min(known, key=lambda each: each.sqnr_db, default=None)",
+        "least = max(known, key=lambda each: each.sqnr_db, default=None)",
+        OF_METRICS,
+        "one good sample verifies an output",
+    ),
+    Fault(
+        "best-cosine-decides",
+        METRICS,
+        "cosine=min((each.cosine for each in samples), default=1.0)",
+        "cosine=max((each.cosine for each in samples), default=1.0)",
+        OF_METRICS,
+        "one good sample satisfies the cosine's bound",
+    ),
+    Fault(
+        "nonfinite-without-class",
+        METRICS,
+        "(ref == x) | (np.isnan(ref) & np.isnan(x))",
+        "np.isfinite(ref) == np.isfinite(x)",
+        OF_METRICS,
+        "NaN passes for −inf",
+    ),
+    Fault(
+        "lost-shapes-forgiven",
+        METRICS,
+        "sums.mismatches += max(reference.size, np.asarray(candidate).size)",
+        "sums.mismatches += 0",
+        OF_METRICS,
+        "another number of boxes is no fault",
+    ),
+    Fault(
+        "ties-counted-as-faults",
+        METRICS,
+        "int(np.count_nonzero(differ)) - ties",
+        "int(np.count_nonzero(differ))",
+        OF_METRICS,
+        "a coin that FP32 itself tosses fails a model",
+    ),
+    Fault(
+        "entries-never-apart",
+        ENTRIES,
+        "scales[alive].max() <= APART * scales[alive].min()",
+        "True",
+        OF_ENTRIES,
+        "a small unit is lost beside a large one and nobody looks",
+    ),
+    Fault(
+        "short-entries-alone",
+        ENTRIES,
+        "min(each.count.min() for each in samples) >= PER_SAMPLE",
+        "True",
+        OF_ENTRIES,
+        "few numbers that are near zero by chance fail a model",
+    ),
+    Fault(
+        "rest-not-lifted",
+        ENTRIES,
+        "np.maximum(floor, REST * np.square(sums.peak))",
+        "floor",
+        OF_ENTRIES,
+        "an entry mostly at rest demands the impossible",
+    ),
+    Fault(
+        "best-entry-decides",
+        ENTRIES,
+        "int(np.argmin(decibels))",
+        "int(np.argmax(decibels))",
+        OF_ENTRIES,
+        "one good unit verifies an output",
+    ),
+    Fault(
+        "nothing-compared-passes",
+        GATES,
+        "    if not samples or not figures:\n",
+        "    if False:\n",
+        OF_GATES,
+        "a run over no samples is verified",
+    ),
+    Fault("lost-elements-pass", GATES, "    if found.lost:\n", "    if False:\n", OF_GATES, "NaN is verified"),
+    Fault("changed-integers-pass", GATES, "    if found.mismatches:\n", "    if False:\n", OF_GATES, "other class labels are verified"),
+    Fault("bounds-above-nothing", GATES, "found.sqnr_db < bound.sqnr_db:", "False:", OF_GATES, "the tolerance does nothing"),
+    Fault("max-abs-ignored", GATES, "found.max_abs > bound.max_abs:", "False:", OF_GATES, "the bound max_abs does nothing"),
+    Fault(
+        "outputs-share-bounds",
+        GATES,
+        "broken(each, tolerance(each.output))",
+        "broken(each, tolerance(figures[0].output))",
+        OF_GATES,
+        "bounds of one output are those of another",
+    ),
+    Fault(
+        "best-output-decides",
+        VERDICT,
+        "return min(figures, key=badness, default=None)",
+        "return max(figures, key=badness, default=None)",
+        ("tests/verdict/test_metrics.py", "tests/verdict/test_compare.py", "tests/oracles/test_emulator.py"),
+        "the report names the best output as the worst",
+    ),
+    Fault(
+        "calibration-judges",
+        "inputs/split.py",
+        "return samples.pick(kept), samples.pick(out)",
+        "return samples.pick(out), samples.pick(kept)",
+        ("tests/inputs/test_split.py",),
+        "held-out samples guide and the first sample judges",
+    ),
+)
