@@ -30,6 +30,7 @@ LEFT_OUT = "left out: with this the verdict fails, without it passes"
 BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT, Kind.COARSE})
 """Kinds that guard inputs which calibration may not hold: longer ones, fully masked ones, near ties."""
 NEIGHBOUR = "beside wide nodes: two casts cost more than running it wide"
+TIGHT = "no one exponent gives it the head-room asked for and keeps its small values"
 ROUNDING = 0.01
 """Octaves by which a head-room may miss what was asked for."""
 
@@ -239,14 +240,15 @@ class Design:
         wide = self.formats(cut.nodes)
         if wide_share(self.model, self.ranges, wide) > self.options.max_fp32_share:
             wide = self.formats(cut.forced)
-        return replace(draft, recipe=draft.pinned(wide, self.reasons(wide, live, asked)))
+        return replace(draft, recipe=draft.pinned(wide, self.reasons(wide, live, asked, tight - spared)))
 
-    def reasons(self, wide: Iterable[str], live: Sequence[Hazard], asked: frozenset[str]) -> dict[str, str]:
+    def reasons(self, wide: Iterable[str], live: Sequence[Hazard], asked: frozenset[str], tight: frozenset[str]) -> dict[str, str]:
         """Why each node of the islands is wide."""
         hazards: dict[str, str] = {}
         for hazard in live:
             hazards.setdefault(hazard.node, hazard.why)
-        said = dict.fromkeys(wide, NEIGHBOUR) | hazards
+        narrow = [node.name for node in self.model.nodes() if tight & {tensor.name for tensor in node.outputs}]
+        said = dict.fromkeys(wide, NEIGHBOUR) | dict.fromkeys(narrow, TIGHT) | hazards
         return said | dict.fromkeys(asked, "the user pins it") | dict.fromkeys(self.model.placed, "the model's author placed it")
 
     def formats(self, nodes: Iterable[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from fp16fix.graph.session import Session
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.apply import apply
-from fp16fix.passes.design import LEFT_OUT, NEIGHBOUR, Design, Draft, Options
+from fp16fix.passes.design import LEFT_OUT, NEIGHBOUR, TIGHT, Design, Draft, Options
 from fp16fix.passes.recipe import RESCALE, Edit, Promise
 from fp16fix.ranges.measure import measure
 from fp16fix.strict.emulate import emulate
@@ -33,8 +33,8 @@ MEAN = "g (float[2,4096] x) => (float[2,1] y) <float k = {60}> { s = Mul (x, k) 
 ABSORBED = "g (float[4,8] x) => (float[8,4] y) { p = Mul (x, x) t = Transpose <perm = [1, 0]> (p) y = Tanh (t) }"
 WITH_EPS = """g (float[4,8] x) => (float[4,8] y) <float w = {1073741824}, float eps = {0.001}> {
     a = Mul (x, w) b = Abs (a) c = Add (b, eps) y = Div (a, c) }"""
-OUTLIER = """g (float[64,64] x) => (float[64,64] y) <float w = {16384}, float v = {0.00006103515625}> {
-    a = Mul (x, w)  b = Abs (a)  c = Add (a, b)  y = Mul (c, v) }"""
+OUTLIER = """g (float[64,64] x) => (float[64,64] y) <float w = {1048576}, float v = {0.0000000009313225746}> {
+    s = Mul (x, x)  a = Mul (s, w)  b = Abs (a)  c = Add (a, b)  y = Mul (c, v) }"""
 
 
 def designer(text: str, sample: Sample, placed: Mapping[str, str] | None = None, **options: Any) -> Design:
@@ -166,13 +166,14 @@ def test_an_eps_that_its_exponent_made_vanish_is_looked_at_again() -> None:
 
 
 def test_a_stream_too_wide_for_one_exponent_is_pinned() -> None:
-    """One value 2²⁸ times the others: whatever the exponent, an end of it has no room, though nothing overflows on calibration."""
-    values = np.abs(normal(64, 64)) * 2.0**-22
-    values[0, 0] = 2.0**6
+    """One square 2⁴⁰ times the others: whatever the exponent, an end of the sum has no room, though nothing overflows on calibration."""
+    values = normal(64, 64) * 2.0**-10
+    values[0, 0] = 2.0**10
     draft = drafted(OUTLIER, {"x": values})
     assert draft.recipe.exponents
     assert draft.remaining == ()
-    assert set(draft.recipe.wide) == {"Mul_a", "Abs_b", "Add_c", "Mul_y"}
+    assert set(draft.recipe.wide) == {"Abs_b", "Add_c", "Mul_y"}
+    assert draft.recipe.reasons["Add_c"] == TIGHT
 
 
 def test_the_users_pins_are_wide_and_say_so() -> None:

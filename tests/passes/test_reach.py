@@ -94,7 +94,7 @@ def repaired(text: str, samples: list[Sample], folder: Path) -> tuple[Outcome, C
     inputs.mkdir()
     for number, sample in enumerate(samples):
         write_npz(inputs / f"{number}.npz", sample)
-    outcome = repair(Config(model=path, inputs=str(inputs), output=folder / "out.onnx"))
+    outcome = repair(Config(model=path, inputs=str(inputs), output=folder / "out.onnx", max_fp32_share=1.0))
     fixed = Session(emulate(load(folder / "out.onnx", simplified=False, widened=False)))
     return outcome, Session(load(path, simplified=False)).run, fixed.run
 
