@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -41,14 +41,19 @@ def is_open_ended(node: Node) -> bool:
 
 
 def additions(carried: Tensor, state: Tensor) -> list[Node]:
-    """Additions between a state as it comes in and as it goes out, if nothing but movement stands beside them."""
-    found: list[Node] = []
-    for node in carried.inputs:
-        if node.op not in ADDITIONS | KEEPS:
-            continue
-        deeper = [each for tensor in node.inputs for each in additions(tensor, state)]
-        own = any(tensor is state for tensor in node.inputs)
-        found += deeper
-        if node.op in ADDITIONS and (own or deeper):
-            found.append(node)
-    return found
+    """Additions on the ways from a state as it comes in to the state as it goes out, if nothing but movement stands beside them."""
+    back = {id(node) for node in passed([carried], lambda tensor: tensor.inputs, lambda node: node.inputs)}
+    onward = passed([state], lambda tensor: tensor.outputs, lambda node: node.outputs)
+    return [node for node in onward if id(node) in back and node.op in ADDITIONS]
+
+
+def passed(start: list[Tensor], nodes: Callable[[Tensor], Iterable[Node]], tensors: Callable[[Node], Iterable[Tensor]]) -> list[Node]:
+    """Additions and movement that are met from some tensors on, each once."""
+    found: dict[int, Node] = {}
+    pending = list(start)
+    while pending:
+        for node in nodes(pending.pop()):
+            if node.op in ADDITIONS | KEEPS and id(node) not in found:
+                found[id(node)] = node
+                pending += tensors(node)
+    return list(found.values())

@@ -32,6 +32,12 @@ def test_a_state_that_is_added_to_grows_with_the_length(step: str) -> None:
     assert "grows with the length" in found[0].why
 
 
+def test_sums_of_sums_are_looked_at_once_each() -> None:
+    """Sixty doublings: as many additions as there are ways through them by a factor of 2⁶⁰."""
+    chain = " ".join(f"a{n + 1} = Add (a{n}, a{n})" for n in range(60))
+    assert len(swamped(loop(f"a0 = Add (s, r) {chain} so = Identity (a60)"), x=normal(2, 4))) == 61
+
+
 @pytest.mark.parametrize("step", ["d = Mul (s, k) so = Add (d, r)", "so = Tanh (r)", "a = Add (r, r) so = Identity (a)"])
 def test_a_decay_bounds_it_and_a_state_that_is_replaced_is_no_sum(step: str) -> None:
     assert swamped(loop(step), x=normal(20, 4)) == []

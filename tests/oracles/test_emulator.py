@@ -11,6 +11,7 @@ import pytest
 from fp16fix.config import Config, merged
 from fp16fix.config.sections import Tolerance
 from fp16fix.graph.lower import lower
+from fp16fix.graph.save import save_model
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.tasks.repair import repair
 from fp16fix.tasks.verify import verify
@@ -64,6 +65,20 @@ def test_repair_saves_both_units(tmp_path: Path) -> None:
     again = verify(given, tmp_path / "out.onnx")
     assert again.verified
     assert [each.sample for each in again.outputs[0].samples] == [f"day-{number}" for number in range(6)]
+
+
+def test_verify_holds_a_file_to_what_repair_promises(tmp_path: Path) -> None:
+    """The FP32 model itself is no FP16 engine, however right; and FP16 is shaken as often as asked for."""
+    text = "g (float[1,4] x, float[4,4] w) => (float[1,4] y) { y = MatMul (x, w) }"
+    given = config(tmp_path, text, [{"x": normal(1, 4, seed=n), "w": normal(4, 4, seed=n)} for n in range(4)])
+    assert given.model is not None
+    refused = verify(given, given.model)
+    assert not refused.verified
+    assert refused.reasons[0].startswith("100% of the FLOPs would run in FP32")
+    save_model(lower(model(text), {}), tmp_path / "half.onnx")
+    verdict = verify(given.model_copy(update={"jitter": 2}), tmp_path / "half.onnx")
+    assert verdict.verified
+    assert len(verdict.shaken) == 2
 
 
 def test_noise_inside_a_model_is_no_fault_of_fp16(tmp_path: Path) -> None:

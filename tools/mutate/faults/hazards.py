@@ -87,4 +87,28 @@ FAULTS = (
         TESTS,
         "an infinite literal is not named",
     ),
+    Fault(
+        "competing-logits-unseen",
+        "hazards/coarse.py",
+        "if bare or seen.wavering >= WAVERING or seen.ties >= TIES:",
+        "if bare:",
+        ("tests/hazards/test_coarse.py",),
+        "a sharp softmax picks another winner on fresh samples",
+    ),
+    Fault(
+        "swallowed-addends-unseen",
+        "hazards/swallow.py",
+        "EATEN <= below < NOTHING",
+        "EATEN + 10 <= below < NOTHING",
+        ("tests/hazards/test_swallow.py",),
+        "increments below the spacing of a state are lost, and nobody is told",
+    ),
+    Fault(
+        "running-sums-unseen",
+        "hazards/states.py",
+        "if id(node) in back and node.op in ADDITIONS]",
+        "if False]",
+        ("tests/hazards/test_running_sums.py",),
+        "a sum that a Loop carries is right for short inputs alone",
+    ),
 )

@@ -335,4 +335,20 @@ FAULTS = (
         ("tests/passes/rules/test_evidence.py",),
         "a variance is rewritten that only a wide x can save",
     ),
+    Fault(
+        "short-exponent-costs-nothing",
+        "passes/rescale/program.py",
+        "PINNED = 50.0",
+        "PINNED = 0.0",
+        ("tests/passes/test_room.py",),
+        "an octave of head-room is saved, and the stream pinned for it",
+    ),
+    Fault(
+        "tight-exponents-not-pinned",
+        DESIGN,
+        "tensors=force.tensors | (tight - spared))",
+        "tensors=force.tensors)",
+        OF_DESIGN,
+        "what no exponent fits overflows on the next sample",
+    ),
 )

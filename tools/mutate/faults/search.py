@@ -7,7 +7,12 @@ from tools.mutate.fault import Fault
 JUDGE, JOURNAL, SHRINK, THIN, TRIALS, ANSWER = (f"search/{name}.py" for name in ("judge", "journal", "shrink", "thin", "trials", "answer"))
 LEAST, TRIAGE = "location/least.py", "location/triage.py"
 OF_JUDGE, OF_SHRINK, OF_THIN = ("tests/search/test_judge.py",), ("tests/search/test_shrink.py",), ("tests/search/test_thin.py",)
-OF_TRIALS, OF_LEAVE_OUT, OF_LEAST = ("tests/search/test_trials.py",), ("tests/search/test_leave_out.py",), ("tests/location/test_least.py",)
+OF_ANSWER, OF_TRIALS, OF_LEAVE_OUT, OF_LEAST = (
+    ("tests/search/test_answer.py",),
+    ("tests/search/test_trials.py",),
+    ("tests/search/test_leave_out.py",),
+    ("tests/location/test_least.py",),
+)
 
 FAULTS = (
     Fault(
@@ -227,5 +232,53 @@ FAULTS = (
         "save_model(self.build(Recipe()), path)",
         ("tests/oracles/test_command.py",),
         "every candidate that a command sees is the same",
+    ),
+    Fault(
+        "margin-ignored",
+        TRIALS,
+        " and score.spare_db >= self.evidence.config.search.margin_db",
+        "",
+        OF_ANSWER,
+        "a search stops at the first recipe that its own samples barely pass",
+    ),
+    Fault(
+        "share-ignored",
+        ANSWER,
+        "    if verdict.verified and wide:\n",
+        "    if False:\n",
+        OF_ANSWER,
+        "an engine all of FP32 is called a repair",
+    ),
+    Fault(
+        "searched-on-what-judges",
+        ANSWER,
+        "    found = find(trials, stages)\n    with stages",
+        "    trials.widen()\n    found = find(trials, stages)\n    with stages",
+        OF_ANSWER,
+        "the held-out samples are the search's target, and the verdict says they are not",
+    ),
+    Fault(
+        "independence-claimed",
+        ANSWER,
+        "independent=trials.evidence.shared)",
+        "independent=True)",
+        OF_ANSWER,
+        "a verdict that its own samples were searched for looks as good as one on fresh ones",
+    ),
+    Fault(
+        "plain-fp16-repaired",
+        ANSWER,
+        "if not trials.is_comfortable(score) or evidence.config.pin:",
+        "if True:",
+        OF_ANSWER,
+        "a model that has nothing wrong with it is changed",
+    ),
+    Fault(
+        "shaken-less-in-the-end",
+        TRIALS,
+        "        self.emulator.jitter = evidence.config.jitter\n",
+        "",
+        OF_ANSWER,
+        "a verdict is shaken by one seed, whatever jitter asks",
     ),
 )

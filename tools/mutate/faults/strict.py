@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.mutate.fault import Fault
 
 EMULATE, STEPS, PESSIMISTIC = "strict/emulate.py", "strict/steps.py", "strict/profiles/pessimistic.py"
+JITTER, VERIFY, OF_JITTER = "strict/jitter.py", "tasks/verify.py", ("tests/strict/test_jitter.py",)
 OF_EMULATE, OF_STEPS = ("tests/strict/test_emulate.py",), ("tests/strict/test_insides.py",)
 
 FAULTS = (
@@ -82,5 +83,30 @@ FAULTS = (
         "    if False:\n",
         OF_EMULATE,
         "the sum inside a mean never overflows",
+    ),
+    Fault(
+        "jitter-all-one-way",
+        JITTER,
+        "number(2.0 * amplitude)",
+        "number(0.0)",
+        OF_JITTER,
+        "another kernel's rounding is a scale, which a norm takes out again",
+    ),
+    Fault("jitter-alike-for-all-seeds", JITTER, '#{seed}"', '"', OF_JITTER, "three seeds are one"),
+    Fault(
+        "verify-not-shaken",
+        VERIFY,
+        "jitter=config.jitter",
+        "jitter=0",
+        ("tests/oracles/test_emulator.py",),
+        "verify is milder than repair about the same file",
+    ),
+    Fault(
+        "verify-without-share",
+        VERIFY,
+        "reasons=(*verdict.reasons, why)) if why else verdict",
+        "reasons=(*verdict.reasons, why)) if False else verdict",
+        ("tests/oracles/test_emulator.py",),
+        "an FP32 file is verified as an FP16 one",
     ),
 )
