@@ -176,8 +176,7 @@ def test_steps(op: str) -> None:
 
 @pytest.mark.parametrize("op", each(Trait.PICKS))
 def test_picks(op: str) -> None:
-    values = [[3.0, 9.0, 1.0]]
-    given = [np.asarray(values, np.float32), np.array([1])] if op == "TopK" else [np.asarray(values, np.float32)]
+    given: list[np.ndarray | None] = [np.array([[3.0, 9.0, 1.0]], np.float32), *([np.array([1])] if op == "TopK" else [])]
     found = outputs(model(op, Law(op, "", ("1x3", "1")[: len(given)]), given, {"axis": 1}), given)[0]
     assert found.reshape(-1).tolist() == [{"ArgMax": 1, "ArgMin": 2, "TopK": 9.0}[op]]
 

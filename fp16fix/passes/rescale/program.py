@@ -31,7 +31,7 @@ MARGIN = 2.0
 BIT = 1.0
 """Cost of a bit lost in one tensor; four times that from the fifth bit on."""
 QUIET = 3.0
-"""Cost of an octave of head-room missing below what matters by itself: four of them, in a sum of squares and behind its eps, are worth a Mul."""
+"""Cost of an octave of head-room missing below what matters by itself: four, in a sum of squares and behind its eps, are worth a Mul."""
 RUIN = 40.0
 """Cost of an octave beyond which nothing useful is left of a tensor."""
 MOVED = 0.01
