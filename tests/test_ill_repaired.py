@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from fp16fix import replay
-from fp16fix.engines import BuildOptions, Profile, check_pins
+from fp16fix.engines import BuildOptions, OptimizationProfile, check_pins
 from fp16fix.engines.backend import RTX
 from tests.ill.case import Feeds
 from tools.bench.row import Row, row
@@ -57,7 +57,7 @@ def assert_no_needless_fp32(repaired: Row) -> None:
         assert repaired.placed > 0 == repaired.ours, "the author's own placement, no more and no less"
 
 
-def profiles(path: Path, sample: Feeds) -> tuple[Profile, ...]:
+def profiles(path: Path, sample: Feeds) -> tuple[OptimizationProfile, ...]:
     """One profile at the sample's shapes, for the inputs that have free dimensions; none if there are none."""
     inputs = onnx.load(path).graph.input
     free = sorted(each.name for each in inputs if not all(dim.HasField("dim_value") for dim in each.type.tensor_type.shape.dim))

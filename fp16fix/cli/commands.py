@@ -60,7 +60,7 @@ def repair(
     pin: flags.Pin = None,
     allow: flags.Allow = None,
     sqnr: flags.Tolerance = None,
-    numerics: flags.Profile = None,
+    numerics: flags.Numerics = None,
     held_out: flags.HeldOut = None,
     simplify: flags.Simplify = None,
     keep_unverified: flags.Keep = None,

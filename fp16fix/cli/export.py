@@ -15,7 +15,7 @@ from fp16fix.errors import ConfigError
 __all__ = ["app", "export", "replay"]
 
 
-class Format(str, Enum):
+class ExportFormat(str, Enum):
     """What to write."""
 
     TRTEXEC = "trtexec"
@@ -26,7 +26,7 @@ class Format(str, Enum):
 @app.command()
 def export(
     outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
-    to: Annotated[Format, typer.Option("--format", help="trtexec flags, a Polygraphy script, or the FP32 graph that both speak of")],
+    to: Annotated[ExportFormat, typer.Option("--format", help="trtexec flags, a Polygraphy script, or the FP32 graph that both speak of")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write [standard output]", show_default=False)] = None,
     model: Annotated[Path | None, typer.Option("--model", help="the model that was repaired, if it has moved", show_default=False)] = None,
 ) -> None:
@@ -36,7 +36,7 @@ def export(
     from fp16fix.report.replay import changed, pins_for, wide_graph
 
     found = load(outcome)
-    if to is Format.ONNX:
+    if to is ExportFormat.ONNX:
         if output is None:
             raise ConfigError("a graph needs a file to go to", where="export", hint="add -o repaired.fp32.onnx")
         save_model(wide_graph(found, model), output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fp16fix.engines.backend import Backend, BackendStatus, Built, Checked, Progress, choose
-from fp16fix.engines.options import BuildOptions, Profile, covering, parse_profiles
+from fp16fix.engines.options import BuildOptions, OptimizationProfile, covering, parse_profiles
 from fp16fix.engines.proof import NodeTypes, Proof, check_pins
 from fp16fix.engines.story import BuildStoppedError
 
@@ -18,7 +18,7 @@ __all__ = [
     "Built",
     "Checked",
     "NodeTypes",
-    "Profile",
+    "OptimizationProfile",
     "Progress",
     "Proof",
     "build",

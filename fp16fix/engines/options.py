@@ -11,7 +11,7 @@ from fp16fix.errors import ConfigError
 from fp16fix.inputs.shapes import gather_profiles, text_from_dims
 
 Dims = tuple[int, ...]
-Profile = Mapping[str, tuple[Dims, Dims, Dims]]
+OptimizationProfile = Mapping[str, tuple[Dims, Dims, Dims]]
 """Input name → (smallest, likeliest, largest) dimensions; for a shape tensor, values instead of dimensions."""
 
 SEVERITIES = ("error", "warning", "info", "verbose")
@@ -27,7 +27,7 @@ class BuildOptions:
     """``rtx`` TensorRT-RTX, ``strong`` TensorRT ≥ 10 strongly typed, ``weak`` TensorRT 8.6–10 with layer pins, or ``auto``."""
     targets: tuple[str, ...] = ()
     """Compute capabilities such as ``sm89``; TensorRT-RTX only. Empty: every one it can serve from sm80 to sm120."""
-    profiles: tuple[Profile, ...] = ()
+    profiles: tuple[OptimizationProfile, ...] = ()
     workspace_mib: int = 0
     """Scratch memory the builder may plan with, MiB; 0 leaves TensorRT's default."""
     optimization_level: int | None = None
@@ -85,7 +85,7 @@ def options_from_json(raw: Mapping[str, Any]) -> BuildOptions:
     return BuildOptions(**values)
 
 
-def profile_from_lists(raw: Mapping[str, Sequence[Sequence[int]]]) -> Profile:
+def profile_from_lists(raw: Mapping[str, Sequence[Sequence[int]]]) -> OptimizationProfile:
     """``{input: [min, opt, max]}`` as JSON and YAML hold it.
 
     Raises:
@@ -100,7 +100,7 @@ def profile_from_lists(raw: Mapping[str, Sequence[Sequence[int]]]) -> Profile:
     return profile
 
 
-def parse_profiles(flags: Sequence[str]) -> tuple[Profile, ...]:
+def parse_profiles(flags: Sequence[str]) -> tuple[OptimizationProfile, ...]:
     """``name:1x3x224x224,4x3x224x224,8x3x224x224`` flags → profiles; an input met again opens the next profile.
 
     Raises:
@@ -133,7 +133,7 @@ class EngineInput:
         return f"--profile {self.name}:" + ",".join(text_from_dims(dims) for dims in bounds)
 
 
-def check_profiles(profiles: Sequence[Profile], inputs: Sequence[EngineInput]) -> None:
+def check_profiles(profiles: Sequence[OptimizationProfile], inputs: Sequence[EngineInput]) -> None:
     """Every profile against the model's inputs.
 
     Raises:
@@ -155,7 +155,7 @@ def check_profiles(profiles: Sequence[Profile], inputs: Sequence[EngineInput]) -
         )
 
 
-def profile_faults(index: int, profile: Profile, inputs: Sequence[EngineInput]) -> list[str]:
+def profile_faults(index: int, profile: OptimizationProfile, inputs: Sequence[EngineInput]) -> list[str]:
     """What is wrong with one profile, in words."""
     by_name = {each.name: each for each in inputs}
     where = f"profile {index + 1}"
@@ -185,7 +185,7 @@ def shape_faults(wanted: EngineInput, shapes: tuple[Dims, Dims, Dims]) -> list[s
     return faults
 
 
-def covering(profiles: Sequence[Profile], shapes: Mapping[str, Dims]) -> int | None:
+def covering(profiles: Sequence[OptimizationProfile], shapes: Mapping[str, Dims]) -> int | None:
     """Index of the first profile whose bounds hold these input shapes, or None: a sample the engine could not run."""
     for index, profile in enumerate(profiles):
         if all(within(shape, profile[name]) for name, shape in shapes.items() if name in profile):

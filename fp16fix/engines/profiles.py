@@ -10,7 +10,7 @@ import onnx
 
 from fp16fix.config import Config
 from fp16fix.config.sections import ShapeRange
-from fp16fix.engines import Profile, covering
+from fp16fix.engines import OptimizationProfile, covering
 from fp16fix.engines.options import Dims, EngineInput, check_profiles
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph.load import first_line
@@ -80,7 +80,7 @@ def refuse_unfit(config: Config, inputs: Sequence[Input]) -> None:
     check_profiles([plain(profile, inputs) for profile in profiles_of(config)], [EngineInput(each.name, numbers(each)) for each in inputs])
 
 
-def profiles_of(config: Config) -> tuple[Profile, ...]:
+def profiles_of(config: Config) -> tuple[OptimizationProfile, ...]:
     """The config's profiles as the builder takes them."""
     return tuple({name: (r.min, r.opt, r.max) for name, r in profile.items()} for profile in config.build.profiles)
 
@@ -106,7 +106,7 @@ def may_hold_shape(given: Input) -> bool:
     return given.element in {onnx.TensorProto.INT32, onnx.TensorProto.INT64} and len(given.shape) <= 1 and not dynamic(given)
 
 
-def plain(profile: Profile, inputs: Sequence[Input]) -> Profile:
+def plain(profile: OptimizationProfile, inputs: Sequence[Input]) -> OptimizationProfile:
     """A profile without the inputs of which only the parser can tell what is bounded."""
     held = {each.name for each in inputs if may_hold_shape(each)}
     return {name: shapes for name, shapes in profile.items() if name not in held}
@@ -142,6 +142,6 @@ def refuse_uncovered(config: Config, samples: Arrays) -> None:
             )
 
 
-def bounds(profile: Profile) -> str:
+def bounds(profile: OptimizationProfile) -> str:
     """``x 1x3 to 8x3``."""
     return ", ".join(f"{name} {text_from_dims(low)} to {text_from_dims(high)}" for name, (low, _, high) in sorted(profile.items()))

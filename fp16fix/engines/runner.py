@@ -16,7 +16,7 @@ import numpy as np
 from fp16fix.engines.api import EXECUTE, missing
 from fp16fix.engines.device import Device
 from fp16fix.engines.listen import LibraryRefusal, Listener, logger
-from fp16fix.engines.options import Dims, Profile, covering
+from fp16fix.engines.options import Dims, OptimizationProfile, covering
 
 NUMPY: dict[str, Any] = {
     "FLOAT": np.float32,
@@ -60,7 +60,7 @@ class Runner:
         self.kept: list[Any] = []
         """Host memory and callbacks TensorRT holds addresses of."""
 
-    def engine_profiles(self) -> tuple[Profile, ...]:
+    def engine_profiles(self) -> tuple[OptimizationProfile, ...]:
         """The profiles the plan was built with."""
         return tuple(
             {name: self.bounds(name, index) for name in self.inputs if not self.on_host(name)}

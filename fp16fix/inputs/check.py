@@ -18,7 +18,7 @@ _DIGITS = {onnx.TensorProto.DOUBLE: 53} | {fmt.onnx: fmt.digits for fmt in half.
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class Fed:
     """Arrays that fit, and what had to be done to them."""
 
     arrays: dict[str, np.ndarray]
@@ -31,7 +31,7 @@ class Contract:
 
     inputs: tuple[Input, ...]
 
-    def check(self, where: str, arrays: Mapping[str, np.ndarray]) -> Checked:
+    def check(self, where: str, arrays: Mapping[str, np.ndarray]) -> Fed:
         """The arrays in the model's order and types. ``where`` names the sample in errors.
 
         Raises:
@@ -48,7 +48,7 @@ class Contract:
             fed[entry.name], note = convert(arrays[entry.name], entry.element, place)
             _finite(fed[entry.name], place)
             notes += [f"input {entry.name!r}: {note}"] if note else []
-        return Checked(fed, tuple(notes))
+        return Fed(fed, tuple(notes))
 
     def _names(self, where: str, arrays: Mapping[str, np.ndarray]) -> None:
         legal = [entry.name for entry in self.inputs]

@@ -10,7 +10,7 @@ from fp16fix.errors import SampleError
 from fp16fix.inputs import function, polygraphy
 from fp16fix.inputs.check import Contract
 from fp16fix.inputs.files import NpyFile, NpzFile
-from fp16fix.inputs.sample import Entry, Sample, Samples, content
+from fp16fix.inputs.sample import Sample, SampleEntry, Samples, content
 from fp16fix.inputs.signature import Input, with_dims
 
 __all__ = ["Sample", "Samples", "load"]
@@ -35,7 +35,7 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     if not entries:
         raise SampleError("holds no samples", where=spec, hint=f"give {FORMATS}")
     notes: Counter[str] = Counter()
-    first: dict[bytes, Entry] = {}
+    first: dict[bytes, SampleEntry] = {}
     copies: list[str] = []
     for entry in entries:
         checked = contract.check(entry.where, entry.read())
@@ -47,7 +47,7 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *left), copies=len(copies))
 
 
-def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[SampleEntry, ...], tuple[str, ...]]:
     """Where the samples are, and what was ignored on the way."""
     file, colon, name = spec.rpartition(":")
     if colon and file.endswith(".py"):
@@ -67,7 +67,7 @@ def _must_exist(path: Path, spec: str) -> None:
         raise SampleError("does not exist", where=spec, hint=f"give {FORMATS}")
 
 
-def _folder(path: Path, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+def _folder(path: Path, signature: tuple[Input, ...]) -> tuple[tuple[SampleEntry, ...], tuple[str, ...]]:
     """Every file of the first format found, by name; hidden files (``._x.npz`` of archive tools) are not samples."""
     files = sorted(file for file in path.iterdir() if file.is_file())
     for suffix in (".npz", ".npy", ".json"):
@@ -80,7 +80,7 @@ def _folder(path: Path, signature: tuple[Input, ...]) -> tuple[tuple[Entry, ...]
     return (), ()
 
 
-def _file(path: Path, signature: tuple[Input, ...]) -> tuple[Entry, ...]:
+def _file(path: Path, signature: tuple[Input, ...]) -> tuple[SampleEntry, ...]:
     if path.suffix == ".npz":
         return (NpzFile(path),)
     if path.suffix == ".json":

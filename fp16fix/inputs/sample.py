@@ -22,7 +22,7 @@ class Sample:
     """By input name, in the model's order, in the model's types."""
 
 
-class Entry(Protocol):
+class SampleEntry(Protocol):
     """Where one sample comes from. Holds a path or a seed, never arrays."""
 
     @property
@@ -41,7 +41,7 @@ class Entry(Protocol):
 class Samples(Sequence[Sample]):
     """A frozen sequence of samples; each access reads and checks one, and keeps none."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[SampleEntry, ...]
     contract: Contract
     source: str
     """Where they come from, for the report."""
@@ -98,7 +98,7 @@ class Samples(Sequence[Sample]):
             said.append(FEW[len(self)])
         return tuple(said)
 
-    def _sample(self, entry: Entry) -> Sample:
+    def _sample(self, entry: SampleEntry) -> Sample:
         return Sample(entry.name, self.contract.check(entry.where, entry.read()).arrays)
 
 

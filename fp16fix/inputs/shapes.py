@@ -13,7 +13,7 @@ _DIMS = re.compile(r"\d+(x\d+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class InputShapes:
     """The range of shapes of one input that an engine must take."""
 
     name: str
@@ -63,8 +63,8 @@ def parse_shape(text: str) -> tuple[str, Dims]:
     return name, _dims(dims, text, "--shape")
 
 
-def parse_profile(text: str) -> Profile:
-    """``name:1x3x224x224,4x3x224x224,8x3x224x224`` (min, opt, max) → ``Profile``; one shape alone stands for all three.
+def parse_profile(text: str) -> InputShapes:
+    """``name:1x3x224x224,4x3x224x224,8x3x224x224`` (min, opt, max) → ``InputShapes``; one shape alone stands for all three.
 
     Raises:
         ConfigError: two shapes or more than three, different ranks, or a minimum above a maximum.
@@ -73,12 +73,12 @@ def parse_profile(text: str) -> Profile:
     parts = [_dims(part, text, "--profile") for part in shapes.split(",")]
     if len(parts) not in {1, 3}:
         raise ConfigError(f"expected min,opt,max or one shape, found {len(parts)} shapes", where=f"--profile {text}")
-    return Profile(name, parts[0], parts[len(parts) // 2], parts[-1])
+    return InputShapes(name, parts[0], parts[len(parts) // 2], parts[-1])
 
 
-def gather_profiles(texts: Iterable[str]) -> tuple[dict[str, Profile], ...]:
+def gather_profiles(texts: Iterable[str]) -> tuple[dict[str, InputShapes], ...]:
     """Several ``--profile`` flags → optimisation profiles by input name; an input met again opens the next profile."""
-    profiles: list[dict[str, Profile]] = []
+    profiles: list[dict[str, InputShapes]] = []
     for text in texts:
         profile = parse_profile(text)
         if not profiles or profile.name in profiles[-1]:

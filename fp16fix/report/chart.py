@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class Scale:
     """A vertical axis, ``high`` at the top."""
 
     low: float
@@ -123,15 +123,15 @@ def graph_order(outcome: Outcome) -> list[str]:
     return sorted(known, key=lambda name: (place[name], name))
 
 
-def octave_axis(ranges: Iterable[Range]) -> Axis:
+def octave_axis(ranges: Iterable[Range]) -> Scale:
     """From FP16's smallest value, or less, to its largest, or more."""
     seen = [math.log2(value) for each in ranges for value in (each.absmax, each.rms) if 0.0 < value < math.inf]
     low = min([-26.0, *(math.floor(value) - 1.0 for value in seen)])
     high = max([18.0, *(math.ceil(value) + 1.0 for value in seen)])
-    return Axis(max(low, FLOOR), min(high, CEILING))
+    return Scale(max(low, FLOOR), min(high, CEILING))
 
 
-def limits(axis: Axis) -> tuple[Tick, ...]:
+def limits(axis: Scale) -> tuple[Tick, ...]:
     """What FP16 can hold, and 1."""
     return (
         Tick("65504", axis.at(math.log2(half.LARGEST)), limit=True),
@@ -163,7 +163,7 @@ def tone(seen: Range, fate: Mapping[str, str]) -> str:
     return "over" if past and drawn != "wide" else drawn
 
 
-def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Axis, fate: Mapping[str, str]) -> Picture:
+def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Scale, fate: Mapping[str, str]) -> Picture:
     """Bars at the columns of ``order``, which both graphs share, so that one picture can be held against the other."""
     columns = buckets(order)
     width = WIDTH / max(len(columns), 1)
@@ -176,7 +176,7 @@ def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Axis, fate:
     return Picture(tuple(bars), over, len(ranges))
 
 
-def bar(seen: Sequence[Range], x: float, width: float, axis: Axis, fate: Mapping[str, str]) -> Bar:
+def bar(seen: Sequence[Range], x: float, width: float, axis: Scale, fate: Mapping[str, str]) -> Bar:
     """One column for one or more tensors: their extremes, and the tone of the worst."""
     ranks = ("fits", "harmless", "wide", "small", "over")
     worst = max(seen, key=lambda each: (ranks.index(tone(each, fate)), each.absmax))
@@ -210,7 +210,7 @@ def curve(steps: Sequence[Along], births: Mapping[str, tuple[str, str]] | None =
         births: nodes to mark, with the tone and the tooltip of the mark.
     """
     values = [v for step in steps for v in (step.before_db, step.after_db) if v is not None and math.isfinite(v)]
-    axis = Axis(min([-15.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
+    axis = Scale(min([-15.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
     ticks = tuple(Tick(f"{db} dB", axis.at(db), limit=False) for db in range(0, 81, 20))
     columns = buckets(range(len(steps)))
     width = WIDTH / max(len(columns), 1)
@@ -229,7 +229,7 @@ def curve(steps: Sequence[Along], births: Mapping[str, tuple[str, str]] | None =
     )
 
 
-def marks(steps: Sequence[Along], births: Mapping[str, tuple[str, str]], columns: Sequence[Sequence[int]], axis: Axis) -> tuple[Mark, ...]:
+def marks(steps: Sequence[Along], births: Mapping[str, tuple[str, str]], columns: Sequence[Sequence[int]], axis: Scale) -> tuple[Mark, ...]:
     """Where the nodes of ``births`` lie on the line of plain FP16; one that was not measured stands at the top."""
     found = []
     for k, group in enumerate(columns):
@@ -263,7 +263,7 @@ def across(k: int, index: int, columns: Sequence[Sequence[int]]) -> float:
     return (k + (columns[k].index(index) + 0.5) / len(columns[k])) * WIDTH / len(columns)
 
 
-def path(line: Sequence[float | None], columns: Sequence[Sequence[int]], axis: Axis) -> str:
+def path(line: Sequence[float | None], columns: Sequence[Sequence[int]], axis: Scale) -> str:
     """An SVG path through the lowest and the highest value of every column; a gap starts a new stroke."""
     strokes, pen = [], "M"
     for k, group in enumerate(columns):

@@ -53,7 +53,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class OutputRow:
     """One output under one way of computing it."""
 
     label: str
@@ -115,7 +115,7 @@ class View:
     groups: tuple[tuple[int, int, float], ...]
     """(exponent, tensors, percent of the largest group)."""
     rooms: tuple[Room, ...]
-    outputs: tuple[tuple[str, tuple[Reading, ...]], ...]
+    outputs: tuple[tuple[str, tuple[OutputRow, ...]], ...]
     samples: Capped[BySample]
     stages: tuple[tuple[str, float, float], ...]
     """(name, seconds, percent of all)."""
@@ -207,7 +207,7 @@ def rooms(outcome: Outcome) -> tuple[Room, ...]:
     return tuple(sorted((room(name) for name in dict.fromkeys(tight)), key=lambda each: (each.least, each.tensor)))
 
 
-def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
+def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[OutputRow, ...]], ...]:
     """Every output under every way it was computed."""
     ways = (
         ("plain FP16", outcome.before),
@@ -217,9 +217,9 @@ def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
     )
     names = dict.fromkeys(each.output for _, found in ways for each in found)
 
-    def readings(name: str) -> tuple[Reading, ...]:
+    def readings(name: str) -> tuple[OutputRow, ...]:
         return tuple(
-            Reading(label, each, place(each).removeprefix(" in ").removeprefix(", "))
+            OutputRow(label, each, place(each).removeprefix(" in ").removeprefix(", "))
             for label, found in ways
             for each in found
             if each.output == name

@@ -19,7 +19,7 @@ from fp16fix.verdict.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
     """Where a search ended, by the samples that it asked."""
 
     draft: Draft
@@ -38,7 +38,7 @@ class Answer:
     recipe: Recipe
     verdict: Verdict
     stopped: str = ""
-    """See ``Found``."""
+    """See ``Candidate``."""
     independent: bool = True
     """No search asked about the held-out samples: they were asked once, at the end."""
     derivation: tuple[Trial, ...] = ()
@@ -62,7 +62,7 @@ def settle_on(trials: Trials, stages: Stages) -> Answer:
     return replace(judged(trials, find(trials, stages)), independent=trials.evidence.shared)
 
 
-def judged(trials: Trials, found: Found) -> Answer:
+def judged(trials: Trials, found: Candidate) -> Answer:
     """What was found, judged on every sample that is asked now, held to the share of FP32, with all that was tried for it."""
     verdict, wide = trials.verdict(found.recipe, "all samples", "as found"), trials.too_wide(found.recipe)
     if verdict.verified and wide:
@@ -80,7 +80,7 @@ def judged(trials: Trials, found: Found) -> Answer:
     )
 
 
-def find(trials: Trials, stages: Stages) -> Found:
+def find(trials: Trials, stages: Stages) -> Candidate:
     """The recipe to use by the samples that are asked; not good only where nothing is, or nothing was before the budget was spent.
 
     Raises:
@@ -92,7 +92,7 @@ def find(trials: Trials, stages: Stages) -> Found:
     return with_less(trials, found, stages)
 
 
-def untouched(trials: Trials, stages: Stages) -> Found | None:
+def untouched(trials: Trials, stages: Stages) -> Candidate | None:
     """All-FP16 as it is, but for what guards inputs that no sample shows, if that passes with the margin; else None."""
     evidence = trials.evidence
     with stages.stage("plain FP16, strict"):
@@ -101,7 +101,7 @@ def untouched(trials: Trials, stages: Stages) -> Found | None:
         return None
     draft = designed(trials, stages, calm=True)
     score = trials.score(draft.recipe, "draft", "only what guards inputs that no sample shows")
-    return Found(draft, draft.recipe, score) if score.good else None
+    return Candidate(draft, draft.recipe, score) if score.good else None
 
 
 def designed(trials: Trials, stages: Stages, without: frozenset[str] = frozenset(), *, calm: bool = False) -> Draft:
@@ -111,20 +111,20 @@ def designed(trials: Trials, stages: Stages, without: frozenset[str] = frozenset
     return draft
 
 
-def passing(trials: Trials, draft: Draft, stages: Stages, tried: str = "rules, exponents, islands") -> Found:
+def passing(trials: Trials, draft: Draft, stages: Stages, tried: str = "rules, exponents, islands") -> Candidate:
     """The draft, or the draft with more pins if it fails."""
     with stages.stage("repaired, strict"):
         score = trials.score(draft.recipe, "draft", tried)
     if score.good:
-        return Found(draft, draft.recipe, score)
+        return Candidate(draft, draft.recipe, score)
     recipe, stopped = refined(trials, draft, stages)
-    return Found(draft, recipe, trials.score(recipe, "refine", "as found"), stopped)
+    return Candidate(draft, recipe, trials.score(recipe, "refine", "as found"), stopped)
 
 
-def without_harm(trials: Trials, found: Found, stages: Stages) -> Found:
+def without_harm(trials: Trials, found: Candidate, stages: Stages) -> Candidate:
     """A recipe without the edits that do harm, or the same one if leaving out helps nothing."""
 
-    def attempt(keys: frozenset[str]) -> Found:
+    def attempt(keys: frozenset[str]) -> Candidate:
         return passing(trials, designed(trials, stages, keys), stages, tried=f"without {', '.join(sorted(keys))}")
 
     harm = harmful(trials, found.draft.recipe, lambda keys: attempt(keys).score.good is True)
@@ -134,7 +134,7 @@ def without_harm(trials: Trials, found: Found, stages: Stages) -> Found:
     return replace(less, stopped=less.stopped or harm.stopped)
 
 
-def with_less(trials: Trials, found: Found, stages: Stages) -> Found:
+def with_less(trials: Trials, found: Candidate, stages: Stages) -> Candidate:
     """What passes, with less in it where less passes."""
     if not found.score.good or not found.recipe.wide or found.stopped == INTERRUPTED:
         return found

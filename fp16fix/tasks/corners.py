@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fp16fix.engines import Profile
+from fp16fix.engines import OptimizationProfile
 from fp16fix.engines.options import Dims
 from fp16fix.engines.profiles import declared, measures, profiles_of
 from fp16fix.graph.model import Model
@@ -37,7 +37,7 @@ def corners(found: Evidence, answer: Answer, typed: Model) -> tuple[Corner, ...]
     return tuple(made)
 
 
-def distinct(profile: Profile) -> Iterator[tuple[str, dict[str, Dims]]]:
+def distinct(profile: OptimizationProfile) -> Iterator[tuple[str, dict[str, Dims]]]:
     """The corners of one profile, those that coincide together."""
     named: dict[tuple[tuple[str, Dims], ...], list[str]] = {}
     for index, at in enumerate(AT):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fp16fix.errors import ConfigError
-from fp16fix.inputs.shapes import Profile, dims_from_text, gather_profiles, parse_profile, parse_shape, text_from_dims
+from fp16fix.inputs.shapes import InputShapes, dims_from_text, gather_profiles, parse_profile, parse_shape, text_from_dims
 
 DIMS = st.lists(st.integers(0, 10**6), min_size=1, max_size=6).map(tuple)
 NAMES = st.text(min_size=1, max_size=12)
@@ -21,7 +21,7 @@ def test_shape_survives_the_round_trip(name: str, dims: tuple[int, ...]) -> None
 @given(NAMES, DIMS, st.integers(0, 5), st.integers(0, 5))
 def test_profile_survives_the_round_trip(name: str, low: tuple[int, ...], more: int, most: int) -> None:
     opt = tuple(dim + more for dim in low)
-    profile = Profile(name, low, opt, tuple(dim + most for dim in opt))
+    profile = InputShapes(name, low, opt, tuple(dim + most for dim in opt))
     assert parse_profile(str(profile)) == profile
 
 
@@ -35,7 +35,7 @@ def test_any_text_is_dimensions_or_an_error(text: str) -> None:
 
 
 def test_one_shape_stands_for_all_three() -> None:
-    assert parse_profile("a:b:1x2") == Profile("a:b", (1, 2), (1, 2), (1, 2))
+    assert parse_profile("a:b:1x2") == InputShapes("a:b", (1, 2), (1, 2), (1, 2))
 
 
 @pytest.mark.parametrize("text", ["", "x", "x:", ":1x3", "1x3", "x:1x", "x:-1x3", "x:1x3.0", "x:1X3", "x:1 x 3", "x:①"])

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fp16fix.ranges.range import Range
-from fp16fix.report.chart import COLUMNS, EDGE, Axis, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
+from fp16fix.report.chart import COLUMNS, EDGE, Scale, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
 from fp16fix.report.outcome import Along
 from tests.report.outcomes import outcome, span
 
-AXIS = Axis(-15.0, 90.0)
+AXIS = Scale(-15.0, 90.0)
 ROUND = 0.06
 """Half a digit of the last place written."""
 
@@ -148,7 +148,7 @@ def test_fp16_limits_are_always_on_the_axis() -> None:
     ],
 )
 def test_a_bar_shows_what_became_of_its_tensor(absmax: float, fate: str, tone: str) -> None:
-    found = picture({"t": span("t", absmax, 0.0)}, ["t"], Axis(-30, 30), {"t": fate})
+    found = picture({"t": span("t", absmax, 0.0)}, ["t"], Scale(-30, 30), {"t": fate})
     assert [bar.tone for bar in found.bars] == [tone]
     assert found.over == (tone == "over")
 

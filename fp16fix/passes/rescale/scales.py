@@ -61,10 +61,10 @@ def assign(model: Model, ranges: Mapping[str, Range], options: ScaleOptions | No
     builder = Builder(model, ranges, (options.headroom, options.headroom_down), options.wide)
     classes = builder.build(options.fixed)
     solution = solve(classes, options.time_limit_s)
-    return Reading(builder, classes, solution.exponents).scaling(solution.cost, solution.status)
+    return Solved(builder, classes, solution.exponents).scaling(solution.cost, solution.status)
 
 
-class Reading:
+class Solved:
     """Turns exponents of classes into exponents of tensors and uses."""
 
     def __init__(self, builder: Builder, classes: Classes, solved: Mapping[str, int]) -> None:

@@ -16,7 +16,7 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._maskedit import ENTRY, clamp_inputs, level
 from fp16fix.passes.rewrite.rules._maskflow import End, Flow, Walker
-from fp16fix.passes.rewrite.rules._walk import View, eager, is_op, node_named, unmatched, with_scalar
+from fp16fix.passes.rewrite.rules._walk import Walk, eager, is_op, node_named, unmatched, with_scalar
 
 BOUNDS = (24576.0, 49152.0)
 """3·2¹³ and 3·2¹⁴, tried in turn. Two masks of the first add up to 49152, and with the scores stay inside FP16."""
@@ -27,7 +27,7 @@ ZERO = 128.0
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Masking:
     """One use of a literal (or all uses of a tensor that holds one): where to clamp, and what follows."""
 
     node: gs.Node | None
@@ -147,25 +147,25 @@ def stands(end: End, bound: float, headroom: float) -> bool:
     return beside + ZERO <= floor and 2 * floor <= FP16.largest
 
 
-def sources(evidence: Findings) -> Iterator[Source]:
+def sources(evidence: Findings) -> Iterator[Masking]:
     """Every use of a literal outside FP16, and graph inputs that carry such values."""
-    walker = Walker(View(evidence.model), evidence.ranges)
+    walker = Walker(Walk(evidence.model), evidence.ranges)
     for tensor in evidence.model.graph.inputs:
         seen = evidence.ranges.get(tensor.name)
         # Ranges are of finite values below 3e38; finfo.min and −inf are only counted.
         if seen is not None and is_float(tensor) and (seen.low <= -FP16.overflow or seen.nonfinite) and seen.high < FP16.overflow:
             size = np.inf if seen.nonfinite else abs(seen.low)
-            yield Source(None, tensor, walker.from_tensor(tensor, infinite=bool(seen.nonfinite)), float(size))
+            yield Masking(None, tensor, walker.from_tensor(tensor, infinite=bool(seen.nonfinite)), float(size))
     for node in evidence.model.nodes():
         fill = node.attrs["value"].values if is_op(node, "ConstantOfShape") and "value" in node.attrs else None
         if fill is not None and outside(fill):
             flow = walker.from_tensor(node.outputs[0], infinite=bool(np.isinf(fill).any()))
-            yield Source(node, node.outputs[0], flow, float(np.max(np.abs(fill))))
+            yield Masking(node, node.outputs[0], flow, float(np.max(np.abs(fill))))
         for tensor in {id(each): each for each in node.inputs}.values():
             values = constant(tensor)
             if values is not None and is_float(tensor) and outside(values):
                 flow = walker.from_reader(tensor, node, infinite=bool(np.isinf(values).any()))
-                yield Source(node, tensor, flow, float(np.max(np.abs(values))))
+                yield Masking(node, tensor, flow, float(np.max(np.abs(values))))
 
 
 def outside(values: np.ndarray) -> bool:
@@ -174,7 +174,7 @@ def outside(values: np.ndarray) -> bool:
     return bool(past.size) and bool((past > 0).all() or (past < 0).all())
 
 
-def refused(rule: str, source: Source) -> Iterator[Refusal]:
+def refused(rule: str, source: Masking) -> Iterator[Refusal]:
     """Why a literal stays: bounds that bound nothing are harmless; products and weights have rules of their own."""
     node = source.node
     if node is None or (is_op(node, "Mul", "Div") and with_scalar(node) is not None):
@@ -192,7 +192,7 @@ def refused(rule: str, source: Source) -> Iterator[Refusal]:
     yield Refusal(node.name, rule, f"{source.tensor.name!r} is past FP16 and {why}; left to exponents or an island")
 
 
-def clamp(source: Source, bound: float) -> Edit:
+def clamp(source: Masking, bound: float) -> Edit:
     """The repair of one literal."""
     assert source.node is not None
     readers = " and ".join(sorted({end.node.op for end in source.flow.ends}))
@@ -203,9 +203,9 @@ def clamp(source: Source, bound: float) -> Edit:
     return Edit(MaskLiteral.name, name, Promise.ALTERED, covers=(name,), tensor=literal, values=(("bound", bound),), because=why)
 
 
-def floors(rule: str, good: list[Source], bound: float) -> Iterator[Edit]:
+def floors(rule: str, good: list[Masking], bound: float) -> Iterator[Edit]:
     """One for each softmax whose masked entries had something added that FP32's literal swallows and the clamped one does not."""
-    found: dict[str, list[tuple[Source, End]]] = {}
+    found: dict[str, list[tuple[Masking, End]]] = {}
     for source in good:
         for end in source.flow.ends:
             if end.state.spread and is_op(end.node, "Softmax", "Exp") and source.size >= SWALLOWS * end.state.beside:
