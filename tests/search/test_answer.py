@@ -10,6 +10,7 @@ import pytest
 from fp16fix.passes.evidence import Evidence
 from fp16fix.progress import Silent, Stages
 from fp16fix.search.answer import Answer, settle_on
+from fp16fix.search.draft import design
 from fp16fix.search.trials import trials
 from fp16fix.verdict.verdict import parts
 from tests.models import normal
@@ -43,6 +44,19 @@ def test_plain_fp16_that_passes_with_margin_is_left_alone(tmp_path: Path) -> Non
     assert answer.verdict.verified
     assert [trial.search for trial in answer.derivation] == ["plain", "draft", "all samples"]
     assert len(answer.verdict.shaken) == found.config.jitter == 3
+
+
+def test_head_room_alone_is_no_reason_to_change_anything(tmp_path: Path) -> None:
+    """Within an octave of 65504: a draft rescales it, and all FP16 is right without."""
+    text = (
+        HEAD
+        + "g (float[4,8] x) => (float[4,8] y) <float k = {40000}, float v = {0.000025}> { a = Mul (x, k)  b = Abs (a)  y = Mul (b, v) }"
+    )
+    found = given(tmp_path, text, *({"x": wave(1.0 + 0.01 * index)} for index in range(4)))
+    assert design(found, Stages(Silent())).recipe.exponents
+    answer = settled(found)
+    assert answer.recipe == found.plain
+    assert answer.verdict.spare_db > found.config.search.margin_db
 
 
 def test_but_a_literal_that_guards_what_no_sample_shows_is_mended(tmp_path: Path) -> None:
