@@ -127,7 +127,7 @@ def note(ours: Cost, theirs: Cost, outcome_path: Path, peer: AutoCast, model_mib
 
 Made by `python -m tools.bench.bert_base --env CACHE_DIR`, on {os.cpu_count()} cores: BERT-base from its transformers configuration
 with random weights ({model_mib:.0f} MiB of ONNX, sequence {LENGTH}), {SAMPLES} samples with padding. Whole processes, one after the
-other in one run. `fp16fix repair` loads, simplifies, measures, repairs, verifies on {outcome.verdict.samples} held-out samples and
+other in one run. `fp16fix repair` loads, simplifies, measures, repairs, verifies on {outcome.verdict.samples} samples (half of them held out, each also under three seeds of jitter) and
 writes the report; AutoCast 0.47 converts.
 
 | | fp16fix | AutoCast | AutoCast / fp16fix |
