@@ -14,6 +14,7 @@ from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor, is_float
 from fp16fix.graph.operators import ADDITIONS, POSITIONAL, PRODUCTS, operator
 from fp16fix.graph.ops import float_inputs, float_outputs
+from fp16fix.graph.walk import readers, walk
 from fp16fix.hazards.context import Context
 
 FLAG = 2.0
@@ -91,33 +92,29 @@ def counts(node: Node) -> bool:
 
 def integer_origins(tensor: Tensor) -> set[str]:
     """Operators that whole numbers were computed by, back to where sizes, floats or inputs end the search."""
+
+    def back(each: Tensor) -> list[Tensor]:
+        deeper = [producer for producer in each.inputs if producer.op not in SIZES | ACCUMULATORS]
+        return [t for producer in deeper for t in producer.inputs if t.name and not is_float(t)]
+
     found: set[str] = set()
-    pending, seen = [tensor], {tensor.name}
-    while pending:
-        each = pending.pop()
+    for each in walk([tensor], back):
         if not each.inputs and not isinstance(each, Constant):
             found.add(OUTSIDE)
-        for producer in each.inputs:
-            found.add(producer.op)
-            fresh = [t for t in producer.inputs if t.name and t.name not in seen and not is_float(t)]
-            seen |= {t.name for t in fresh}
-            pending += fresh if producer.op not in SIZES | ACCUMULATORS else []
+        found |= {producer.op for producer in each.inputs}
     return found
 
 
 def decides_a_shape(node: Node) -> bool:
     """Whether, behind sums and casts, the result says how long something is."""
-    seen, pending = {node.name}, [node]
-    while pending:
-        for tensor in pending.pop().outputs:
-            for reader in tensor.outputs:
-                port = operator(reader.op).shape
-                if port is not None and port < len(reader.inputs) and reader.inputs[port] is tensor:
-                    return True
-                if reader.name not in seen and reader.op not in PRODUCTS:
-                    seen.add(reader.name)
-                    pending.append(reader)
-    return False
+    behind = walk([node], lambda each: [reader for reader in readers(each) if reader.op not in PRODUCTS])
+    return any(is_shape_of(tensor, reader) for each in behind for tensor in each.outputs for reader in tensor.outputs)
+
+
+def is_shape_of(tensor: Tensor, node: Node) -> bool:
+    """Whether ``node`` reads ``tensor`` as a shape, a count or an end."""
+    port = operator(node.op).shape
+    return port is not None and port < len(node.inputs) and node.inputs[port] is tensor
 
 
 def is_grid(tensor: Constant) -> bool:

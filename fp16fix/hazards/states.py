@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from fp16fix.graph.model import Constant, Model, Node, Tensor, bodies
 from fp16fix.graph.operators import ADDITIONS, MOVEMENT
+from fp16fix.graph.walk import makers, readers, walk
 
 KEEPS = MOVEMENT | {"Where"}
 """What a state may pass on its way round besides additions: a product with a decay bounds the sum, and then it is no running sum."""
@@ -42,18 +43,11 @@ def is_open_ended(node: Node) -> bool:
 
 def additions(carried: Tensor, state: Tensor) -> list[Node]:
     """Additions on the ways from a state as it comes in to the state as it goes out, if nothing but movement stands beside them."""
-    back = {id(node) for node in passed([carried], lambda tensor: tensor.inputs, lambda node: node.inputs)}
-    onward = passed([state], lambda tensor: tensor.outputs, lambda node: node.outputs)
+    back = {id(node) for node in walk(keeping(carried.inputs), lambda node: keeping(makers(node)))}
+    onward = walk(keeping(state.outputs), lambda node: keeping(readers(node)))
     return [node for node in onward if id(node) in back and node.op in ADDITIONS]
 
 
-def passed(start: list[Tensor], nodes: Callable[[Tensor], Iterable[Node]], tensors: Callable[[Node], Iterable[Tensor]]) -> list[Node]:
-    """Additions and movement that are met from some tensors on, each once."""
-    found: dict[int, Node] = {}
-    pending = list(start)
-    while pending:
-        for node in nodes(pending.pop()):
-            if node.op in ADDITIONS | KEEPS and id(node) not in found:
-                found[id(node)] = node
-                pending += tensors(node)
-    return list(found.values())
+def keeping(nodes: Iterable[Node]) -> list[Node]:
+    """Those behind which a sum is still one."""
+    return [node for node in nodes if node.op in ADDITIONS | KEEPS]

@@ -8,11 +8,15 @@ from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor
 from fp16fix.graph.operators import ADDITIONS, EXPONENTIATING, MOVEMENT
 from fp16fix.graph.ops import float_inputs
+from fp16fix.graph.walk import readers, walk
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 
 EATEN = half.FP16.digits
 """Octaves below the typical value at which a typical addend is half of FP16's spacing: it is rounded away, or up to twice its size."""
+
+NOTHING = half.FP32.digits
+"""Octaves below which FP32 itself loses the addend."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
@@ -36,19 +40,8 @@ def find(context: Context) -> Iterator[Hazard]:
 
 def is_masking(node: Node) -> bool:
     """Whether a softmax reads the sum: what is eaten by a mask is meant to be."""
-    seen, pending = {node.name}, [node]
-    while pending:
-        for reader in (each for tensor in pending.pop().outputs for each in tensor.outputs):
-            if reader.op in EXPONENTIATING:
-                return True
-            if reader.name not in seen and reader.op in ADDITIONS | MOVEMENT:
-                seen.add(reader.name)
-                pending.append(reader)
-    return False
-
-
-NOTHING = half.FP32.digits
-"""Octaves below which FP32 itself loses the addend."""
+    onward = walk(readers(node), lambda each: readers(each) if each.op in ADDITIONS | MOVEMENT else ())
+    return any(each.op in EXPONENTIATING for each in onward)
 
 
 def moves(tensor: Tensor) -> bool:

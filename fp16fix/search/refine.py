@@ -7,12 +7,12 @@ angle): then the producers of those operands are accused. The pass costs two gra
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fp16fix.graph.model import Model, inner_nodes
+from fp16fix.graph.model import Model, Node, inner_nodes
 from fp16fix.graph.ops import float_inputs, is_float_node
+from fp16fix.graph.walk import walk
 from fp16fix.hazards.hazard import overflowing
 from fp16fix.passes.design import Draft, matches
 from fp16fix.passes.place.islands import costs
@@ -139,11 +139,8 @@ def ranking(model: Model, accused: Iterable[str], found: Iterable[Birth]) -> tup
 def upstream(model: Model, names: Sequence[str]) -> list[str]:
     """Float nodes before the named ones, the nearest first."""
     nodes = model.node_map()
-    found: dict[str, None] = {}
-    pending = deque(names)
-    while pending:
-        for tensor in float_inputs(nodes[pending.popleft()]):
-            fresh = [node.name for node in tensor.inputs if node.name in nodes and node.name not in found]
-            found |= dict.fromkeys(fresh)
-            pending += fresh
-    return list(found)
+
+    def back(node: Node) -> list[Node]:
+        return [maker for tensor in float_inputs(node) for maker in tensor.inputs if maker.name in nodes]
+
+    return [node.name for node in walk([maker for name in names for maker in back(nodes[name])], back)]

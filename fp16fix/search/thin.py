@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp16fix.config import Config
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, Node
 from fp16fix.graph.ops import runs_in
+from fp16fix.graph.walk import makers, readers, walk
 from fp16fix.half import BF16
 from fp16fix.half import Wide as Formats
 from fp16fix.hazards.hazard import Kind
@@ -16,6 +17,9 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.shrink import Names, best, shrink
 from fp16fix.search.trials import Trials
+
+FORMATS_CALLS = 16
+"""Recipes that the search for BF16 nodes may measure: mostly the first, all of them, passes."""
 
 
 def thinned(trials: Trials, draft: Draft, recipe: Recipe, stages: Stages) -> tuple[Recipe, str]:
@@ -45,23 +49,14 @@ def untouchable(trials: Trials, draft: Draft, recipe: Recipe) -> set[str]:
     return asked | around(model, pins, {h.node for h in draft.remaining if h.kind in BEYOND_SAMPLES})
 
 
-FORMATS_CALLS = 16
-"""Recipes that the search for BF16 nodes may measure: mostly the first, all of them, passes."""
-
-
 def around(model: Model, pins: Mapping[str, str], nodes: set[str]) -> set[str]:
     """The islands (connected pinned nodes) that hold any of ``nodes``."""
+
+    def beside(node: Node) -> list[Node]:
+        return [other for other in (*makers(node), *readers(node)) if other.name in pins]
+
     by_name = model.node_map()
-    pending, found = [name for name in sorted(nodes) if name in pins], set[str]()
-    while pending:
-        name = pending.pop()
-        if name in found:
-            continue
-        found.add(name)
-        node = by_name[name]
-        neighbours = [*(p for t in node.inputs for p in t.inputs), *(c for t in node.outputs for c in t.outputs)]
-        pending += [other.name for other in neighbours if other.name in pins]
-    return found
+    return {node.name for node in walk([by_name[name] for name in nodes if name in pins], beside)}
 
 
 def fewer(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick: Tick) -> tuple[Recipe, str]:

@@ -20,6 +20,7 @@ from fp16fix.graph.model import Model, bodies, element_type, inner_nodes
 from fp16fix.graph.operators import MOVEMENT
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.splice import splice_body
+from fp16fix.graph.walk import walk
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.trace.segments import Sample
 from fp16fix.trace.shadow import PREFIX, Damage, Pair, compare_in_graph, side_by_side
@@ -199,25 +200,20 @@ class Neighbours:
 
     def readers(self, node: gs.Node) -> set[str]:
         """Who reads what cannot be stored, and reads what comes of it as long as that cannot be stored either."""
-        found: set[str] = set()
-        pending = [t for t in float_outputs(node) if t.name in self.unstorable]
-        while pending:
-            for reader in self.readers_of[id(pending.pop())]:
-                if reader.name not in found:
-                    found.add(reader.name)
-                    pending += [t for t in float_outputs(reader) if reader.op in MOVEMENT or t.name in self.unstorable]
-        return found
+
+        def lost(each: gs.Node, *, moves: bool) -> list[gs.Node]:
+            held = [t for t in float_outputs(each) if moves or t.name in self.unstorable]
+            return [reader for tensor in held for reader in self.readers_of[id(tensor)]]
+
+        return {reader.name for reader in walk(lost(node, moves=False), lambda each: lost(each, moves=each.op in MOVEMENT))}
 
     def producers(self, node: gs.Node) -> set[str]:
         """Who rounds what the node magnifies."""
-        found: set[str] = set()
-        pending = float_inputs(node)
-        while pending:
-            for producer in self.makers_of[id(pending.pop())]:
-                if producer.name not in found:
-                    found.add(producer.name)
-                    pending += float_inputs(producer) if producer.op in MOVEMENT else []
-        return found
+
+        def back(each: gs.Node) -> list[gs.Node]:
+            return [maker for tensor in float_inputs(each) for maker in self.makers_of[id(tensor)]]
+
+        return {maker.name for maker in walk(back(node), lambda each: back(each) if each.op in MOVEMENT else [])}
 
 
 def feeds(node: gs.Node, body: gs.Graph, index: int) -> list[gs.Tensor]:

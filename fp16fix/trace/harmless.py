@@ -16,6 +16,7 @@ from fp16fix.graph.lower import lower
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.splice import cut, splice
+from fp16fix.graph.walk import walk
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.probe import PROBING
 from fp16fix.strict.emulate import emulate
@@ -170,17 +171,9 @@ def is_healed(error: Damage) -> bool:
 
 def stays_healed(tensor: gs.Tensor, nodes: Mapping[str, gs.Node], errors: Mapping[str, Damage], others: frozenset[str]) -> bool:
     """Whether nothing behind a healed tensor errs again: a zero where 0.004 was is small until it is multiplied by a massive channel."""
-    pending, visited = [tensor], {tensor.name}
-    while pending:
-        for consumer in pending.pop().outputs:
-            if consumer.name not in nodes or consumer.name in others:
-                continue
-            for output in consumer.outputs:
-                error = errors.get(output.name)
-                if error is None or output.name in visited:
-                    continue
-                if not is_healed(error):
-                    return False
-                visited.add(output.name)
-                pending.append(output)
-    return True
+
+    def behind(each: gs.Tensor) -> list[gs.Tensor]:
+        own = [consumer for consumer in each.outputs if consumer.name in nodes and consumer.name not in others]
+        return [output for consumer in own for output in consumer.outputs if output.name in errors]
+
+    return all(is_healed(errors[each.name]) for each in walk(behind(tensor), behind))

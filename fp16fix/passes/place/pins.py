@@ -9,6 +9,7 @@ from fp16fix import half
 from fp16fix.graph.model import Constant, Model, Node, Tensor
 from fp16fix.graph.operators import EXPONENTIATING, MOVEMENT, SELECTION
 from fp16fix.graph.ops import float_inputs, float_outputs
+from fp16fix.graph.walk import walk
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.place.reach import argument, deciding, moments, onward, squares
 from fp16fix.ranges.range import Range
@@ -82,20 +83,13 @@ def operand(node: Node, name: str) -> Tensor:
 
 def same_values(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
     """The input at fault and, back through operators that only move or pick values, the tensors its small values come from."""
-    found: set[str] = set()
-    pending = [t for t in float_inputs(node) if t.name == hazard.tensor]
-    while pending:
-        tensor = pending.pop()
-        found.add(tensor.name)
-        for producer in tensor.inputs:
-            if hazard.kind is Kind.VANISH and producer.op in MOVEMENT | SELECTION:
-                small = [
-                    t
-                    for t in float_inputs(producer)
-                    if t.name in ranges and t.name not in found and 0.0 < ranges[t.name].smallest <= half.SMALLEST
-                ]
-                pending += small
-    return found
+
+    def back(tensor: Tensor) -> list[Tensor]:
+        picking = [producer for producer in tensor.inputs if hazard.kind is Kind.VANISH and producer.op in MOVEMENT | SELECTION]
+        known = [(t, ranges[t.name].smallest) for producer in picking for t in float_inputs(producer) if t.name in ranges]
+        return [t for t, smallest in known if 0.0 < smallest <= half.SMALLEST]
+
+    return {tensor.name for tensor in walk([t for t in float_inputs(node) if t.name == hazard.tensor], back)}
 
 
 def carried(model: Model, ranges: Mapping[str, Range], tensors: set[str], spared: frozenset[str]) -> set[str]:

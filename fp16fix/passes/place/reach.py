@@ -8,6 +8,7 @@ from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor
 from fp16fix.graph.operators import ADDITIONS, CARRIERS, EXPONENTIATING, KEEPING_AXES, MOVEMENT, PRODUCTS, SUMS, TRIGONOMETRIC
 from fp16fix.graph.ops import float_inputs, float_outputs
+from fp16fix.graph.walk import walk
 from fp16fix.hazards.overflow import is_square
 from fp16fix.hazards.positions import decides_a_shape
 from fp16fix.ranges.range import Range
@@ -51,16 +52,12 @@ def argument(tensor: Tensor, stages: int) -> set[str]:
 
 def onward(tensors: Iterable[Tensor], ranges: Mapping[str, Range]) -> set[str]:
     """Coordinates made of coordinates: until they are divided, compared, looked up by or multiplied into something else, or leave."""
-    found: set[str] = set()
-    pending = [node for tensor in tensors for node in tensor.outputs]
-    while pending:
-        node = pending.pop()
-        fresh = [each for each in float_outputs(node) if each.name not in found]
-        if not fresh or not keeps_coordinates(node, ranges):
-            continue
-        found |= {each.name for each in fresh}
-        pending += [after for each in fresh for after in each.outputs]
-    return found
+
+    def keeping(made: Iterable[Tensor]) -> list[Node]:
+        return [node for tensor in made for node in tensor.outputs if keeps_coordinates(node, ranges)]
+
+    found = walk(keeping(tensors), lambda node: keeping(float_outputs(node)))
+    return {tensor.name for node in found for tensor in float_outputs(node)}
 
 
 def keeps_coordinates(node: Node, ranges: Mapping[str, Range]) -> bool:
@@ -78,27 +75,18 @@ def squares(tensor: Tensor, ranges: Mapping[str, Range]) -> set[str]:
     seen = ranges.get(tensor.name)
     if seen is None or seen.low < 0.0 or (seen.octaves and seen.octaves[0][0] >= QUIET):
         return set()
-    found, pending = set[str](), [tensor]
-    while pending:
-        each = pending.pop()
-        if each.name in found or each.name not in ranges or ranges[each.name].low < 0.0:
-            continue
-        found.add(each.name)
-        for producer in each.inputs:
-            if not is_square(producer) and producer.op in SUMS | PRODUCTS | ADDITIONS | CARRIERS:
-                pending += float_inputs(producer)
-    return found
+
+    def back(each: Tensor) -> list[Tensor]:
+        adding = [node for node in each.inputs if not is_square(node) and node.op in SUMS | PRODUCTS | ADDITIONS | CARRIERS]
+        return [t for node in adding for t in float_inputs(node) if t.name in ranges and ranges[t.name].low >= 0.0]
+
+    return {each.name for each in walk([tensor], back)}
 
 
 def moved(tensor: Tensor) -> set[str]:
     """A tensor and, back through movement, those that hold the same values."""
-    found: set[str] = set()
-    pending = [tensor]
-    while pending:
-        each = pending.pop()
-        found.add(each.name)
-        pending += [t for producer in each.inputs if producer.op in MOVEMENT for t in float_inputs(producer) if t.name not in found]
-    return found
+    back = walk([tensor], lambda each: [t for node in each.inputs if node.op in MOVEMENT for t in float_inputs(node)])
+    return {each.name for each in back}
 
 
 def moments(node: Node, ranges: Mapping[str, Range], bits: float) -> set[str]:

@@ -108,7 +108,7 @@ class Solved:
                 self.exponents[use] = wanted - base
 
     def share_constants(self) -> None:
-        """Uses of an initializer that agree become one exponent under its name."""
+        """Wiring of an initializer that agree become one exponent under its name."""
         uses: dict[str, dict[str, int]] = {}
         for node in self.builder.nodes:
             for port, tensor in operands(node).items():

@@ -15,7 +15,7 @@ from fp16fix.graph.model import Constant, scalar
 from fp16fix.graph.model import Tensor as Held
 from fp16fix.graph.operators import COMMUTATIVE
 from fp16fix.passes.rewrite.found import Found, Misses
-from fp16fix.passes.rewrite.rules._walk import axes_of, is_op, producer
+from fp16fix.passes.rewrite.rules._match import axes_of, is_op, producer
 
 
 class Pattern(Protocol):

@@ -186,8 +186,8 @@ FAULTS = (
     Fault(
         "vanishing-source-narrow",
         PINS,
-        "                pending += small\n",
-        "",
+        "        return [t for t, smallest in known if 0.0 < smallest <= half.SMALLEST]\n",
+        "        return []\n",
         OF_PINS,
         "small values are lost before they reach the island",
     ),

@@ -172,8 +172,8 @@ FAULTS = (
     Fault(
         "island-is-one-node",
         THIN,
-        "        pending += [other.name for other in neighbours if other.name in pins]\n",
-        "",
+        "for other in (*makers(node), *readers(node)) if other.name in pins]",
+        "for other in ()]",
         OF_THIN,
         "half an island is thinned",
     ),

@@ -55,8 +55,8 @@ FAULTS = (
     Fault(
         "others-errors-blamed",
         HARMLESS,
-        " or consumer.name in others:",
-        ":",
+        " and consumer.name not in others]",
+        "]",
         OF_HARMLESS,
         "a hazard is kept for what another does behind it",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fp16fix.graph.model import Model
 from fp16fix.passes.rewrite.rules import cosine, l2norm, rmsnorm
-from fp16fix.passes.rewrite.rules._walk import Walk
+from fp16fix.passes.rewrite.rules._match import Wiring
 
 
 def norm_interiors(model: Model) -> frozenset[str]:
@@ -12,7 +12,7 @@ def norm_interiors(model: Model) -> frozenset[str]:
 
     (LayerNorm and its kin are fused before such rules look.)
     """
-    view = Walk(model)
+    view = Wiring(model)
     found: set[str] = set()
     for node in model.nodes():
         norm = rmsnorm.match(view, node)

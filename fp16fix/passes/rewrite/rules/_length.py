@@ -12,8 +12,8 @@ from fp16fix.half import LARGEST
 from fp16fix.passes.rewrite.found import Found, Misses
 from fp16fix.passes.rewrite.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor
 from fp16fix.passes.rewrite.rule import Findings
+from fp16fix.passes.rewrite.rules._match import Writer, is_op, producer
 from fp16fix.passes.rewrite.rules._norm import Divided, Guard, divide_by_largest, guard, one_exponent, root, writable
-from fp16fix.passes.rewrite.rules._walk import Writer, is_op, producer
 
 
 class Floor:

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type, numpy_type
 from fp16fix.passes.recipe import Edit
-from fp16fix.passes.rewrite.rules._walk import Walk, node_named, producer, unmatched
+from fp16fix.passes.rewrite.rules._match import Wiring, node_named, producer, unmatched
 
 ENTRY = "mask in "
 """Prefix of a repair's numbers that say at which input of which Add a mask comes in."""
@@ -62,7 +62,7 @@ def last_add(edit: Editor, node: gs.Node, tensor: gs.Tensor) -> gs.Node | None:
     A Where between the Add and the Softmax of an attention in FP16 ends the builder of TensorRT-RTX 1.7.1 (segmentation fault).
     """
     maker = producer(tensor, "Add")
-    return maker if maker is not None and Walk(edit.model).feeds_only(tensor, node) and len(tensor.outputs) == 1 else None
+    return maker if maker is not None and Wiring(edit.model).feeds_only(tensor, node) and len(tensor.outputs) == 1 else None
 
 
 def replacements(edit: Editor, node: gs.Node, add: gs.Node, mask: gs.Tensor) -> list[tuple[gs.Node, int, gs.Tensor]]:

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.model import constant, element_type, is_float
 from fp16fix.graph.operators import COMPARISONS, MOVEMENT, PLACING, SATURATING, operator
 from fp16fix.half import FP16, LARGEST
-from fp16fix.passes.rewrite.rules._walk import Walk, is_op, producer
+from fp16fix.passes.rewrite.rules._match import Wiring, is_op, producer
 from fp16fix.ranges.range import Range
 
 CARRIES = MOVEMENT | PLACING | {"Cast"}
@@ -52,7 +52,7 @@ class Flow:
 class Walker:
     """Follows sources forward through one model."""
 
-    def __init__(self, view: Walk, ranges: Mapping[str, Range]) -> None:
+    def __init__(self, view: Wiring, ranges: Mapping[str, Range]) -> None:
         self.view = view
         self.ranges = ranges
 

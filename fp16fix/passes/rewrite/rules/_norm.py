@@ -16,7 +16,7 @@ from fp16fix.half import LARGEST, SMALLEST, SMALLEST_NORMAL
 from fp16fix.passes.rewrite.found import Found
 from fp16fix.passes.rewrite.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor, Weight
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, is_op, range_of
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, is_op, range_of
 
 X = Tensor("x")
 MEAN = Reduce("ReduceMean", X)
@@ -88,7 +88,7 @@ Fit = Callable[[np.ndarray], np.ndarray | None]
 """A constant as the fused operator wants its scale or bias, or None if it cannot be one."""
 
 
-def with_affine(view: Walk, found: Found, core: gs.Node, fit: Fit, *, shifted: bool = True) -> Norm:
+def with_affine(view: Wiring, found: Found, core: gs.Node, fit: Fit, *, shifted: bool = True) -> Norm:
     """The core with a following Mul by a fitting constant, and an Add of one if ``shifted``, where nothing else reads between."""
     last, gamma, beta, extra = core, None, None, []
     step = follows(view, last, "Mul", fit)
@@ -102,7 +102,7 @@ def with_affine(view: Walk, found: Found, core: gs.Node, fit: Fit, *, shifted: b
     return Norm(found, last, gamma, beta, tuple(extra))
 
 
-def follows(view: Walk, node: gs.Node, op: str, fit: Fit) -> tuple[gs.Node, np.ndarray] | None:
+def follows(view: Wiring, node: gs.Node, op: str, fit: Fit) -> tuple[gs.Node, np.ndarray] | None:
     """The one reader of ``node``, if it is ``op`` with a constant that fits."""
     out = node.outputs[0]
     reader = view.only_user(out)

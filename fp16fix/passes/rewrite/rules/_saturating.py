@@ -12,7 +12,7 @@ from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Walk, absmax, is_op, producer
+from fp16fix.passes.rewrite.rules._match import Wiring, absmax, is_op, producer
 
 DEPTH = 8
 LOST = 2.0**-11
@@ -21,7 +21,7 @@ LOST = 2.0**-11
 
 def harmless(evidence: Findings, rule: str) -> Iterator[Refusal]:
     """A refusal for every overflow hazard that all readers swallow: f(±inf) = f(±65504) for each of them, so nothing is changed."""
-    view = Walk(evidence.model)
+    view = Wiring(evidence.model)
     nodes = evidence.model.node_map()
     done: set[str] = set()
     for hazard in evidence.hazards:
@@ -40,7 +40,7 @@ def harmless(evidence: Findings, rule: str) -> Iterator[Refusal]:
 class Swallowed:
     """Follows an infinite value forward to the operators that end it."""
 
-    def __init__(self, evidence: Findings, view: Walk, source: gs.Node) -> None:
+    def __init__(self, evidence: Findings, view: Wiring, source: gs.Node) -> None:
         self.evidence = evidence
         self.view = view
         self.powers = [base(node) for node in (source, *(producer(tensor) for tensor in source.inputs)) if node is not None]

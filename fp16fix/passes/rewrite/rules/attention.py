@@ -17,7 +17,7 @@ from fp16fix.half import LARGEST
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Walk, absmax, eager, is_op, node_named, producer, range_of, sweep, unmatched, with_scalar
+from fp16fix.passes.rewrite.rules._match import Wiring, absmax, eager, is_op, node_named, producer, range_of, sweep, unmatched, with_scalar
 
 DEPTH = 8
 
@@ -65,7 +65,7 @@ class AttentionScale:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where a product leaves less than the head-room asked for, and the scaled scores fit."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             if found is None:
@@ -96,7 +96,7 @@ class AttentionScale:
     def apply(self, model: Model, repair: Edit) -> None:
         """Multiply the operands; the node before the scale takes over its output."""
         node = node_named(model, repair.node, "Mul", "Div")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if found is None or found.why_not:
             raise unmatched(model, self.name, repair.node)
         edit = Editor(model)
@@ -126,7 +126,7 @@ def scale_read(edit: Editor, reader: gs.Node, index: int, factor: float) -> None
     reader.inputs[index] = out
 
 
-def match(view: Walk, node: gs.Node) -> Match | None:
+def match(view: Wiring, node: gs.Node) -> Match | None:
     """The products behind a scalar Mul or Div, or None if there is none."""
     shape = with_scalar(node) if is_op(node, "Mul", "Div") else None
     if shape is None or shape[1] == 0.0 or not math.isfinite(shape[1]):
@@ -138,7 +138,7 @@ def match(view: Walk, node: gs.Node) -> Match | None:
     return found
 
 
-def push(view: Walk, found: Match, reader: gs.Node, index: int, depth: int) -> bool:
+def push(view: Wiring, found: Match, reader: gs.Node, index: int, depth: int) -> bool:
     """Carry the factor from ``reader``'s input ``index`` upwards; True if a product lies there."""
     tensor = reader.inputs[index]
     node = producer(tensor)

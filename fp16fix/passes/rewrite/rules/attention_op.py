@@ -16,7 +16,7 @@ from fp16fix.graph.model import Model, is_float
 from fp16fix.half import LARGEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Writer, eager, is_op, node_named, rank, unmatched
+from fp16fix.passes.rewrite.rules._match import Writer, eager, is_op, node_named, rank, unmatched
 
 INT64 = onnx.TensorProto.INT64
 BOOL = onnx.TensorProto.BOOL

@@ -14,8 +14,8 @@ from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Any, Op, Reduce, Tensor, find
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._length import Eps, guarded, length, put_guard, refusal, short_length, squares
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, unmatched
 from fp16fix.passes.rewrite.rules._norm import writable
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, unmatched
 
 DOT = Reduce("ReduceSum", Op("Mul", Tensor("a"), Tensor("b")), kept="kept")
 TOGETHER = Any(
@@ -68,7 +68,7 @@ class WrittenCosine:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for what is ill and no exponent holds; a refusal for what an exponent does."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             ill = evidence.hazards_at(found.names) if found is not None else []
@@ -84,13 +84,13 @@ class WrittenCosine:
     def apply(self, model: Model, repair: Edit) -> None:
         """The cosine of a / max|a| and b / max|b| takes the place of the last node."""
         node = node_named(model, repair.node, "Div")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
         rewrite(Writer(Editor(model), node, found.tensor("a")), found)
 
 
-def match(view: Walk, node: gs.Node) -> Found | None:
+def match(view: Wiring, node: gs.Node) -> Found | None:
     """A cosine that ends at ``node``."""
     found = find(CORE, node.outputs[0]) if is_op(node, "Div") else None
     if found is None or leaking(view.model, found, node) or any(each.op == "Expand" for each in found.nodes):

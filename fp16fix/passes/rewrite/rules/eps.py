@@ -16,7 +16,7 @@ from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import SMALLEST, SMALLEST_NORMAL, octave
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Walk, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
+from fp16fix.passes.rewrite.rules._match import Wiring, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
 from fp16fix.ranges.range import Range
 
 HELD = 16 * SMALLEST
@@ -83,7 +83,7 @@ class RaiseEps:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Raise what FP16 loses where that is safe; refuse with the reason where it is not."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             seen = None if found is None else range_of(evidence, found.x)
@@ -117,7 +117,7 @@ class RaiseEps:
     def apply(self, model: Model, repair: Edit) -> None:
         """Give the guard its new eps, or make an Add a Max; other users of the literal keep theirs."""
         node = node_named(model, repair.node, "Add", "Max", "Clip")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
         values = dict(repair.values)
@@ -195,7 +195,7 @@ def sums_up(evidence: Findings, x: gs.Tensor, numerator: gs.Tensor) -> bool:
     return positive and (terms is numerator or masked)
 
 
-def match(view: Walk, node: gs.Node) -> Match | None:
+def match(view: Wiring, node: gs.Node) -> Match | None:
     """A guard whose one reader divides by it, inverts it or takes its logarithm; a square root and movement may stand between."""
     guard = guarded(node)
     reader = view.only_user(node.outputs[0]) if guard is not None else None

@@ -13,8 +13,8 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, scalar
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, producer, unmatched
 from fp16fix.passes.rewrite.rules._saturating import harmless
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, producer, unmatched
 
 Polynomial = dict[tuple[int, int], float]
 """(power of x, power of tanh) → coefficient."""
@@ -123,7 +123,7 @@ class TanhGelu:
         yield from harmless(evidence, self.name)
         if evidence.model.opset < SINCE:
             return
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for tanh in evidence.model.nodes():
             if is_op(tanh, "Tanh"):
                 for last, _, nodes in gelus(view, tanh):
@@ -135,7 +135,7 @@ class TanhGelu:
     def apply(self, model: Model, repair: Edit) -> None:
         """Put ``Gelu`` where the last product was."""
         node_named(model, repair.node, "Mul")
-        view = Walk(model)
+        view = Wiring(model)
         found = [(last, x) for tanh in model.nodes() if is_op(tanh, "Tanh") for last, x, _ in gelus(view, tanh) if last.name == repair.node]
         if not found:
             raise unmatched(model, self.name, repair.node)
@@ -143,7 +143,7 @@ class TanhGelu:
         Writer(Editor(model), last, x).replace("Gelu", [x], "gelu", approximate="tanh")
 
 
-def gelus(view: Walk, tanh: gs.Node) -> Iterator[tuple[gs.Node, gs.Tensor, tuple[str, ...]]]:
+def gelus(view: Wiring, tanh: gs.Node) -> Iterator[tuple[gs.Node, gs.Tensor, tuple[str, ...]]]:
     """(last node, x, all nodes) of the GELU around ``tanh``, at most one."""
     node = tanh
     for _ in range(4):

@@ -14,8 +14,8 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Op, Tensor, Weight, find
 from fp16fix.passes.rewrite.rule import Findings
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, producer, unmatched
 from fp16fix.passes.rewrite.rules._norm import Norm, channel_fit, ending_at, with_affine
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, producer, unmatched
 
 SINCE = 21
 """Opset from which GroupNormalization takes one scale a channel; the opset is not raised for it: InstanceNormalization holds in FP16."""
@@ -59,7 +59,7 @@ class WrittenGroupNorm:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every GroupNorm of a model that is at opset 21 already."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             norm = match(view, node)
             if norm is not None:
@@ -68,7 +68,7 @@ class WrittenGroupNorm:
 
     def apply(self, model: Model, repair: Edit) -> None:
         """Put ``GroupNormalization`` in, the inner scale and bias folded into the outer ones."""
-        last, view = node_named(model, repair.node), Walk(model)
+        last, view = node_named(model, repair.node), Wiring(model)
         norms = [each for each in (match(view, node) for node in ending_at(last)) if each is not None and each.last is last]
         if not norms:
             raise unmatched(model, self.name, repair.node)
@@ -83,7 +83,7 @@ def inner(found: Found) -> gs.Node:
     return next(node for node in found.nodes if node.op == "InstanceNormalization")
 
 
-def match(view: Walk, node: gs.Node) -> Norm | None:
+def match(view: Wiring, node: gs.Node) -> Norm | None:
     """A GroupNorm whose second Reshape is ``node``."""
     found = find(GROUPED, node.outputs[0]) if view.model.opset >= SINCE and is_op(node, "Reshape") else None
     if found is None or leaking(view.model, found, node):

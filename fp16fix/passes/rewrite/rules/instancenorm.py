@@ -14,8 +14,8 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import find
 from fp16fix.passes.rewrite.rule import Findings
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, producer, unmatched
 from fp16fix.passes.rewrite.rules._norm import STANDARD, Norm, channel_fit, ending_at, may_be_shared, with_affine
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, producer, unmatched
 
 
 class WrittenInstanceNorm:
@@ -66,7 +66,7 @@ class WrittenInstanceNorm:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every InstanceNorm: fused, it is one kernel with FP32 insides, ill or not. What it leaves, ``layernorm`` looks at."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             norm = match(view, node)
             if norm is not None:
@@ -77,14 +77,14 @@ class WrittenInstanceNorm:
 
     def apply(self, model: Model, repair: Edit) -> None:
         """Put ``InstanceNormalization`` in, on a flattened view where the channels are normalised too."""
-        last, view = node_named(model, repair.node), Walk(model)
+        last, view = node_named(model, repair.node), Wiring(model)
         norms = [each for each in (match(view, node) for node in ending_at(last)) if each is not None and each.last is last]
         if not norms:
             raise unmatched(model, self.name, repair.node)
         rewrite(Writer(Editor(model), last, norms[0].x), norms[0])
 
 
-def match(view: Walk, node: gs.Node) -> Norm | None:
+def match(view: Wiring, node: gs.Node) -> Norm | None:
     """An InstanceNorm whose core ends at ``node``."""
     found = find(STANDARD, node.outputs[0]) if is_op(node, "Div", "Mul") else None
     if found is None:
@@ -97,7 +97,7 @@ def match(view: Walk, node: gs.Node) -> Norm | None:
     return one_group(view, found, node) if axes[0] == 1 else per_channel(view, found, node)
 
 
-def per_channel(view: Walk, found: Found, core: gs.Node) -> Norm | None:
+def per_channel(view: Wiring, found: Found, core: gs.Node) -> Norm | None:
     """Over axes 2 and up; over axis 2 alone only where something says that it is no LayerNorm."""
     x = found.tensor("x")
     norm = with_affine(view, found, core, channel_fit(len(x.shape), x.shape[1]))
@@ -107,7 +107,7 @@ def per_channel(view: Walk, found: Found, core: gs.Node) -> Norm | None:
     return None if count is None else filled(norm, int(count))
 
 
-def one_group(view: Walk, found: Found, core: gs.Node) -> Norm | None:
+def one_group(view: Wiring, found: Found, core: gs.Node) -> Norm | None:
     """Over axes 1 and up; unless a scale or bias of the whole normalised size follows, which is a LayerNorm's."""
     reader = view.only_user(core.outputs[0])
     fit = channel_fit(len(found.tensor("x").shape), None)
@@ -116,7 +116,7 @@ def one_group(view: Walk, found: Found, core: gs.Node) -> Norm | None:
     return filled(Norm(found, core), 1)
 
 
-def regrouped(view: Walk, x: gs.Tensor, core: gs.Node) -> bool:
+def regrouped(view: Wiring, x: gs.Tensor, core: gs.Node) -> bool:
     """Whether the norm stands between two Reshapes: then the middle axis counts groups."""
     reader = view.only_user(core.outputs[0])
     return producer(x, "Reshape") is not None and is_op(reader, "Reshape")

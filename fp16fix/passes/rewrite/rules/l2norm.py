@@ -14,7 +14,7 @@ from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Any, Number, Op, Tensor, find
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._length import eps_of, guarded, length, refusal, short_length, under_root
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, unmatched
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, unmatched
 
 LENGTH = guarded(length("x"))
 INSIDE = under_root("x")
@@ -70,7 +70,7 @@ class WrittenL2Norm:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for what is ill and no exponent holds; a refusal for what an exponent does."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             ill = evidence.hazards_at(found.names) if found is not None else []
@@ -86,7 +86,7 @@ class WrittenL2Norm:
     def apply(self, model: Model, repair: Edit) -> None:
         """The quotient of x / max|x| and its length takes the place of the last node."""
         node = node_named(model, repair.node, "Div", "Mul")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         eps = None if found is None else eps_of(found, "x")
         if found is None or eps is None:
             raise unmatched(model, self.name, repair.node)
@@ -95,7 +95,7 @@ class WrittenL2Norm:
         write.replace("Div", [parts.unit, short], "unit_vector")
 
 
-def match(view: Walk, node: gs.Node) -> Found | None:
+def match(view: Wiring, node: gs.Node) -> Found | None:
     """An L2-normalisation that ends at ``node``."""
     found = find(CORE, node.outputs[0]) if is_op(node, "Div", "Mul") else None
     if found is None or leaking(view.model, found, node):

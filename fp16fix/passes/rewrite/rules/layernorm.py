@@ -15,6 +15,7 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import find, search
 from fp16fix.passes.rewrite.rule import Findings
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, rank, unmatched
 from fp16fix.passes.rewrite.rules._norm import (
     MOMENTS,
     STANDARD,
@@ -25,7 +26,6 @@ from fp16fix.passes.rewrite.rules._norm import (
     trailing_fit,
     with_affine,
 )
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, rank, unmatched
 
 SINCE = 17
 """Opset that brought LayerNormalization."""
@@ -107,7 +107,7 @@ class WrittenLayerNorm:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every LayerNorm: fused, it is one kernel with FP32 insides, ill or not."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         stuck: str | None = None
         for node in evidence.model.nodes():
             norm = match(view, node)
@@ -123,7 +123,7 @@ class WrittenLayerNorm:
     def apply(self, model: Model, repair: Edit) -> None:
         """Raise the opset if need be and put ``LayerNormalization`` in; around it two Transposes where channels come first."""
         raise_in_place(model, SINCE)
-        last, view = node_named(model, repair.node), Walk(model)
+        last, view = node_named(model, repair.node), Wiring(model)
         norms = [each for each in (match(view, node) for node in ending_at(last)) if isinstance(each, Norm) and each.last is last]
         if not norms:
             raise unmatched(model, self.name, repair.node)
@@ -139,7 +139,7 @@ def because(evidence: Findings, norm: Norm) -> str:
     return f"an engine runs LayerNormalization as one kernel, with mean and variance in FP32, and the written-out form as several{raising}"
 
 
-def match(view: Walk, node: gs.Node) -> Norm | str | None:
+def match(view: Wiring, node: gs.Node) -> Norm | str | None:
     """A LayerNorm whose core ends at ``node``, why it only looks like one, or None."""
     if not is_op(node, "Div", "Mul", "Add"):
         return None
@@ -150,7 +150,7 @@ def match(view: Walk, node: gs.Node) -> Norm | str | None:
     return settled(view, said, node) if isinstance(said, Found) else said
 
 
-def settled(view: Walk, found: Found, core: gs.Node) -> Norm | str:
+def settled(view: Wiring, found: Found, core: gs.Node) -> Norm | str:
     """The norm with its affine part, or what forbids it."""
     x, axes = found.tensor("x"), found.axes()
     dimensions = rank(x)
@@ -169,7 +169,7 @@ def settled(view: Walk, found: Found, core: gs.Node) -> Norm | str:
     return norm
 
 
-def affine(view: Walk, found: Found, core: gs.Node, *, channels_first: bool) -> Norm | None:
+def affine(view: Wiring, found: Found, core: gs.Node, *, channels_first: bool) -> Norm | None:
     """With scale and bias as vectors (None: no such vectors)."""
     x, axes = found.tensor("x"), found.axes()
     dims = [None] if x.shape is None else [x.shape[axis] for axis in axes]

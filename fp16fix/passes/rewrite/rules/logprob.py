@@ -15,7 +15,7 @@ from fp16fix.half import SMALLEST_NORMAL
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import logsoftmax, logsumexp
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
 
 UNMOVED = 1e-5
 """eps / p below this moves log p by no more than FP32 equivalence allows."""
@@ -63,7 +63,7 @@ class LogOfProbability:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for every eps that FP16 cannot hold."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             seen = None if found is None else range_of(evidence, found.p)
@@ -81,7 +81,7 @@ class LogOfProbability:
     def apply(self, model: Model, repair: Edit) -> None:
         """Write log p, then the eps if the repair keeps it."""
         node = node_named(model, repair.node, "Log")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
         write = Writer(Editor(model), node, found.x)
@@ -107,7 +107,7 @@ def because(found: Match, low: float, *, dropped: bool) -> str:
     return f"{start}; written over log p every value fits"
 
 
-def match(view: Walk, node: gs.Node) -> Match | None:
+def match(view: Wiring, node: gs.Node) -> Match | None:
     """A logarithm of a guarded probability (a plain softmax is log-softmax's)."""
     if not is_op(node, "Log"):
         return None

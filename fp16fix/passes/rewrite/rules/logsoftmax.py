@@ -13,7 +13,7 @@ from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import logsumexp, softmax
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, producer, range_of, rank, reduction, unmatched
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, producer, range_of, rank, reduction, unmatched
 
 SAFE_LOW = -4.0
 """A log-probability that stays above this keeps p over 2⁻⁶; four times lower still is over FP16's smallest value, 2⁻²⁴."""
@@ -61,7 +61,7 @@ class LogSoftmax:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where some log-probability is low enough for the probability to be lost."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             if isinstance(found, str):
@@ -80,7 +80,7 @@ class LogSoftmax:
     def apply(self, model: Model, repair: Edit) -> None:
         """Write the shifted form; the output tensor keeps its name."""
         node = node_named(model, repair.node, "Log", "Sub", "LogSoftmax")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if not isinstance(found, Match):
             raise unmatched(model, self.name, repair.node)
         write = Writer(Editor(model), node, found.x)
@@ -97,7 +97,7 @@ def because(found: Match, low: float | None) -> str:
     )
 
 
-def match(view: Walk, node: gs.Node) -> Match | str | None:
+def match(view: Wiring, node: gs.Node) -> Match | str | None:
     """A log-softmax ending at ``node``, why it cannot be rewritten, or None."""
     if is_op(node, "LogSoftmax"):
         axis = softmax_axis(view, node)
@@ -108,7 +108,7 @@ def match(view: Walk, node: gs.Node) -> Match | str | None:
     return minus_logsumexp(node) if is_op(node, "Sub") else None
 
 
-def probabilities(view: Walk, tensor: gs.Tensor) -> Match | str | None:
+def probabilities(view: Wiring, tensor: gs.Tensor) -> Match | str | None:
     """The softmax, fused or written out, that makes ``tensor``."""
     node = producer(tensor)
     if node is None:
@@ -120,7 +120,7 @@ def probabilities(view: Walk, tensor: gs.Tensor) -> Match | str | None:
     return Match(found.x, found.axis, found.nodes) if isinstance(found, softmax.Match) and found.eps == 0.0 else None
 
 
-def softmax_axis(view: Walk, node: gs.Node) -> int | str:
+def softmax_axis(view: Wiring, node: gs.Node) -> int | str:
     """The axis of a Softmax or LogSoftmax, or why there is no single one (before opset 13 they flatten)."""
     dimensions = rank(node.inputs[0])
     if view.model.opset >= 13:

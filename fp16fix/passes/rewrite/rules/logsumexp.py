@@ -14,7 +14,7 @@ from fp16fix.graph.model import Model
 from fp16fix.half import LARGEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, producer, range_of, reduction, unmatched
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, producer, range_of, reduction, unmatched
 
 EXP_LIMIT = math.log(LARGEST)
 """11.09: exp of more is past FP16."""
@@ -59,7 +59,7 @@ class LogSumExp:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where the exponentials leave FP16 or would with the head-room asked for."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node) if is_op(node, "Log", "ReduceLogSumExp") else None
             seen = None if found is None else range_of(evidence, found.x)
@@ -79,7 +79,7 @@ class LogSumExp:
 
     def apply(self, model: Model, repair: Edit) -> None:
         """Write the shifted form; the output tensor keeps its name."""
-        found = match(Walk(model), node_named(model, repair.node, "Log", "ReduceLogSumExp"))
+        found = match(Wiring(model), node_named(model, repair.node, "Log", "ReduceLogSumExp"))
         if found is None:
             raise unmatched(model, self.name, repair.node)
         write = Writer(Editor(model), found.last, found.x)
@@ -92,7 +92,7 @@ class LogSumExp:
         write.replace("Squeeze", [total, *inputs], "squeeze", **attrs)
 
 
-def match(view: Walk, node: gs.Node) -> Match | None:
+def match(view: Wiring, node: gs.Node) -> Match | None:
     """A logsumexp ending at ``node`` that is not shifted yet."""
     if is_op(node, "ReduceLogSumExp"):
         found = reduction(node)

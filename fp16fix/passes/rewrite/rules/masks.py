@@ -16,7 +16,7 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._maskedit import ENTRY, clamp_inputs, level
 from fp16fix.passes.rewrite.rules._maskflow import End, Flow, Walker
-from fp16fix.passes.rewrite.rules._walk import Walk, eager, is_op, node_named, unmatched, with_scalar
+from fp16fix.passes.rewrite.rules._match import Wiring, eager, is_op, node_named, unmatched, with_scalar
 
 BOUNDS = (24576.0, 49152.0)
 """3·2¹³ and 3·2¹⁴, tried in turn. Two masks of the first add up to 49152, and with the scores stay inside FP16."""
@@ -149,7 +149,7 @@ def stands(end: End, bound: float, headroom: float) -> bool:
 
 def sources(evidence: Findings) -> Iterator[Masking]:
     """Every use of a literal outside FP16, and graph inputs that carry such values."""
-    walker = Walker(Walk(evidence.model), evidence.ranges)
+    walker = Walker(Wiring(evidence.model), evidence.ranges)
     for tensor in evidence.model.graph.inputs:
         seen = evidence.ranges.get(tensor.name)
         # Ranges are of finite values below 3e38; finfo.min and −inf are only counted.

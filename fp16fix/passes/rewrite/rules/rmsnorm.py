@@ -14,6 +14,7 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import As, Reduce, Square, find
 from fp16fix.passes.rewrite.rule import Findings
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, unmatched
 from fp16fix.passes.rewrite.rules._norm import (
     Norm,
     X,
@@ -27,7 +28,6 @@ from fp16fix.passes.rewrite.rules._norm import (
     with_eps,
     writable,
 )
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, unmatched
 
 SINCE = 23
 """Opset that brought RMSNormalization; parsers are slow to follow, so no opset is raised for it."""
@@ -77,7 +77,7 @@ class WrittenRmsNorm:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """The operator at opset 23, ill or not; below, a repair where it is ill and no exponent for the stream would do."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             norm = match(view, node)
             if norm is None:
@@ -104,7 +104,7 @@ class WrittenRmsNorm:
 
     def apply(self, model: Model, repair: Edit) -> None:
         """Put the operator in, or the written-out form over x / max|x|."""
-        view, last = Walk(model), node_named(model, repair.node)
+        view, last = Wiring(model), node_named(model, repair.node)
         fused = dict(repair.values).get("form") == FUSED
         norms = [each for each in (match(view, node) for node in (ending_at(last) if fused else [last])) if each is not None]
         norms = [each for each in norms if (each.last if fused else each.found.nodes[0]) is last]
@@ -118,7 +118,7 @@ class WrittenRmsNorm:
             divided(write, norm)
 
 
-def match(view: Walk, node: gs.Node) -> Norm | None:
+def match(view: Wiring, node: gs.Node) -> Norm | None:
     """An RMSNorm whose core ends at ``node``; with its scale where that could be the operator's."""
     found = find(CORE, node.outputs[0]) if is_op(node, "Div", "Mul") else None
     if found is None or leaking(view.model, found, node):

@@ -14,8 +14,8 @@ from fp16fix.graph.model import Model
 from fp16fix.half import LARGEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import (
-    Walk,
+from fp16fix.passes.rewrite.rules._match import (
+    Wiring,
     Writer,
     eager,
     is_op,
@@ -85,7 +85,7 @@ class WrittenSoftmax:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """One repair a softmax; refusals for those that only look like one."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             if isinstance(found, str):
@@ -101,7 +101,7 @@ class WrittenSoftmax:
     def apply(self, model: Model, repair: Edit) -> None:
         """Put ``Softmax`` where the division was."""
         node = node_named(model, repair.node, "Div", "Mul")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if not isinstance(found, Match):
             raise unmatched(model, self.name, repair.node)
         Writer(Editor(model), node, found.x).replace("Softmax", [found.x], "softmax", axis=found.axis)
@@ -115,7 +115,7 @@ def because(evidence: Findings, found: Match) -> str:
     return "one Softmax in place of the written-out form: an engine runs it as one kernel, in FP32 inside"
 
 
-def match(view: Walk, node: gs.Node) -> Match | str | None:
+def match(view: Wiring, node: gs.Node) -> Match | str | None:
     """A softmax ending at ``node``, why it only looks like one, or None."""
     for numerator, denominator in quotients(node):
         exp = producer(numerator, "Exp")
@@ -139,7 +139,7 @@ def quotients(node: gs.Node) -> list[tuple[gs.Tensor, gs.Tensor]]:
     return []
 
 
-def match_exp(view: Walk, node: gs.Node, exp: gs.Node, denominator: gs.Tensor) -> Match | str | None:
+def match_exp(view: Wiring, node: gs.Node, exp: gs.Node, denominator: gs.Tensor) -> Match | str | None:
     """The rest of the pattern, from the numerator's Exp on."""
     names, eps = [exp.name, node.name], 0.0
     added = producer(denominator, "Add")

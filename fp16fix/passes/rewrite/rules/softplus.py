@@ -11,7 +11,7 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
 
 
 class WrittenSoftplus:
@@ -41,7 +41,7 @@ class WrittenSoftplus:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Every written-out softplus: the fused form costs less whether or not calibration reached the overflow."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             exp = match(view, node)
             if exp is None:
@@ -55,13 +55,13 @@ class WrittenSoftplus:
     def apply(self, model: Model, repair: Edit) -> None:
         """Put ``Softplus`` where the logarithm was."""
         node = node_named(model, repair.node, "Log")
-        exp = match(Walk(model), node)
+        exp = match(Wiring(model), node)
         if exp is None:
             raise unmatched(model, self.name, repair.node)
         Writer(Editor(model), node, exp.inputs[0]).replace("Softplus", [exp.inputs[0]], "softplus")
 
 
-def match(view: Walk, node: gs.Node) -> gs.Node | None:
+def match(view: Wiring, node: gs.Node) -> gs.Node | None:
     """The Exp of a softplus ending at ``node``, if nothing else uses what lies between and it is not tanh alone that reads it."""
     added = producer(node.inputs[0], "Add") if is_op(node, "Log") else None
     found = with_scalar(added) if added is not None else None

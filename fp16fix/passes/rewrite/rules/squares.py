@@ -15,7 +15,7 @@ from fp16fix.half import LARGEST, SMALLEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._interior import norm_interiors
-from fp16fix.passes.rewrite.rules._walk import Walk, eager, is_op, node_named, producer, range_of, unmatched
+from fp16fix.passes.rewrite.rules._match import Wiring, eager, is_op, node_named, producer, range_of, unmatched
 from fp16fix.passes.rewrite.rules.attention import scale_read
 from fp16fix.passes.rewrite.rules.sums import scale_back
 
@@ -68,7 +68,7 @@ class MeanOfSquares:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where the squares or their sum leave too little head-room."""
-        view, norms = Walk(evidence.model), norm_interiors(evidence.model)
+        view, norms = Wiring(evidence.model), norm_interiors(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             if found is None or not norms.isdisjoint(found.nodes):
@@ -93,7 +93,7 @@ class MeanOfSquares:
 
     def apply(self, model: Model, repair: Edit) -> None:
         """Scale x, and the answer back under its old name."""
-        found = match(Walk(model), node_named(model, repair.node))
+        found = match(Wiring(model), node_named(model, repair.node))
         if found is None:
             raise unmatched(model, self.name, repair.node)
         edit = Editor(model)
@@ -104,7 +104,7 @@ class MeanOfSquares:
         scale_back(edit, found.last, 2.0 ** (repair.shift * found.degree))
 
 
-def match(view: Walk, node: gs.Node) -> Match | None:
+def match(view: Wiring, node: gs.Node) -> Match | None:
     """A mean or sum of squares whose last node is ``node``: the root if only a root reads it, else the reduction."""
     if is_op(node, "Sqrt"):
         total = producer(node.inputs[0], "ReduceMean", "ReduceSum")

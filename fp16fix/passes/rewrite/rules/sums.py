@@ -17,7 +17,7 @@ from fp16fix.half import FP32, LARGEST, SMALLEST_NORMAL
 from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import Walk, axes_of, eager, is_op, node_named, producer, range_of, unmatched
+from fp16fix.passes.rewrite.rules._match import Wiring, axes_of, eager, is_op, node_named, producer, range_of, unmatched
 from fp16fix.passes.rewrite.rules.attention import scale_read
 from fp16fix.ranges.range import Range
 
@@ -67,7 +67,7 @@ class PreDivide:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """Sums whose value leaves too little head-room; means only where a hazard was found inside them."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             total = None if found is None else range_of(evidence, found.total.outputs[0])
@@ -100,11 +100,11 @@ class PreDivide:
     def apply(self, model: Model, repair: Edit) -> None:
         """Scale the terms by 2^−shift, then fold 2^shift into the divisor or multiply it back."""
         node = node_named(model, repair.node)
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
         edit = Editor(model)
-        scale_terms(edit, Walk(model), found.total, 2.0**-repair.shift)
+        scale_terms(edit, Wiring(model), found.total, 2.0**-repair.shift)
         if found.literal is not None:
             factor = 2.0**-repair.shift if found.last.op == "Div" else 2.0**repair.shift
             changed = constant(found.last.inputs[found.literal])
@@ -121,7 +121,7 @@ def fits(values: np.ndarray) -> bool:
     return bool(sizes.size == 0 or (sizes.max() <= LARGEST and sizes.min() >= SMALLEST_NORMAL))
 
 
-def scale_terms(edit: Editor, view: Walk, total: gs.Node, factor: float) -> None:
+def scale_terms(edit: Editor, view: Wiring, total: gs.Node, factor: float) -> None:
     """Multiply what ``total`` sums; where that is a product nothing else reads, its smaller operand."""
     product = producer(total.inputs[0], "Mul")
     if product is not None and view.feeds_only(product.outputs[0], total) and product.inputs[0] is not product.inputs[1]:
@@ -148,7 +148,7 @@ def scale_back(edit: Editor, last: gs.Node, factor: float) -> None:
     edit.after(last, "Mul", f"{last.name}/scale_back", [raw, literal], [out])
 
 
-def match(view: Walk, node: gs.Node) -> Match | None:
+def match(view: Wiring, node: gs.Node) -> Match | None:
     """A mean, or a division of a sum that nothing else reads."""
     if is_op(node, *AVERAGES):
         return Match(node, node, None, (node.name,))
@@ -166,7 +166,7 @@ def match(view: Walk, node: gs.Node) -> Match | None:
     return None
 
 
-def sum_behind(view: Walk, reader: gs.Node, tensor: gs.Tensor) -> list[gs.Node]:
+def sum_behind(view: Wiring, reader: gs.Node, tensor: gs.Tensor) -> list[gs.Node]:
     """Nodes from ``tensor`` back to a ReduceSum, through movement that nothing else reads; empty if there is none."""
     path: list[gs.Node] = []
     for _ in range(DEPTH):

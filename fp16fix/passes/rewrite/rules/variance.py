@@ -13,8 +13,8 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import As, Op, Reduce, Square, find
 from fp16fix.passes.rewrite.rule import Findings
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, range_of, unmatched
 from fp16fix.passes.rewrite.rules._norm import X
-from fp16fix.passes.rewrite.rules._walk import Walk, Writer, eager, is_op, node_named, range_of, unmatched
 
 CORE = Op(
     "Sub",
@@ -74,7 +74,7 @@ class MomentVariance:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair where diagnosis found the difference ill, or the ranges show that bits cancel."""
-        view = Walk(evidence.model)
+        view = Wiring(evidence.model)
         for node in evidence.model.nodes():
             found = match(view, node)
             if found is None:
@@ -92,7 +92,7 @@ class MomentVariance:
     def apply(self, model: Model, repair: Edit) -> None:
         """The centred form takes the place of the difference."""
         node = node_named(model, repair.node, "Sub")
-        found = match(Walk(model), node)
+        found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
         write, x, axes = Writer(Editor(model), node, found.tensor("x")), found.tensor("x"), found.axes()
@@ -110,7 +110,7 @@ def cancelled(evidence: Findings, found: Found, node: gs.Node) -> float:
     return 0.0 if moment is None or variance is None or variance.high <= 0.0 else moment.high / variance.high
 
 
-def match(view: Walk, node: gs.Node) -> Found | None:
+def match(view: Wiring, node: gs.Node) -> Found | None:
     """A difference of moments that ends at ``node``; the mean may have other readers."""
     found = find(CORE, node.outputs[0]) if is_op(node, "Sub") else None
     if found is None:

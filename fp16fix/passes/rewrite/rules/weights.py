@@ -15,7 +15,7 @@ from fp16fix.graph.operators import PRODUCTS
 from fp16fix.half import FP16, LARGEST, SMALLEST_NORMAL
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._walk import eager, is_op, node_named, range_of, unmatched, with_scalar
+from fp16fix.passes.rewrite.rules._match import eager, is_op, node_named, range_of, unmatched, with_scalar
 from fp16fix.ranges.range import Range
 
 

@@ -21,7 +21,7 @@ from fp16fix.ranges.range import Range
 R = TypeVar("R")
 
 
-class Walk:
+class Wiring:
     """Read-only questions about one model."""
 
     def __init__(self, model: Model) -> None:
