@@ -83,13 +83,11 @@ def steps(context: Context, node: Node) -> Iterator[Hazard]:
     if seen.integral:
         yield from counted(node, seen)
         return
-    if half.spacing(seen.absmax) < STEP:
-        return
     step = half.spacing(seen.absmax)
-    why = (
-        f"{node.op} reads whole numbers off values up to {seen.absmax:.4g}: FP16 steps there are {step:.3g}, and each rounding may flip one"
-    )
-    yield hazard(node, Kind.COARSE, seen, math.log2(step / STEP), why)
+    if step >= STEP:
+        much = f"{node.op} reads whole numbers off values up to {seen.absmax:.4g}"
+        why = f"{much}: FP16 steps there are {step:.3g}, and each rounding may flip one"
+        yield hazard(node, Kind.COARSE, seen, math.log2(step / STEP), why)
 
 
 def counted(node: Node, seen: Range) -> Iterator[Hazard]:

@@ -29,6 +29,8 @@ from fp16fix.trace.shadow import Damage
 from fp16fix.verdict.verdict import parts
 
 LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
+MASK_OCTAVES = 4
+"""Values in so few octaves are a mask's literals."""
 
 
 def summarise(trials: Trials, answer: Answer, typed: Model, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
@@ -197,10 +199,6 @@ def tight(draft: Draft, typed: Model, headroom: float) -> list[Range]:
         if name not in wide and name not in draft.spared and seen.headroom < headroom and not len(seen.octaves) <= MASK_OCTAVES
     ]
     return sorted(found, key=lambda seen: seen.headroom)
-
-
-MASK_OCTAVES = 4
-"""Values in so few octaves are a mask's literals."""
 
 
 def sample_warnings(found: Evidence) -> tuple[str, ...]:

@@ -41,8 +41,6 @@ class Trials:
     command: Command | None
     journal: Journal | None
     judge: Judge = field(init=False)
-    independent: bool = field(default=True, init=False)
-    """No search has asked about samples that were held out."""
     told: dict[tuple[str, str], Trial] = field(default_factory=dict, init=False)
     """Every trial by search and recipe, in the order made."""
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False)

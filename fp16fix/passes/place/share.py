@@ -23,12 +23,10 @@ def wide_share(model: Model, ranges: Mapping[str, Range], wide: Mapping[str, str
         ranges: of ``model``, for sizes.
         wide: node → format.
     """
-    nodes = [
-        node for node in model.nodes() if is_float_node(node) and node.op not in MOVEMENT | CONVERTING and node.name not in model.placed
-    ]
-    total = sum(flops(node, ranges) for node in nodes)
-    chosen = [node for node in nodes if wide.get(node.name) == "fp32"]
-    return sum(flops(node, ranges) for node in chosen) / total if total else 0.0
+    computing = [node for node in model.nodes() if is_float_node(node) and node.op not in IDLE and node.name not in model.placed]
+    work = {node.name: flops(node, ranges) for node in computing}
+    total = sum(work.values())
+    return sum(each for name, each in work.items() if wide.get(name) == "fp32") / total if total else 0.0
 
 
 def formats(typed: Model) -> dict[str, str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import scalar
 from fp16fix.half import LARGEST
+from fp16fix.passes.recipe import Edit, Refusal
 from fp16fix.passes.rewrite.found import Found, Misses
 from fp16fix.passes.rewrite.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor
-from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._match import Writer, is_op, producer
+from fp16fix.passes.rewrite.rule import Findings, Rule
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, is_op, producer
 from fp16fix.passes.rewrite.rules._norm import Divided, Guard, divide_by_largest, guard, one_exponent, root, writable
 
 
@@ -45,6 +46,31 @@ def bounds(node: gs.Node) -> tuple[float | None, float]:
     low = None if given[0] is None else scalar(given[0])
     high = float("inf") if given[1] is None else scalar(given[1])
     return low, float("-inf") if high is None else high
+
+
+def answers(
+    rule: Rule, evidence: Findings, match: Callable[[Wiring, gs.Node], Found | None], reason: Callable[[Found], str], how: str
+) -> Iterator[Edit | Refusal]:
+    """For every match that is ill: its repair, or a refusal where there is a reason.
+
+    Args:
+        rule: whose they are.
+        evidence: of the model.
+        match: what ends at a node.
+        reason: why a match is left as it is; empty if it is not.
+        how: what the repair does, after the hazard's own words.
+    """
+    wiring = Wiring(evidence.model)
+    for node in evidence.model.nodes():
+        found = match(wiring, node)
+        ill = evidence.hazards_at(found.names) if found is not None else []
+        if found is None or not ill:
+            continue
+        why = reason(found)
+        if why:
+            yield Refusal(node.name, rule.name, why)
+        else:
+            yield Edit(rule.name, node.name, rule.promise, covers=found.names, because=f"{ill[0].why}; {how}")
 
 
 def squares(x: str, *, kept: str = "") -> Pattern:

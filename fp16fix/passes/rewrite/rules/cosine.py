@@ -13,7 +13,7 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Any, Op, Reduce, Tensor, find
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._length import Eps, guarded, length, put_guard, refusal, short_length, squares
+from fp16fix.passes.rewrite.rules._length import Eps, answers, guarded, length, put_guard, refusal, short_length, squares
 from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, unmatched
 from fp16fix.passes.rewrite.rules._norm import writable
 
@@ -68,18 +68,8 @@ class WrittenCosine:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for what is ill and no exponent holds; a refusal for what an exponent does."""
-        view = Wiring(evidence.model)
-        for node in evidence.model.nodes():
-            found = match(view, node)
-            ill = evidence.hazards_at(found.names) if found is not None else []
-            if found is None or not ill:
-                continue
-            why = reason(evidence, found)
-            if why:
-                yield Refusal(node.name, self.name, why)
-            else:
-                because = f"{ill[0].why}; both sides are divided by their largest magnitudes first, which changes no angle"
-                yield Edit(self.name, node.name, self.promise, covers=found.names, because=because)
+        how = "both sides are divided by their largest magnitudes first, which changes no angle"
+        yield from answers(self, evidence, match, lambda found: reason(evidence, found), how)
 
     def apply(self, model: Model, repair: Edit) -> None:
         """The cosine of a / max|a| and b / max|b| takes the place of the last node."""

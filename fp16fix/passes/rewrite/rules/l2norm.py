@@ -13,7 +13,7 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
 from fp16fix.passes.rewrite.pattern import Any, Number, Op, Tensor, find
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._length import eps_of, guarded, length, refusal, short_length, under_root
+from fp16fix.passes.rewrite.rules._length import answers, eps_of, guarded, length, refusal, short_length, under_root
 from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, unmatched
 
 LENGTH = guarded(length("x"))
@@ -70,18 +70,8 @@ class WrittenL2Norm:
     @eager
     def propose(self, evidence: Findings) -> Iterator[Edit | Refusal]:
         """A repair for what is ill and no exponent holds; a refusal for what an exponent does."""
-        view = Wiring(evidence.model)
-        for node in evidence.model.nodes():
-            found = match(view, node)
-            ill = evidence.hazards_at(found.names) if found is not None else []
-            if found is None or not ill:
-                continue
-            why = refusal(evidence, found, eps_of(found, "x"), "x")
-            if why:
-                yield Refusal(node.name, self.name, why)
-            else:
-                because = f"{ill[0].why}; divided by its largest magnitude first, x keeps its direction and has a length of 1 to √n"
-                yield Edit(self.name, node.name, self.promise, covers=found.names, because=because)
+        how = "divided by its largest magnitude first, x keeps its direction and has a length of 1 to √n"
+        yield from answers(self, evidence, match, lambda found: refusal(evidence, found, eps_of(found, "x"), "x"), how)
 
     def apply(self, model: Model, repair: Edit) -> None:
         """The quotient of x / max|x| and its length takes the place of the last node."""
