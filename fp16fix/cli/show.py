@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fp16fix.report.words import counted, decibels, percent, place, visible
+from fp16fix.report.words import counted, decibels, hardest, percent, place, stress_words, visible
 
 if TYPE_CHECKING:
     from fp16fix.engines import Built
@@ -50,6 +50,8 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     typer.echo(f"\n{word} on {counted(decisive.samples, 'sample')} {by}{worst(decisive)}; engine: {found.engine.status}")
     for part in found.parts if found.engine.verdict is None else ():
         typer.echo(f"  worst of {counted(part.samples, f'{part.name} sample')}: {part_words(part)}")
+    for each in hardest(decisive):
+        typer.echo(f"  {stress_words(each)}")
     before = {figures.output: figures for figures in found.before}
     for reading in decisive.metrics:
         typer.echo(f"  metric {reading.metric}: {reading.value:.6g} (limit {reading.limit:g})")
@@ -239,6 +241,8 @@ def verdict(found: Verdict, *, as_json: bool) -> None:
     typer.echo(f"{word} on {counted(found.samples, 'sample')} ({found.oracle}, {found.profile} profile){worst(found)}")
     for figures in found.outputs:
         typer.echo(f"  {figures.output}: {error(figures)}, cosine {figures.cosine:.6f}")
+    for each in hardest(found):
+        typer.echo(f"  {stress_words(each)}")
     for line in found.reasons:
         typer.echo(f"  ✗ {line}")
     for line in found.notes:

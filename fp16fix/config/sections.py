@@ -230,6 +230,9 @@ class Config(Section):
     tolerance: Tolerance = Tolerance()
     jitter: Count = 3
     """With how many seeds a verdict must survive another kernel's rounding (3 dB less than the tolerance); 0 does not try."""
+    blends: Count = 16
+    """On how many inputs blended from the samples a verdict must hold (3 dB less than the tolerance); half are made of those that searches
+    ask, half of all. 0 does not try."""
     max_fp32_share: Annotated[Number, Field(ge=0, le=1)] = 0.5
     """Share of the FLOPs that may run in FP32: more is no FP16 engine, and not verified. 1 allows all."""
     build: Build = Build()

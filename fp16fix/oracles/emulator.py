@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
-import numpy as np
-
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
-from fp16fix.graph.random import random_nodes
-from fp16fix.graph.session import Session
+from fp16fix.inputs.blend import Blends
 from fp16fix.oracles.oracle import Score, scored
+from fp16fix.oracles.reference import Reference, Sample
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.verdict.channels import channels_of
-from fp16fix.verdict.gates import Tolerance, judge, shaken
+from fp16fix.verdict.gates import Tolerance, judge, stressed
 from fp16fix.verdict.metric import Metric, measured
-from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures, Verdict
 
-Sample = Mapping[str, np.ndarray]
+BLENDED = "on inputs blended from those given"
+SHAKEN = "under another kernel's rounding (jitter, seed {seed})"
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
 
 
 class StrictOracle:
-    """Reference outputs are computed once and kept on disk, so that memory does not grow with the samples."""
+    """A typed graph, strictly emulated, against the FP32 model, on samples and on blends of them."""
 
     def __init__(
         self,
@@ -60,34 +56,20 @@ class StrictOracle:
         Raises:
             ModelError: ONNX Runtime refuses the reference or it fails on a sample.
         """
-        self.reference = reference
         self.tolerance = tolerance
         self.metrics = metrics
-        self.threads = threads
         self.calls = 0
-        self.samples: tuple[Iterable[Sample], ...] = ()
-        self.names: tuple[str, ...] = ()
-        self.outputs: tuple[str, ...] = ()
         self.channels = channels_of(reference)
-        self.draws = bool(random_nodes(reference))
-        self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
-        self.count = 0
-        self.extend(samples, names, tick)
+        self.own, self.blends = Reference(reference, threads), Reference(reference, threads)
+        self.own.extend(samples, names, tick)
 
     def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
-        """From now on these samples are judged too.
+        """From now on these samples are judged too. Raises as ``Reference.extend``."""
+        self.own.extend(samples, names, tick)
 
-        Raises:
-            ModelError: ONNX Runtime refuses the reference or it fails on a sample.
-        """
-        session = Session(self.reference, threads=self.threads)
-        self.outputs = tuple(sorted(session.outputs))
-        for sample in samples:
-            for index, (_, value) in enumerate(sorted(session.run(sample).items())):
-                np.save(Path(self._folder.name) / f"{self.count}.{index}.npy", np.asarray(value))
-            self.count += 1
-            tick()
-        self.samples, self.names = (*self.samples, samples), (*self.names, *names)
+    def blend(self, blends: Blends) -> None:
+        """From now on what passes is judged on these, too. Raises as ``Reference.extend_by_blends``."""
+        self.blends.extend_by_blends(blends)
 
     def __enter__(self) -> StrictOracle:
         return self
@@ -97,12 +79,17 @@ class StrictOracle:
 
     def close(self) -> None:
         """Forget the reference outputs."""
-        self._folder.cleanup()
+        self.own.close()
+        self.blends.close()
+
+    @property
+    def count(self) -> int:
+        """Samples, blends apart."""
+        return self.own.count
 
     def references(self) -> Iterator[dict[str, Any]]:
         """FP32 outputs by name, one sample after another."""
-        for number in range(self.count):
-            yield {name: np.load(Path(self._folder.name) / f"{number}.{index}.npy") for index, name in enumerate(self.outputs)}
+        return self.own.values()
 
     def figures(
         self,
@@ -120,37 +107,28 @@ class StrictOracle:
         """
         self.calls += 1
         graph = emulate(candidate, profile, jitter) if strict else candidate
-        session, comparison, references = Session(graph, threads=self.threads), Comparison(self.channels, self.names), self.references()
-        for number, samples in enumerate(self.samples):
-            if number and self.draws:
-                # The reference began its random numbers anew here.
-                session = Session(graph, threads=self.threads)
-            for sample in samples:
-                found = session.run(sample)
-                exact, own = next(references), {name: found[name] for name in self.outputs}
-                comparison.add(exact, own)
-                for metric in metrics:
-                    metric.add(exact, own)
-                tick()
-        return comparison.figures()
+        return self.own.figures(graph, self.channels, metrics=metrics, tick=tick)
 
     def verdict(self, candidate: Model, *, profile: str = "engine", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
-        """Pass or fail against the tolerance.
+        """Pass or fail against the tolerance, and what passes on blends, and under jitter, until it fails.
 
         Args:
             candidate: a typed graph.
             profile: see ``emulate``.
-            jitter: with how many seeds a candidate that passes is shaken, which it must survive (``gates.shaken``).
+            jitter: with how many seeds a candidate that passes is shaken, which it must survive (``gates.stressed``).
             tick: called after each sample of each run.
         """
         metrics = [kind() for kind in self.metrics]
         figures = self.figures(candidate, profile=profile, metrics=metrics, tick=tick)
         verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
+        if verdict.verified and self.blends.count:
+            figures = self.blends.figures(emulate(candidate, profile), self.channels, tick=tick)
+            verdict = stressed(verdict, BLENDED, self.blends.count, figures, self.tolerance)
         for seed in range(1, jitter + 1):
             if not verdict.verified:
                 return verdict
             figures = self.figures(candidate, profile=profile, jitter=seed, tick=tick)
-            verdict = shaken(verdict, seed, figures, self.tolerance)
+            verdict = stressed(verdict, SHAKEN.format(seed=seed), self.count, figures, self.tolerance)
         return verdict
 
 

@@ -14,6 +14,7 @@ from fp16fix.graph.load import load
 from fp16fix.graph.model import Model
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard
+from fp16fix.inputs.blend import Blends, blended
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.made import make
 from fp16fix.inputs.sample import Samples
@@ -53,6 +54,11 @@ class Arrays(Sequence[Mapping[str, np.ndarray]]):
     def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
         for sample in self.samples:
             yield sample.arrays
+
+
+def half_of_blends(config: Config, samples: Arrays) -> Blends:
+    """The blends of those that searches ask, or, of other samples, those of all."""
+    return blended(samples, samples.names, -(-config.blends // 2), config.headroom_down, config.seed + len(samples))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fp16fix.report.outcome import Outcome
-from fp16fix.report.words import counted, detail, duration, error, place, share, size
+from fp16fix.report.words import counted, detail, duration, error, hardest, place, share, size, stress_words
 from fp16fix.verdict.verdict import worst
 
 ENDS = ("repaired", "rescaled", "pinned", "harmless", "gone", "refused")
@@ -40,6 +40,7 @@ def story(outcome: Outcome) -> Iterable[str]:
     yield f"Done: {', '.join(said)}." if said else "Nothing had to be changed."
     if cured is not None:
         yield f"Now the worst is {cured.output}{place(cured)}: {error(cured)}, {detail(cured)}."
+    yield from (f"{stress_words(each)[0].upper()}{stress_words(each)[1:]}." for each in hardest(outcome.verdict))
     yield f"{counts.fp32_nodes:,} of {counted(counts.float_nodes, 'float node')} run in FP32."
 
 

@@ -22,7 +22,6 @@ from fp16fix.progress import Stages
 from fp16fix.ranges.range import Range
 from fp16fix.report.informed import Informed, inform
 from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
-from fp16fix.report.words import place
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
 from fp16fix.trace.shadow import Damage
@@ -212,9 +211,7 @@ def margin_warnings(found: Evidence, answer: Answer) -> Iterator[str]:
     if not answer.independent:
         yield "The held-out samples failed at first and joined the search: the verdict does not rest on samples that nobody looked at."
     if verdict.verified and verdict.spare_db < wanted:
-        shown = verdict.worst
-        where = f" at {shown.output}{place(shown)}" if shown is not None else ""
-        yield f"Only {verdict.spare_db:.1f} dB lie between the verdict and its bound{where}; searches aim at {wanted:g} dB."
+        yield f"Only {verdict.spare_db:.1f} dB lie between the verdict and its bound {verdict.spare_at}; searches aim at {wanted:g} dB."
 
 
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:

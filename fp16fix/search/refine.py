@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from fp16fix.graph.model import Model, Node, inner_nodes
 from fp16fix.graph.ops import float_inputs, is_float_node
@@ -22,12 +23,17 @@ from fp16fix.search.shrink import INTERRUPTED, Names, Result, best, shrink
 from fp16fix.search.trials import Trials
 from fp16fix.trace.births import Birth, births
 from fp16fix.trace.segments import Sample
+from fp16fix.trace.share import shares
 
+WEIGHED = 400
+"""Nodes up to which each is run by itself: what every node adds to the error tells better where pins pay off than where error is born."""
+WITNESSES = 2
+"""Samples that this is run on."""
 FAINT_DB = 0.5
 """What a node must lose to be accused at all; many small losses add up."""
 
 
-REFINE_CALLS = 100
+REFINE_CALLS = 48
 """Recipes that refining may measure unless the user set a budget: what it found by then is used."""
 
 
@@ -62,8 +68,8 @@ class Refinement:
         nodes = [node for node in draft.model.nodes() if is_float_node(node)]
         self.elements = [node.name for node in nodes if node.name not in self.own and not matches(node.name, evidence.config.allow)]
         self.cost = costs(nodes, draft.ranges)
-        unstorable = overflowing(draft.remaining)
-        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.calibration, unstorable, evidence.config.threads)
+        unstorable, threads = overflowing(draft.remaining), evidence.config.threads
+        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.calibration, unstorable, self.elements, threads)
 
     def run(self, *, margin: bool) -> Result[Names]:
         """The fewest that pass; see ``shrink``."""
@@ -100,19 +106,26 @@ class Accused:
     """These, then what lies upstream of births that magnify."""
 
 
-def accuse(model: Model, typed: Model, samples: Iterable[Sample], unstorable: Mapping[str, float], threads: int) -> Accused:
-    """Two graph runs a sample.
+def accuse(
+    model: Model, typed: Model, samples: Iterable[Sample], unstorable: Mapping[str, float], elements: Sequence[str], threads: int
+) -> Accused:
+    """Two graph runs a sample; of a graph that is not large, one more for each node: what that does to the outputs by itself.
 
     Args:
         model: FP32, after rewrites and exponents.
         typed: the same graph as it fails.
         samples: calibration samples: held-out ones decide but never guide.
         unstorable: see ``births``.
+        elements: nodes that may be pinned.
         threads: ONNX Runtime threads.
     """
     found = births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads)
     because = reasons(model, found)
-    return Accused(because, ranking(model, because, found))
+    if len(elements) > WEIGHED:
+        return Accused(because, ranking(model, because, found))
+    alone = shares(model, typed, elements, [*islice(samples, WITNESSES)], unstorable=unstorable, threads=threads).alone
+    weighed = sorted((name for name in elements if alone[name] > 0.0), key=lambda name: -alone[name])
+    return Accused(because, tuple(weighed))
 
 
 def reasons(model: Model, found: Iterable[Birth]) -> dict[str, str]:

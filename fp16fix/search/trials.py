@@ -17,7 +17,7 @@ from fp16fix.graph.model import Model
 from fp16fix.oracles.command import Command
 from fp16fix.oracles.emulator import SEARCHED, Emulator, StrictOracle
 from fp16fix.oracles.oracle import Score, scored
-from fp16fix.passes.evidence import Evidence
+from fp16fix.passes.evidence import Arrays, Evidence, half_of_blends
 from fp16fix.passes.place.share import too_wide
 from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
@@ -64,6 +64,7 @@ class Trials:
         self.emulator.jitter = evidence.config.jitter
         if not evidence.shared:
             self.strict.extend(evidence.held_out, evidence.held_out.names, tick)
+            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)))
         self.begin("all samples")
 
     def is_comfortable(self, score: Score) -> bool:
@@ -179,6 +180,7 @@ def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
                     tick=tick,
                 )
             )
+            strict.blend(half_of_blends(config, seen))
         command = stack.enter_context(Command.opened(evidence, workshop)) if config.search.check is not None else None
         emulator = Emulator(strict, workshop, config.profile, min(config.jitter, SEARCHED))
         yield Trials(evidence, workshop, emulator, command, journal)
@@ -194,7 +196,8 @@ def subject(evidence: Evidence) -> dict[str, str]:
         "tolerance": config.tolerance.model_dump_json(),
         "simplified": str(config.simplify),
         "judged": f"fp16fix {__version__}, {config.profile} profile, {config.io} interface, {config.held_out:g} held out, "
-        f"{config.headroom:g} octaves, {config.jitter} seeds, {config.search.margin_db:g} dB margin, {config.max_fp32_share:g} in FP32",
+        f"{config.headroom:g} octaves, {config.jitter} seeds, {config.blends} blends, "
+        f"{config.search.margin_db:g} dB margin, {config.max_fp32_share:g} in FP32",
     }
 
 

@@ -10,9 +10,10 @@ from fp16fix.engines import PLANS
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model
 from fp16fix.graph.random import warnings_of
+from fp16fix.inputs.split import split
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
-from fp16fix.passes.evidence import Arrays, samples_for
+from fp16fix.passes.evidence import Arrays, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.ranges.sizes import sizes
@@ -42,6 +43,8 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         StrictOracle(reference, samples, config.tolerance.of, names=samples.names, metrics=metrics, threads=config.threads) as oracle,
         stages.stage("strict run", len(samples)) as tick,
     ):
+        for part in (Arrays(split(given, config.held_out)[0]), samples):
+            oracle.blend(half_of_blends(config, part))
         verdict = oracle.verdict(typed, profile=config.profile, jitter=config.jitter, tick=tick)
         verdict = within_share(verdict, typed, samples, config.max_fp32_share)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fp16fix.verdict.entries import NOTHING
-from fp16fix.verdict.verdict import Figures, SampleFigures, Shaken, Verdict, of_entry, worst
+from fp16fix.verdict.verdict import Figures, SampleFigures, Stressed, Verdict, of_entry, worst
 
 
 class Bound(Protocol):
@@ -34,8 +34,8 @@ def judge(figures: Sequence[Figures], tolerance: Tolerance, oracle: str, profile
     reasons = [reason for each in told for reason in each.broken]
     if not samples or not figures:
         reasons.append("nothing was compared: there are no samples" if not samples else "nothing was compared: there are no outputs")
-    spare = min((spared(each, tolerance(each.output)) for each in told), default=math.inf)
-    return Verdict(not reasons, oracle, profile, told, samples, tuple(reasons), tuple(beside(told)), spare)
+    spare, at = tightness([(each, tolerance(each.output)) for each in told])
+    return Verdict(not reasons, oracle, profile, told, samples, tuple(reasons), tuple(beside(told)), spare, at)
 
 
 def spared(found: Figures, bound: Bound) -> float:
@@ -44,12 +44,12 @@ def spared(found: Figures, bound: Bound) -> float:
 
 
 RELAXED_DB = 3.0
-"""What a verdict may lose when its roundings are shaken: one more rounding of the same size doubles the error's energy."""
+"""What a verdict may lose under stress: one more rounding of the same size doubles the error's energy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relaxed:
-    """A bound under jitter."""
+    """A bound under stress."""
 
     sqnr_db: float | None
     max_abs: float | None
@@ -68,28 +68,43 @@ def relaxed(bound: Bound) -> Relaxed:
     )
 
 
-def shaken(verdict: Verdict, seed: int, figures: Sequence[Figures], tolerance: Tolerance) -> Verdict:
-    """A verdict that passes, with what came of it under one seed's errors: it fails where a relaxed bound is broken.
+def stressed(verdict: Verdict, where: str, samples: int, figures: Sequence[Figures], tolerance: Tolerance) -> Verdict:
+    """A verdict that passes, with what came of it under some stress: it fails where a relaxed bound is broken.
 
-    Integers that change are said, not held against it: FP32 decided them by less than kernels differ.
+    Integers that change are said, not held against it: FP32 decided them by less than kernels differ, or half-way between two inputs.
+
+    Args:
+        verdict: as it was.
+        where: see ``Stressed``.
+        samples: how many inputs.
+        figures: on these, under it.
+        tolerance: what is relaxed.
     """
-    shown = worst(figures)
+    shown, flipped = worst(figures), sum(each.mismatches for each in figures)
     if shown is None:
         return verdict
-    flipped = sum(each.mismatches for each in figures)
-    reasons = [
-        f"under another kernel's rounding (jitter, seed {seed}) {reason}"
-        for each in figures
-        for reason in broken(replace(each, mismatches=0), relaxed(tolerance(each.output)))
-    ]
-    told = Shaken(seed, shown.output, shown.sample, shown.sqnr_db, shown.lost, flipped)
-    said = f"under another kernel's rounding (jitter, seed {seed}) {counted(flipped, 'integer or boolean value')} came out otherwise"
+    kept = [(replace(each, mismatches=0), relaxed(tolerance(each.output))) for each in figures]
+    reasons = [f"{where} {reason}" for each, bound in kept for reason in broken(each, bound)]
+    notes = [f"{where} {counted(flipped, 'integer or boolean value')} came out otherwise"] if flipped else []
+    tightest, at = tightness(kept)
+    tighter = tightest < verdict.spare_db
     return replace(
         verdict,
         verified=verdict.verified and not reasons,
         reasons=(*verdict.reasons, *reasons),
-        notes=(*verdict.notes, *([said] if flipped else [])),
-        shaken=(*verdict.shaken, told),
+        notes=(*verdict.notes, *notes),
+        spare_db=tightest if tighter else verdict.spare_db,
+        spare_at=f"{where}, {at}" if tighter else verdict.spare_at,
+        stressed=(*verdict.stressed, Stressed(where, samples, shown.output, shown.sample, shown.sqnr_db, shown.lost, flipped)),
+    )
+
+
+def tightness(kept: Sequence[tuple[Figures, Bound]]) -> tuple[float, str]:
+    """The least room below a bound, and where: ``at boxes in sample day-3``."""
+    spare, found = min(((spared(each, bound), each) for each, bound in kept), key=lambda pair: pair[0], default=(math.inf, None))
+    return (
+        spare,
+        "" if found is None else f"at {found.output}{of_entry(found.entry)}{spot(found, lambda each: each.sqnr_db == found.sqnr_db)}",
     )
 
 

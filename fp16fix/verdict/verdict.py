@@ -99,15 +99,20 @@ def worst(figures: Sequence[Figures]) -> Figures | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Shaken:
-    """The worst output of a candidate whose roundings were shaken by random errors, see ``strict.jitter``."""
+class Stressed:
+    """The worst output of a candidate where more was asked of it than the samples do."""
 
-    seed: int
+    where: str
+    """What the stress is, ``on inputs blended from those given`` (``inputs.blend``), or another kernel's rounding (``strict.jitter``)."""
+    samples: int
+    """How many inputs it was judged on."""
     output: str
     sample: str
+    """The input on which it is worst."""
     sqnr_db: float
     lost: int = 0
     mismatches: int = 0
+    """Integers or booleans that changed: said, not held against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +156,13 @@ class Verdict:
     notes: tuple[str, ...] = ()
     """What must be said beside pass or fail: elements that no figure covers, ties, what it does not rest on."""
     spare_db: float = math.inf
-    """Least distance of an output's SQNR to its bound, negative where it is broken; inf where no bound is on it."""
+    """Least distance of an output's SQNR to its bound, under stress to the relaxed one; negative where it is broken, inf without one."""
+    spare_at: str = ""
+    """Where that is, as a sentence goes on."""
     metrics: tuple[Reading, ...] = ()
     """What ``tolerance.metrics`` says."""
-    shaken: tuple[Shaken, ...] = ()
-    """Under random errors, one a seed; empty where that was not tried (a verdict that fails anyway is not shaken)."""
+    stressed: tuple[Stressed, ...] = ()
+    """On blends of the samples and under random errors; empty where that was not tried (of a verdict that fails no more is asked)."""
 
     @property
     def worst(self) -> Figures | None:

@@ -12,7 +12,7 @@ from fp16fix.config import Config, merged
 from fp16fix.config.sections import Tolerance
 from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
-from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.oracles.emulator import BLENDED, SHAKEN, StrictOracle
 from fp16fix.tasks.repair import repair
 from fp16fix.tasks.verify import verify
 from fp16fix.verdict.verdict import Entry
@@ -78,7 +78,7 @@ def test_verify_holds_a_file_to_what_repair_promises(tmp_path: Path) -> None:
     save_model(lower(model(text), {}), tmp_path / "half.onnx")
     verdict = verify(given.model_copy(update={"jitter": 2}), tmp_path / "half.onnx")
     assert verdict.verified
-    assert len(verdict.shaken) == 2
+    assert [each.where.partition(",")[0] for each in verdict.stressed] == [BLENDED, *[SHAKEN.partition(",")[0]] * 2]
 
 
 def test_noise_inside_a_model_is_no_fault_of_fp16(tmp_path: Path) -> None:

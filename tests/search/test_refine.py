@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fp16fix.graph.lower import lower
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Silent, Stages
 from fp16fix.search.draft import design
-from fp16fix.search.refine import NEEDED, refined
+from fp16fix.search.refine import NEEDED, accuse, refined
 from fp16fix.search.trials import trials
+from tests.models import model, normal
 from tests.search.test_leave_out import STREAM, given, wave
 
 ENDS = {"Mul_a", "Mul_d", "Log_y"}
@@ -46,3 +48,17 @@ def test_what_the_user_allows_is_not_pinned_even_where_nothing_else_helps(tmp_pa
     recipe, verified = more(tmp_path, allow=("Mul_a",))
     assert "Mul_a" not in recipe.wide
     assert not verified
+
+
+TWO = """g (float[4,64] x) => (float[4,64] y) <float far = {1000}, float near = {30}, float tiny = {0.001}> {
+    [loud] l = Add (x, far)  [worst] b = Sub (l, far)  [scaled] s = Mul (b, tiny)
+    [mild] m = Add (x, near)  [felt] a = Sub (m, near)  [sum] y = Add (a, s) }"""
+
+
+def test_what_shows_in_the_output_is_pinned_before_what_is_worst_where_it_is_born() -> None:
+    subject, samples = model(TWO), [{"x": normal(4, 64, seed=seed)} for seed in range(2)]
+    found = accuse(subject, lower(subject, {}), samples, {}, [node.name for node in subject.nodes()], 0)
+    assert next(iter(found.because)) in {"loud", "worst"}, "32 times more is lost there"
+    assert found.ranking[0] == "mild"
+    assert found.ranking.index("mild") < found.ranking.index("loud")
+    assert set(found.ranking) <= {node.name for node in subject.nodes()}

@@ -237,8 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [each for each in SUBJECTS if not given.only or any(part in f"{each.package} {each.file}" for part in given.only)]
     rows = []
     for each in chosen:
-        print(each.package, each.file, file=sys.stderr, flush=True)
         rows.append(row(each, fetched(each, given.cache)))
+        print(table(rows).splitlines()[-1], file=sys.stderr, flush=True)
     said = table(rows)
     if given.out is None:
         print(said)

@@ -36,18 +36,19 @@ def deciding(node: Node, tensor: Tensor) -> set[str]:
 
 def argument(tensor: Tensor, stages: int) -> set[str]:
     """A tensor and, back through operators that hand errors on, what it is made of; ``stages`` products end the way."""
-    found: set[str] = set()
+    found: dict[str, int] = {}
     pending = [(tensor, stages)]
     while pending:
         each, left = pending.pop()
-        if isinstance(each, Constant) or not each.inputs or each.name in found:
+        if isinstance(each, Constant) or not each.inputs or found.get(each.name, 0) >= left:
             continue
-        found.add(each.name)
+        # A path with more products left goes further, so a tensor may be met again.
+        found[each.name] = left
         for producer in each.inputs:
             after = left - (producer.op in PRODUCTS)
             if after > 0 and (stages == ALL or producer.op in PASSED | PRODUCTS):
                 pending += [(operand, after) for operand in float_inputs(producer)]
-    return found
+    return set(found)
 
 
 def onward(tensors: Iterable[Tensor], ranges: Mapping[str, Range]) -> set[str]:

@@ -223,4 +223,4 @@ def quieter(seen: Range, octaves: float, floor: float | None) -> float:
     smallest = max(seen.low, -seen.high, 0.0) or seen.smallest
     if not floor or not 0.0 < smallest < math.inf:
         return octaves
-    return min(octaves, max(0.0, math.log2(smallest / floor)))
+    return min(octaves, max(0.0, math.log2(smallest) - math.log2(floor)))

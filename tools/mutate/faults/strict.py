@@ -102,6 +102,14 @@ FAULTS = (
         "verify is milder than repair about the same file",
     ),
     Fault(
+        "verify-not-on-blends",
+        VERIFY,
+        "            oracle.blend(half_of_blends(config, part))\n",
+        "            pass\n",
+        ("tests/oracles/test_emulator.py",),
+        "verify passes what repair would not",
+    ),
+    Fault(
         "verify-without-share",
         VERIFY,
         "reasons=(*verdict.reasons, why)) if why else verdict",

@@ -49,9 +49,17 @@ def with_eps(pattern: Pattern) -> Pattern:
     return Any(Op("Add", pattern, Number("eps")), pattern)
 
 
-VARIANCE = with_eps(Any(Reduce("ReduceMean", Square(CENTRED)), moment_variance(MEAN)))
+def floored(pattern: Pattern) -> Pattern:
+    """Max of the pattern and a number, as Keras keeps a variance off zero; tf2onnx caps it at infinity before."""
+    return Op("Max", Any(Op("Min", pattern, Number(value=math.inf)), pattern), Number("floor"))
+
+
+BARE_VARIANCE = Any(Reduce("ReduceMean", Square(CENTRED)), moment_variance(MEAN))
+VARIANCE = with_eps(BARE_VARIANCE)
 STANDARD = over_root(CENTRED, VARIANCE)
 """(x − μ) / sqrt(σ² + eps)."""
+FLOORED = over_root(CENTRED, floored(As("variance", BARE_VARIANCE)))
+"""(x − μ) / sqrt(max(σ², floor))."""
 FACTOR = As("factor", Any(Op("Mul", inverse_root(VARIANCE), Weight("gamma")), inverse_root(VARIANCE)))
 MOMENTS = Op("Add", Op("Mul", X, FACTOR), Op("Sub", Weight("beta"), Op("Mul", MEAN, FACTOR)))
 """x·(γ/σ) + (β − μ·(γ/σ)), as TensorFlow writes it."""

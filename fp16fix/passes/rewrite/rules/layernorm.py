@@ -13,10 +13,11 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.opset import obstacle, raise_in_place
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
-from fp16fix.passes.rewrite.pattern import find, search
+from fp16fix.passes.rewrite.pattern import Any, find, search
 from fp16fix.passes.rewrite.rule import Findings
-from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, rank, unmatched
+from fp16fix.passes.rewrite.rules._match import Wiring, Writer, eager, is_op, node_named, range_of, rank, unmatched
 from fp16fix.passes.rewrite.rules._norm import (
+    FLOORED,
     MOMENTS,
     STANDARD,
     Norm,
@@ -29,6 +30,8 @@ from fp16fix.passes.rewrite.rules._norm import (
 
 SINCE = 17
 """Opset that brought LayerNormalization."""
+UNFELT = 2.0**-12
+"""A floor that is this much less than any variance seen changes none by more than FP16's own rounding when it is added instead."""
 NEAR = 5
 """Matched nodes from which a user would ask why it is no LayerNorm: Div, Sub, ReduceMean, and two of what follows."""
 
@@ -75,6 +78,11 @@ class WrittenLayerNorm:
         <float k = {1e-4}, float one = {1}, float eps = {1e-8}>
         { s = Mul (x, k) m = ReduceMean <axes = [1]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [1]> (q) e = Add (v, eps)
           d = Sqrt (e) r = Div (one, d) y = Mul (c, r) }""",
+        # a floor in place of an eps, as tf2onnx writes what Keras does
+        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y) <float k = {900}, float top = {inf},
+        float floor = {1e-12}, float[8] w = {1, 2, 1, 0.5, 1, 1, 3, 1}, float[8] b = {0, 1, 0, 0.5, 0, 0, -1, 0}>
+        { s = Mul (x, k) m = ReduceMean <axes = [-1]> (s) c = Sub (s, m) q = Mul (c, c) v = ReduceMean <axes = [-1]> (q)
+          l = Min (v, top) e = Max (l, floor) d = Sqrt (e) n = Div (c, d) a = Mul (n, w) y = Add (a, b) }""",
         # inside a branch
         """<ir_version: 8, opset_import: ["" : 13]> g (float[2,8] x, bool[1] p) => (float[2,8] y) <float k = {900}, float eps = {1e-5}>
         { z = Squeeze (p) y = If (z) <then_branch = yes () => (float[2,8] n) { s = Mul (x, k) m = ReduceMean <axes = [1]> (s) c = Sub (s, m)
@@ -94,6 +102,10 @@ class WrittenLayerNorm:
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y) <float two = {2}, float eps = {1e-5}>
         { m = ReduceMean <axes = [-1]> (x) c = Sub (x, m) q = Pow (c, two) v = ReduceMean <axes = [-1]> (q) d = Sqrt (v)
           e = Add (d, eps) y = Div (c, e) }""",
+        # a floor that variances fall under
+        """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y) <float floor = {0.5}>
+        { m = ReduceMean <axes = [-1]> (x) c = Sub (x, m) q = Mul (c, c) v = ReduceMean <axes = [-1]> (q) e = Max (v, floor)
+          d = Sqrt (e) y = Div (c, d) }""",
         # over the batch
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,8] x) => (float[2,3,8] y) <float two = {2}, float eps = {1e-5}>
         { m = ReduceMean <axes = [0]> (x) c = Sub (x, m) q = Pow (c, two) v = ReduceMean <axes = [0]> (q) e = Add (v, eps)
@@ -113,12 +125,15 @@ class WrittenLayerNorm:
             norm = match(view, node)
             if isinstance(norm, str):
                 yield Refusal(node.name, self.name, norm)
+            elif norm is not None and (felt := floor_felt(evidence, norm.found)):
+                yield Refusal(norm.last.name, self.name, felt)
             elif norm is not None:
                 stuck = obstacle(evidence.model, SINCE) if stuck is None else stuck
                 if stuck:
                     yield Refusal(norm.last.name, self.name, stuck)
                 else:
-                    yield Edit(self.name, norm.last.name, self.promise, covers=norm.names, because=because(evidence, norm))
+                    promise = Promise.ALTERED if norm.found.has("floor") else self.promise
+                    yield Edit(self.name, norm.last.name, promise, covers=norm.names, because=because(evidence, norm))
 
     def apply(self, model: Model, repair: Edit) -> None:
         """Raise the opset if need be and put ``LayerNormalization`` in; around it two Transposes where channels come first."""
@@ -128,6 +143,17 @@ class WrittenLayerNorm:
         if not norms:
             raise unmatched(model, self.name, repair.node)
         rewrite(Writer(Editor(model), last, norms[0].x), norms[0])
+
+
+def floor_felt(evidence: Findings, found: Found) -> str:
+    """Why a floor of the variance is not an eps: calibration saw variances so small that adding it would show; empty if it did not."""
+    if not found.has("floor"):
+        return ""
+    floor, seen = found.number("floor"), range_of(evidence, found.tensor("variance"))
+    if seen is not None and seen.low * UNFELT >= floor:
+        return ""
+    least = "unknown" if seen is None else f"{seen.low:.3g}"
+    return f"it keeps the variance at {floor:.3g} and more, which a fused operator adds; the least that calibration saw is {least}"
 
 
 def because(evidence: Findings, norm: Norm) -> str:
@@ -146,7 +172,7 @@ def match(view: Wiring, node: gs.Node) -> Norm | str | None:
     if node.op == "Add":
         found = find(MOMENTS, node.outputs[0])
         return None if found is None else settled(view, found, node)
-    said = search(STANDARD, node.outputs[0], NEAR)
+    said = search(Any(STANDARD, FLOORED), node.outputs[0], NEAR)
     return settled(view, said, node) if isinstance(said, Found) else said
 
 
@@ -189,7 +215,7 @@ def affine(view: Wiring, found: Found, core: gs.Node, *, channels_first: bool) -
 
 def rewrite(write: Writer, norm: Norm) -> None:
     """The fused operator in place of the last node."""
-    x, axes, eps = norm.x, norm.found.axes(), norm.found.number("eps")
+    x, axes, eps = norm.x, norm.found.axes(), norm.found.number("eps", norm.found.number("floor"))
     weights = norm.scale(write.edit)
     dimensions = rank(x)
     if dimensions is None or axes[-1] == dimensions - 1:

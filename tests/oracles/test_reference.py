@@ -1,0 +1,70 @@
+"""What candidates are compared with: samples and, where FP32 makes sense of them, blends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from fp16fix.config.sections import Tolerance
+from fp16fix.errors import ModelError
+from fp16fix.graph.lower import lower
+from fp16fix.inputs.blend import blended
+from fp16fix.oracles.emulator import BLENDED, StrictOracle
+from fp16fix.oracles.reference import Reference
+from tests.models import model
+
+OFFSET = "g (float[1,8] x) => (float[1,8] y) <float k = {1000}> { y = Sub (x, k) }"
+
+
+def halves(*seeds: int) -> list[dict[str, np.ndarray]]:
+    """Halves from 1000.5 on, which FP16 holds exactly."""
+    return [{"x": np.asarray(1000.5 + np.random.default_rng(seed).integers(0, 20, (1, 8)), np.float32)} for seed in seeds]
+
+
+def test_what_is_right_by_luck_in_the_samples_is_not_verified_on_blends() -> None:
+    samples = halves(0, 1, 2)
+    with StrictOracle(model(OFFSET), samples, Tolerance().of, names=("a", "b", "c")) as oracle:
+        alone = oracle.verdict(lower(model(OFFSET), {}))
+        oracle.blend(blended(samples, ("a", "b", "c"), 8, 0.0, 0))
+        verdict = oracle.verdict(lower(model(OFFSET), {}))
+    assert alone.verified
+    assert alone.spare_db == math.inf
+    assert not verdict.verified
+    assert verdict.samples == 3
+    (stress,) = verdict.stressed
+    assert (stress.where, stress.samples, stress.output) == (BLENDED, 8, "y")
+    assert " + " in stress.sample
+    assert stress.sqnr_db < 47.0
+    assert verdict.spare_db == pytest.approx(stress.sqnr_db - 47.0)
+    assert verdict.spare_at == f"{BLENDED}, at y in sample {stress.sample}"
+    assert verdict.reasons[0].startswith(f"{BLENDED} y: ")
+
+
+def kept(text: str, samples: Sequence[dict[str, np.ndarray]], octaves: float = 0.0) -> int:
+    reference = Reference(model(text))
+    reference.extend(samples)
+    reference.extend_by_blends(blended(samples, [str(n) for n in range(len(samples))], 32, octaves, 0))
+    count = reference.count - len(samples)
+    assert len(reference.names) == count
+    assert sum(1 for _ in reference.values()) == reference.count
+    reference.close()
+    return count
+
+
+def test_blends_that_fp32_makes_no_sense_of_are_left_out() -> None:
+    root = "g (float[1,8] x) => (float[1,8] y) <float k = {900}> { d = Sub (x, k)  y = Sqrt (d) }"
+    assert kept(root, halves(0, 1)) == 32
+    assert 0 < kept(root, halves(0, 1), octaves=2.0) < 32, "the quieter ones are roots of negative numbers"
+    shaped = "g (float[6] x, int64[2] s) => (float[m,n] y) { y = Reshape (x, s) }"
+    values = np.arange(6, dtype=np.float32) + np.float32(0.5)
+    given = [{"x": values, "s": np.array(shape, np.int64)} for shape in ([2, 3], [3, 2])]
+    assert 0 < kept(shaped, given) < 32, "2 × 2 does not hold six"
+    with pytest.raises(ModelError):
+        Reference(model(shaped)).extend([{"x": values, "s": np.array([2, 2], np.int64)}])
+
+
+def test_a_model_that_draws_random_numbers_has_no_blends() -> None:
+    assert kept("g (float[1,8] x) => (float[1,8] y) { n = RandomNormalLike (x)  y = Add (x, n) }", halves(0, 1)) == 0
