@@ -238,7 +238,8 @@ def verify(
     shape: flags.Shape = None,
     sqnr: flags.Tolerance = None,
     profile: Annotated[
-        str | None, typer.Option("--numerics", help="insides of operators: engine or pessimistic", show_default=False)
+        str | None,
+        typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),
     ] = None,
     backend: flags.Backend = None,
     threads: flags.Threads = None,
@@ -295,8 +296,8 @@ def build(
     from fp16fix.tasks.build import build_plan
 
     with watching(as_json) as eyes:
-        built = build_plan(model, output, settled, eyes)
-    show.built(built, as_json=as_json)
+        found = build_plan(model, output, settled, eyes)
+    show.built(found, as_json=as_json)
 
 
 @app.command()
