@@ -242,6 +242,7 @@ def verify(
         typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),
     ] = None,
     backend: flags.Backend = None,
+    no_tf32: flags.NoTf32 = None,
     threads: flags.Threads = None,
     as_json: flags.Json = False,
 ) -> None:
@@ -254,6 +255,7 @@ def verify(
         tolerance__sqnr_db=sqnr,
         profile=profile,
         build__backend=backend,
+        build__tf32=None if no_tf32 is None else not no_tf32,
         threads=threads,
     )
     from fp16fix.tasks.verify import verify as run

@@ -148,7 +148,7 @@ class EngineFacts:
     latency: tuple[Timing, ...] = ()
     """Measured in one run on the GPU of this machine; empty without one."""
     tf32: bool | None = None
-    """Whether FP32 products may round their operands to TF32; None where nothing was built."""
+    """Whether FP32 products may round their operands to TF32, in the engine or in any that is built from the graph; None: not decided."""
     compiled: Compiled | None = None
     """What each node became after fusion, and what the plan moves; None where nothing was built."""
 

@@ -25,6 +25,7 @@ from fp16fix.search.draft import extended
 from fp16fix.search.trials import Trials
 from fp16fix.tasks.corners import corners
 from fp16fix.tasks.execute import executed
+from fp16fix.tasks.tf32 import OFF, allowed
 
 AGAIN = 2
 """Builds that a second attempt takes."""
@@ -54,7 +55,8 @@ def graph_only(trials: Trials, answer: Answer, onnx_path: Path) -> Product:
     """Save the typed graph, and that is all."""
     typed = trials.typed(answer.recipe)
     save_model(typed, onnx_path)
-    return Product(answer, typed, EngineFacts("not built"))
+    tf32 = allowed(trials, answer, typed)
+    return Product(answer, typed, EngineFacts("not built", tf32=tf32, warnings=() if tf32 else (OFF,)))
 
 
 def with_engine(trials: Trials, answer: Answer, onnx_path: Path, stages: Stages) -> Product:
@@ -93,6 +95,7 @@ def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> 
     evidence, answer = trials.evidence, product.answer
     config, recipe = evidence.config, answer.recipe
     source, options = source_of(config, answer.draft.model, recipe.wide, onnx_path)
+    options = replace(options, tf32=product.facts.tf32 is not False)
     made = watched(source, onnx_path.with_suffix(".plan"), options, stages)
     facts = replace(facts_of(made, product.typed, recipe.wide, corners(evidence, answer, product.typed)), tf32=options.tf32)
 
