@@ -32,3 +32,14 @@ def sqnr_db(reference: np.ndarray, found: np.ndarray) -> float:
         return -np.inf
     noise = float(np.square(reference.astype(np.float64) - found).sum())
     return float("inf") if noise == 0 else 10 * np.log10(float(np.square(reference.astype(np.float64)).sum()) / noise)
+
+
+def filled(text: str, weights: dict[str, np.ndarray], opset: int = 17, *, widened: bool = True) -> Model:
+    """A model whose inputs of these names are initializers; not ``widened``, with the types of the text."""
+    parsed = proto(text, opset)
+    kept = [value for value in parsed.graph.input if value.name not in weights]
+    del parsed.graph.input[:]
+    parsed.graph.input.extend(kept)
+    parsed.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
+    onnx.checker.check_model(parsed, full_check=True)
+    return model_from_proto(parsed, "test", widened=widened)

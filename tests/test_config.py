@@ -35,9 +35,9 @@ def test_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "# nothing but a comment\n"))
     assert config == Config()
     assert (config.headroom, config.held_out, config.threads, config.made) == (2.0, 0.5, 0, 8)
-    assert (config.io, config.wide, config.profile) == ("fp32", Wide.AUTO, "engine")
+    assert (config.io, config.wide, config.profile) == ("fp32", Wide.AUTO, "compiled")
     assert config.tolerance.of("any") == Bounds(sqnr_db=50.0, max_abs=None, max_rel=None, cosine=None)
-    assert (config.build.backend, config.build.tf32, config.build.timeout_s, config.search.builds) == ("auto", True, 1800.0, 3)
+    assert (config.build.backend, config.build.tf32, config.build.timeout_s, config.search.builds) == ("auto", None, 1800.0, 3)
 
 
 @pytest.mark.parametrize(("io", "told"), [("fp32", None), ("fp16", "fp16")])

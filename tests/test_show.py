@@ -115,5 +115,5 @@ def test_verify_says_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> No
     made = outcome().verdict
     show.verdict(replace(made, notes=("image: 7 elements are left out",)), as_json=False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "VERIFIED on 4 samples (strict, engine profile), worst image: 56.6 dB in sample night, entry 2 of axis 1"
+    assert lines[0] == "VERIFIED on 4 samples (strict, compiled profile), worst image: 56.6 dB in sample night, entry 2 of axis 1"
     assert lines[-1] == "  ! image: 7 elements are left out"

@@ -238,9 +238,11 @@ def verify(
     shape: flags.Shape = None,
     sqnr: flags.Tolerance = None,
     profile: Annotated[
-        str | None, typer.Option("--numerics", help="insides of operators: engine or pessimistic", show_default=False)
+        str | None,
+        typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),
     ] = None,
     backend: flags.Backend = None,
+    no_tf32: flags.NoTf32 = None,
     threads: flags.Threads = None,
     as_json: flags.Json = False,
 ) -> None:
@@ -253,6 +255,7 @@ def verify(
         tolerance__sqnr_db=sqnr,
         profile=profile,
         build__backend=backend,
+        build__tf32=None if no_tf32 is None else not no_tf32,
         threads=threads,
     )
     from fp16fix.tasks.verify import verify as run
@@ -295,8 +298,8 @@ def build(
     from fp16fix.tasks.build import build_plan
 
     with watching(as_json) as eyes:
-        built = build_plan(model, output, settled, eyes)
-    show.built(built, as_json=as_json)
+        found = build_plan(model, output, settled, eyes)
+    show.built(found, as_json=as_json)
 
 
 @app.command()

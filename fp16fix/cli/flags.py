@@ -37,7 +37,10 @@ Allow = Annotated[
     list[str] | None, typer.Option("--allow", help="node pattern that is FP16 whatever is found (repeatable)", show_default=False)
 ]
 Tolerance = Annotated[float | None, typer.Option("--sqnr", help="least SQNR of every output against FP32, dB [50]", show_default=False)]
-Numerics = Annotated[str | None, typer.Option("--numerics", help="insides of operators: engine or pessimistic", show_default=False)]
+Numerics = Annotated[
+    str | None,
+    typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),
+]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads, 0 for all [0]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else")]
 Target = Annotated[

@@ -14,12 +14,13 @@ import typer
 from fp16fix.report.words import counted, decibels, hardest, percent, place, stress_words, visible
 
 if TYPE_CHECKING:
-    from fp16fix.engines import Built
+    from fp16fix.engines.compiled import Compiled
     from fp16fix.engines.doctor import Doctor
     from fp16fix.passes.evidence import Evidence
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
     from fp16fix.search.shrink import Minimal
+    from fp16fix.tasks.build import BuiltPlan
     from fp16fix.verdict.verdict import Figures, Part, Verdict
     from fp16fix.weights import WeightReport
     from fp16fix.zoo.run import Summary
@@ -80,12 +81,25 @@ def engine(found: EngineFacts) -> None:
             f"  {found.backend} {found.version}: {found.plan_bytes:,} bytes for {', '.join(found.targets) or 'this GPU'}, "
             f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s, {found.fp16_layers} FP16 and {found.fp32_layers} FP32 layers"
         )
+    if found.compiled is not None:
+        typer.echo(f"  {became(found.compiled, tf32=found.tf32)}")
     for corner in found.corners:
         state = "no sample" if corner.verdict is None else "verified" if corner.verdict.verified else "NOT VERIFIED"
         shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in corner.shapes.items())
         typer.echo(f"  profile {corner.profile} {corner.at} ({shapes}): {state}")
     if found.latency:
         typer.echo("  latency: " + ", ".join(f"{each.engine} {each.median_ms:.3f} ms" for each in found.latency))
+
+
+def became(found: Compiled, *, tf32: bool | None) -> str:
+    """What a plan runs, in one line."""
+    from fp16fix.report.words import crossing, grounds
+
+    said = [f"{counted(found.kernels, 'kernel')} move {crossing(found)}"] if found.kernels else []
+    said += [f"{counted(len(found.float_products), 'product')} in FP32{' (TF32 allowed)' if tf32 else ''}"] if found.float_products else []
+    said += [f"{counted(len(found.attention), 'attention')} fused"] if found.attention else []
+    said += [f"{counted(len(found.narrowed), 'pin')} taken back"] if found.narrowed else []
+    return f"{grounds(found)}: {', '.join(said) or 'nothing is known of fusion'}"
 
 
 def hazards(found: Outcome) -> None:
@@ -249,16 +263,20 @@ def verdict(found: Verdict, *, as_json: bool) -> None:
         typer.echo(f"  ! {line}")
 
 
-def built(found: Built, *, as_json: bool) -> None:
-    """An engine build."""
+def built(made: BuiltPlan, *, as_json: bool) -> None:
+    """An engine build, and what the compiler made of the graph."""
+    from fp16fix.engines.compiled import problems
+
+    found = made.built
     if as_json:
-        emit({**asdict(found), "plan": str(found.plan)})
+        emit({**asdict(found), "plan": str(found.plan), "tf32": made.tf32, "compiled": asdict(made.compiled)})
         return
     typer.echo(
         f"{found.plan}: {found.plan_bytes:,} bytes by {found.backend} {found.backend_version} "
         f"for {', '.join(found.targets) or 'this GPU'}, parse {found.parse_s:.1f} s, build {found.build_s:.1f} s; built, not executed"
     )
-    for line in found.warnings[:SHOWN]:
+    typer.echo(f"  {became(made.compiled, tf32=made.tf32)}")
+    for line in (*problems(made.compiled), *found.warnings)[:SHOWN]:
         typer.echo(f"  ! {line}")
 
 

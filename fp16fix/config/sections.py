@@ -153,8 +153,8 @@ class Build(Section):
     hardware_compatible: StrictBool = False
     refit: StrictBool = False
     strip_plan: StrictBool = False
-    tf32: StrictBool = True
-    """False to compare: TF32 is on by default in TensorRT's FP32 layers."""
+    tf32: StrictBool | None = None
+    """Whether FP32 products may round their operands to TF32 (TensorRT's own default). None: on only where the verdict holds with it."""
     plugins: tuple[Place, ...] = ()
     capability: Literal["standard", "safety", "dla_standalone"] = "standard"
     timeout_s: Seconds = 1800.0
@@ -225,8 +225,8 @@ class Config(Section):
     simplify: StrictBool = True
     keep_unverified: StrictBool = False
     """Write ``x.unverified.plan`` when the verdict fails."""
-    profile: Text = "engine"
-    """Assumption on what ops compute in inside."""
+    profile: Text = "compiled"
+    """Assumption on what ops compute in inside: see notes/arithmetic.md."""
     tolerance: Tolerance = Tolerance()
     jitter: Count = 3
     """With how many seeds a verdict must survive another kernel's rounding (3 dB less than the tolerance); 0 does not try."""

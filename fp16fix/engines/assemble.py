@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fp16fix.engines.gpu import gpu_status
 from fp16fix.engines.listen import DRIVERLESS, LibraryRefusal, Listener, logger, monitor
 from fp16fix.engines.options import BuildOptions, EngineInput, check_profiles
 from fp16fix.engines.proof import Proof, attention_nodes, inspector_layers, network_layers, proof_of
+from fp16fix.engines.table import TableError, kernels
 from fp16fix.errors import ConfigError
 
 
@@ -29,6 +31,10 @@ def load(module: str) -> Any:
             kind="BackendMissingError",
             hint="reinstall it, its -libs package included",
         ) from error
+
+
+UNREAD = "layer table not read"
+"""How the warning begins that a plan was not proven after fusion."""
 
 
 class Assembly:
@@ -156,6 +162,7 @@ class Assembly:
         self.keep_timing_cache(config)
         if gpu_status().present:
             self.inspect(plan)
+        self.read_table()
 
     def failed(self) -> LibraryRefusal:
         """The builder's errors as a refusal, with the nodes they speak of."""
@@ -233,6 +240,17 @@ class Assembly:
         layers = tuple(inspector_layers(text))
         if layers:
             self.proof = proof_of(layers, source="inspector", broken_pins=self.broken_pins)
+
+    def read_table(self) -> None:
+        """Add what the plan runs to the proof; where the builder's table is not read, that is a warning, for fusion may undo a pin."""
+        assert self.proof is not None
+        try:
+            self.proof = replace(self.proof, kernels=kernels(self.listener.table))
+        except TableError as error:
+            self.listener.warn(
+                f"{UNREAD}: {self.trt.__name__} {self.version} wrote its table of layers in another form, or none ({error}); what the "
+                "compiled plan computes in is not known, only what was asked for"
+            )
 
     def result(self) -> dict[str, Any]:
         """What the parent makes ``Built`` or ``Checked`` of."""

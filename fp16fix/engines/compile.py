@@ -34,7 +34,7 @@ def build_options(config: Config) -> BuildOptions:
         hardware_compatible="ampere_plus" if section.hardware_compatible else "",
         refit=section.refit,
         strip_plan=section.strip_plan,
-        tf32=section.tf32,
+        tf32=section.tf32 is not False,
         plugins=tuple(str(path) for path in section.plugins),
         capability=section.capability,
         timeout_s=section.timeout_s,

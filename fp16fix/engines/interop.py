@@ -81,7 +81,7 @@ def postprocess(network):
 def polygraphy_script(wide: Mapping[str, str]) -> str:
     """A Python file whose ``postprocess(network)`` pins layers by metadata; it needs TensorRT and nothing of this package."""
     from fp16fix.engines.flavours.weak import UNPINNABLE
-    from fp16fix.engines.proof import OWNER
+    from fp16fix.engines.metadata import OWNER
 
     lines = "".join(f"    {node!r}: {fmt!r},\n" for node, fmt in sorted(wide.items()))
     return SCRIPT.format(

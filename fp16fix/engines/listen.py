@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fp16fix.engines.options import SEVERITIES
+from fp16fix.engines.table import HEADING
 
 DRIVERLESS = ("CUDA driver version is insufficient", "cudaError 35")
 """Follow-up noise on machines without a driver; never the reason why a parse or a build failed there."""
@@ -33,6 +34,8 @@ class Listener:
         self.warnings: dict[str, None] = {}
         """Ordered, each once."""
         self.errors: list[str] = []
+        self.table = ""
+        """The builder's last table of layers, whatever ``severity`` asks for."""
         self.cancelled = threading.Event()
 
     def emit(self, event: dict[str, Any]) -> None:
@@ -48,6 +51,8 @@ class Listener:
             return
         if severity == "error":
             self.errors.append(text)
+        if text.startswith(HEADING):
+            self.table = text
         if SEVERITIES.index(severity) <= max(SEVERITIES.index(self.severity), SEVERITIES.index("warning")):
             self.emit({"message": f"[{severity}] {text}"})
         if severity != "error" and SEVERITIES.index(severity) <= SEVERITIES.index(self.severity):

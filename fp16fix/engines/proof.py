@@ -1,4 +1,7 @@
-"""A parsed network, or an engine inspector's JSON → per ONNX node, the types its layers run in; pins are checked against that."""
+"""A parsed network, or an engine inspector's JSON → per ONNX node, the types its layers run in; pins are checked against that.
+
+What becomes of the network after fusion is in its ``kernels``, where the builder told (``engines.table``); ``engines.compiled`` reads them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fp16fix.engines.metadata import owners
+from fp16fix.engines.table import Kernel, from_json, to_json
+
 DTYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "FP8": "fp8"}
 """TensorRT's names of float types → ours; other types keep TensorRT's name in lower case."""
 FLOATS = ("fp32", "fp16", "bf16")
@@ -15,9 +21,6 @@ PASSIVE = frozenset(
     {"CONSTANT", "CAST", "SHUFFLE", "IDENTITY", "SHAPE", "CONDITIONAL_INPUT", "CONDITIONAL_OUTPUT", "CONDITION", "REFORMAT", "NOOP"}
 )
 """Layers that move values: an FP16 one among them does not prove that anything computes in FP16."""
-OWNER = re.compile(r"\[ONNX Layer: (.*?)\](?=\[ONNX Layer: |[\x1e\x1f\s,;+]*\[ONNX Layer: |[\x1e\x1f\s]*$)")
-"""One owner in a layer's metadata; fused engine layers carry several, separated by control characters."""
-
 ATTENTION = frozenset({"ATTENTION_INPUT", "ATTENTION_OUTPUT"})
 """Layers of IAttention. TensorRT-RTX 1.7 segfaults on it when Q and K are one tensor; it refuses FP32, one query row, heads of 8."""
 
@@ -58,6 +61,8 @@ class Proof:
     """Nodes whose layer pins did not read back (weak typing)."""
     source: str = "network"
     """``network``: the parsed network. ``inspector``: the built engine, after fusion."""
+    kernels: tuple[Kernel, ...] = ()
+    """What the plan runs; empty where the builder's table was not read."""
 
     def by_node(self) -> dict[str, NodeTypes]:
         """Node types by ONNX name."""
@@ -71,23 +76,14 @@ class Proof:
             "fp32_layers": self.fp32_layers,
             "broken_pins": list(self.broken_pins),
             "source": self.source,
+            "kernels": to_json(self.kernels),
         }
 
 
 def proof_from_json(raw: Mapping[str, Any]) -> Proof:
     """The inverse of ``Proof.to_json``."""
     nodes = tuple(NodeTypes(node, tuple(layers), tuple(dtypes)) for node, layers, dtypes in raw["nodes"])
-    return Proof(nodes, raw["fp16_layers"], raw["fp32_layers"], tuple(raw["broken_pins"]), raw["source"])
-
-
-def owners(metadata: str) -> tuple[str, ...]:
-    """ONNX nodes named in a layer's metadata.
-
-    ``[ONNX Layer: node]``; inside If, Loop, Scan or a function ``[ONNX Layer: node | body (branch) | parent (If)]``, of which the
-    innermost node is the owner. A text cut off at TensorRT's 4000 characters still gives its complete entries.
-    """
-    found = dict.fromkeys(text.split(" | ", 1)[0] for text in OWNER.findall(metadata))
-    return tuple(found)
+    return Proof(nodes, raw["fp16_layers"], raw["fp32_layers"], tuple(raw["broken_pins"]), raw["source"], from_json(raw["kernels"]))
 
 
 def network_layers(network: Any) -> Iterator[Layer]:

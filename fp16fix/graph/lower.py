@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix import half
 from fp16fix.graph.edit import Editor
+from fp16fix.graph.lone import clipped, guard
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
 from fp16fix.graph.operators import CONTROL, MOVEMENT, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.ops import input_accepts, is_float_node, output_follows_inputs, runs_in
@@ -26,13 +27,14 @@ def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, satur
         wide: node name → ``"fp32"`` or ``"bf16"``.
         io: type of all float graph inputs and outputs, ``"fp32"`` or ``"fp16"``; None keeps what the user's file has.
         saturate: tensors that leave an island through a Clip to ±65504, so that no inf is made at the border; every other exit is
-            a plain cast.
+            a plain cast, behind a Clip that changes nothing where a compiler would take the pin away (``graph.lone``).
 
     Returns:
         A new model; inputs and outputs keep names and order.
     """
     typed = model.copy()
     Lowering(Typing(typed, wide, io), saturate).run()
+    guard(typed)
     return typed
 
 
@@ -170,14 +172,8 @@ class Lowering:
 
     def saturated(self, tensor: gs.Tensor) -> gs.Tensor:
         """``Clip(tensor, ±65504)`` in the tensor's own type."""
-        dtype = numpy_type(element_type(tensor))
-        bounds = [
-            self.edit.constant(f"{tensor.name}/{side}", np.asarray(sign * FP16.largest, dtype)) for side, sign in (("low", -1), ("high", 1))
-        ]
-        out = self.edit.variable(f"{tensor.name}/saturated", element_type(tensor), tensor.shape)
-        attrs = {} if self.model.opset >= 11 else {"min": -FP16.largest, "max": FP16.largest}
-        inputs = [tensor, *bounds] if self.model.opset >= 11 else [tensor]
-        self.queue(tensor, gs.Node("Clip", self.edit.fresh(f"{tensor.name}/saturate"), attrs=attrs, inputs=inputs, outputs=[out]))
+        clip, out = clipped(self.edit, tensor, FP16.largest, f"{tensor.name}/saturated")
+        self.queue(tensor, clip)
         return out
 
     def queue(self, tensor: gs.Tensor, node: gs.Node) -> None:

@@ -96,7 +96,7 @@ class StrictOracle:
         candidate: Model,
         *,
         strict: bool = True,
-        profile: str = "engine",
+        profile: str = "compiled",
         jitter: int | None = None,
         metrics: Sequence[Metric] = (),
         tick: Tick = lambda: None,
@@ -109,7 +109,7 @@ class StrictOracle:
         graph = emulate(candidate, profile, jitter) if strict else candidate
         return self.own.figures(graph, self.channels, metrics=metrics, tick=tick)
 
-    def verdict(self, candidate: Model, *, profile: str = "engine", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
+    def verdict(self, candidate: Model, *, profile: str = "compiled", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
         """Pass or fail against the tolerance, and what passes on blends, and under jitter, until it fails.
 
         Args:
@@ -148,7 +148,7 @@ class Emulator:
     @property
     def words(self) -> str:
         """For the report."""
-        return "strict FP16 emulation" if self.profile == "engine" else f"strict FP16 emulation, {self.profile} profile"
+        return "strict FP16 emulation" if self.profile == "compiled" else f"strict FP16 emulation, {self.profile} profile"
 
     @classmethod
     def refuse(cls, config: Config) -> None:

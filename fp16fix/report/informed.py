@@ -39,7 +39,7 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
     evidence = trials.evidence
     config, plain = evidence.config, trials.typed(evidence.plain)
     with stages.stage("pessimistic and FP32 checks", 3 * len(evidence.judged)) as tick:
-        other = "pessimistic" if config.profile == "engine" else "engine"
+        other = "compiled" if config.profile == "pessimistic" else "pessimistic"
         same = answer.recipe.digest == evidence.plain.digest
         before = answer.verdict.outputs if same else trials.strict.figures(plain, tick=tick)
         second = trials.strict.verdict(typed, profile=other, tick=tick)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fp16fix.engines.compiled import Compiled
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.passes.recipe import Recipe, Refusal
 from fp16fix.ranges.range import Range
@@ -14,7 +15,7 @@ from fp16fix.report.document import Document
 from fp16fix.search.trial import Trial
 from fp16fix.verdict.verdict import Figures, Part, Verdict
 
-VERSION = 2
+VERSION = 3
 """Of the JSON; raised when a key changes its meaning or goes."""
 
 
@@ -146,6 +147,10 @@ class EngineFacts:
     """Of every optimisation profile."""
     latency: tuple[Timing, ...] = ()
     """Measured in one run on the GPU of this machine; empty without one."""
+    tf32: bool | None = None
+    """Whether FP32 products may round their operands to TF32, in the engine or in any that is built from the graph; None: not decided."""
+    compiled: Compiled | None = None
+    """What each node became after fusion, and what the plan moves; None where nothing was built."""
 
 
 @dataclass(frozen=True, slots=True)

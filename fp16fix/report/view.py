@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from fp16fix.engines.compiled import CompiledNode
 from fp16fix.passes.recipe import RESCALE, Edit, Recipe, Refusal
 from fp16fix.ranges.range import Range
 from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
@@ -117,6 +118,8 @@ class View:
     rooms: tuple[Room, ...]
     outputs: tuple[tuple[str, tuple[OutputRow, ...]], ...]
     samples: Capped[BySample]
+    compiled: Capped[CompiledNode]
+    """Nodes in the engine, those with something to say first."""
     stages: tuple[tuple[str, float, float], ...]
     """(name, seconds, percent of all)."""
     command: str
@@ -144,6 +147,7 @@ def view(outcome: Outcome) -> View:
         rooms=rooms(outcome),
         outputs=outputs(outcome),
         samples=by_sample(outcome.engine.verdict or outcome.verdict),
+        compiled=capped(compiled_nodes(outcome)),
         stages=timed(outcome.stages),
         command=shlex.join(outcome.command),
     )
@@ -226,6 +230,12 @@ def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[OutputRow, ...]], ...]:
         )
 
     return tuple((name, readings(name)) for name in names)
+
+
+def compiled_nodes(outcome: Outcome) -> list[CompiledNode]:
+    """What each node became, lost pins first, then what is wide."""
+    found = outcome.engine.compiled
+    return sorted(found.nodes, key=lambda each: (not each.narrowed, each.asked == "fp16")) if found is not None else []
 
 
 def by_sample(verdict: Verdict) -> Capped[BySample]:

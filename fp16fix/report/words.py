@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import TYPE_CHECKING
 
+from fp16fix.half import FORMATS
 from fp16fix.verdict.verdict import Figures, SampleFigures, Stressed, Verdict, of_entry
+
+if TYPE_CHECKING:
+    from fp16fix.engines.compiled import Compiled
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -96,6 +101,21 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024.0
     return f"{count:.1f} GiB"
+
+
+def grounds(found: Compiled) -> str:
+    """On what it rests that an engine computes as the graph says."""
+    return {"plan": "by the compiled plan", "inspector": "by the engine inspector"}.get(
+        found.source, "by the parsed network, before fusion"
+    )
+
+
+def crossing(found: Compiled) -> str:
+    """``1.2 MiB in FP16, 0.1 MiB in FP32``: what kernels read and write of floats."""
+    parts = [f"{size(count)} in {name.upper()}" for name, count in found.crossing.items() if name in FORMATS]
+    return (", ".join(parts) or "no floats of known size") + (
+        f" and {counted(found.unsized, 'tensor')} of open size" if found.unsized else ""
+    )
 
 
 def share(part: float, total: float) -> str:

@@ -21,7 +21,7 @@ IN_GRAPH = 1 << 16
 """Bytes from which a low-precision weight stays low in memory and is widened by a Cast while running."""
 
 
-def emulate(model: Model, profile: str = "engine", jitter: int | None = None) -> Model:
+def emulate(model: Model, profile: str = "compiled", jitter: int | None = None) -> Model:
     """The FP32 graph that computes what ``model`` computes when every FP16 or BF16 tensor is rounded where it is produced.
 
     Args:
@@ -36,10 +36,10 @@ def emulate(model: Model, profile: str = "engine", jitter: int | None = None) ->
         ConfigError: there is no such profile.
     """
     assumed = profile_named(profile)
-    copy = assumed.written(model).copy()
+    copy = assumed.written(model)
     if jitter is not None:
         raise_in_place(copy, OPSET)
-    spread(copy)
+    spread(copy, assumed.one_step)
     Emulation(copy, assumed, jitter).run()
     return copy
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,26 @@ from fp16fix.strict.insides import INSIDES, How
 FORMATS = {fmt.onnx: fmt for fmt in (FP16, BF16)}
 
 
-def spread(model: Model) -> None:
-    """Replace, in place, every FP16 or BF16 node whose inside is ``How.STEPS`` by its steps; outputs keep their names."""
-    edit = Editor(model)
+def spread(model: Model, whole: Collection[str] = ()) -> None:
+    """Replace, in place, every FP16 or BF16 node whose inside is ``How.STEPS`` by its steps, ``whole`` ones apart; outputs keep names."""
+    edit, written = Editor(model), list[Expansion]()
     for node in list(model.nodes()):
-        inside = INSIDES.get(node.op) if node.domain in DEFAULT_DOMAINS else None
+        inside = INSIDES.get(node.op) if node.domain in DEFAULT_DOMAINS and node.op not in whole else None
         if inside is not None and inside.how is How.STEPS and element_type(node.outputs[0]) in FORMATS:
-            WRITERS[node.op](Expansion(edit, node, model.opset))
+            written.append(Expansion(edit, node, model.opset))
+            WRITERS[node.op](written[-1])
+    put(model, written)
+
+
+def put(model: Model, written: Iterable[Expansion]) -> None:
+    """The steps in the place of their nodes, in one sweep."""
+    steps = {id(each.node): each.made for each in written if each.made}
+    for graph in model.graphs() if steps else ():
+        graph.nodes[:] = [placed for node in graph.nodes for placed in steps.get(id(node), (node,))]
 
 
 class Expansion:
-    """Writes the steps of one node before it; ``last`` writes its output and takes the node away."""
+    """Makes the steps of one node; the ``last`` makes its output, and ``put`` puts them in its place."""
 
     def __init__(self, edit: Editor, node: gs.Node, opset: int) -> None:
         self.edit = edit
@@ -35,19 +44,24 @@ class Expansion:
         self.opset = opset
         self.element = element_type(node.outputs[0])
         self.x: gs.Tensor = node.inputs[0]
+        self.made: list[gs.Node] = []
 
-    def op(self, op: str, *inputs: gs.Tensor, **attrs: Any) -> gs.Tensor:
-        """A step and its result, stored in the node's format."""
-        out = self.edit.variable(f"{self.node.name}/{op}", self.element)
-        self.edit.before(self.node, op, f"{self.node.name}/{op}", list(inputs), [out], **attrs)
+    def op(self, op: str, *inputs: gs.Tensor, element: int = 0, **attrs: Any) -> gs.Tensor:
+        """A step and its result, stored in the node's format, or another ``element`` type."""
+        out = self.edit.variable(f"{self.node.name}/{op}", element or self.element)
+        self.make(op, inputs, out, attrs)
         return out
 
     def last(self, op: str, *inputs: gs.Tensor, **attrs: Any) -> None:
         """The step that makes the node's output."""
         out = self.node.outputs[0]
         self.node.outputs.clear()
-        self.edit.before(self.node, op, f"{self.node.name}/{op}", list(inputs), [out], **attrs)
-        self.edit.remove(self.node)
+        self.make(op, inputs, out, attrs)
+        self.node.inputs.clear()
+
+    def make(self, op: str, inputs: Iterable[gs.Tensor], out: gs.Tensor, attrs: dict[str, Any]) -> None:
+        """One node more."""
+        self.made.append(gs.Node(op, self.edit.fresh(f"{self.node.name}/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
 
     def number(self, value: Any) -> gs.Constant:
         """A literal in the node's format."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from fp16fix.config import Config
 from fp16fix.engines import BuildStoppedError, Built, check_pins
 from fp16fix.engines.compile import build_options, source_of, watched
+from fp16fix.engines.compiled import compiled, problems
 from fp16fix.errors import ConfigError
 from fp16fix.graph.model import Model
 from fp16fix.graph.save import save_model
@@ -24,6 +25,7 @@ from fp16fix.search.draft import extended
 from fp16fix.search.trials import Trials
 from fp16fix.tasks.corners import corners
 from fp16fix.tasks.execute import executed
+from fp16fix.tasks.tf32 import OFF, allowed
 
 AGAIN = 2
 """Builds that a second attempt takes."""
@@ -53,7 +55,8 @@ def graph_only(trials: Trials, answer: Answer, onnx_path: Path) -> Product:
     """Save the typed graph, and that is all."""
     typed = trials.typed(answer.recipe)
     save_model(typed, onnx_path)
-    return Product(answer, typed, EngineFacts("not built"))
+    tf32 = allowed(trials, answer, typed)
+    return Product(answer, typed, EngineFacts("not built", tf32=tf32, warnings=() if tf32 else (OFF,)))
 
 
 def with_engine(trials: Trials, answer: Answer, onnx_path: Path, stages: Stages) -> Product:
@@ -92,8 +95,9 @@ def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> 
     evidence, answer = trials.evidence, product.answer
     config, recipe = evidence.config, answer.recipe
     source, options = source_of(config, answer.draft.model, recipe.wide, onnx_path)
+    options = replace(options, tf32=product.facts.tf32 is not False)
     made = watched(source, onnx_path.with_suffix(".plan"), options, stages)
-    facts = facts_of(made, recipe.wide, corners(evidence, answer, product.typed))
+    facts = replace(facts_of(made, product.typed, recipe.wide, corners(evidence, answer, product.typed)), tf32=options.tf32)
 
     def rival(name: str, graph: Model) -> Path:
         path = onnx_path.with_name(f"{name}.{onnx_path.name}")
@@ -126,9 +130,9 @@ def retold(error: BuildStoppedError, edits: Sequence[Edit]) -> str:
     return f"The first build ended ({error.gist}); it was repeated with {nodes} rewritten ({rules})."
 
 
-def facts_of(built: Built, pins: Mapping[str, str], at: tuple[Corner, ...]) -> EngineFacts:
-    """What was built, in the outcome's words; a corner that fails is a problem, whatever the mean over all samples says."""
-    proof = built.proof
+def facts_of(built: Built, typed: Model, pins: Mapping[str, str], at: tuple[Corner, ...]) -> EngineFacts:
+    """What was built, in the outcome's words; a corner that fails is a problem, whatever all samples say, and a pin that was taken back."""
+    proof, became = built.proof, compiled(typed, built.proof)
     lost = [
         f"profile {each.profile} at its {each.at} shapes: {reason}"
         for each in at
@@ -145,7 +149,8 @@ def facts_of(built: Built, pins: Mapping[str, str], at: tuple[Corner, ...]) -> E
         plan_bytes=built.plan_bytes,
         fp16_layers=proof.fp16_layers,
         fp32_layers=proof.fp32_layers,
-        problems=(*check_pins(proof, dict(pins), [each.node for each in proof.nodes]), *lost),
+        problems=(*check_pins(proof, dict(pins), [each.node for each in proof.nodes]), *problems(became), *lost),
         warnings=built.warnings,
         corners=at,
+        compiled=became,
     )

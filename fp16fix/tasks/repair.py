@@ -17,6 +17,7 @@ from fp16fix.report.summary import summarise
 from fp16fix.search.answer import settle_on
 from fp16fix.search.trials import refuse_search, trials
 from fp16fix.tasks.engine import graph_only, refuse_no_builds, with_engine
+from fp16fix.tasks.tf32 import judged_with
 
 
 def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str] = ()) -> Outcome:
@@ -34,8 +35,7 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     wants_plan = products.plan is not None
     refuse_search(config)
     refuse_no_builds(config, plan=wants_plan)
-    if wants_plan:
-        config = ready(config)
+    config = judged_with(ready(config) if wants_plan else config)
     evidence = gather(config, stages)
     if wants_plan and not in_files(config):
         refuse_uncovered(config, Arrays(evidence.samples))

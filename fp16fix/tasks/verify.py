@@ -8,6 +8,7 @@ from pathlib import Path
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
 from fp16fix.graph.load import load
+from fp16fix.graph.lone import wide_products
 from fp16fix.graph.model import Model
 from fp16fix.graph.random import warnings_of
 from fp16fix.inputs.split import split
@@ -15,9 +16,10 @@ from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Arrays, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
-from fp16fix.progress import Silent, Stages, Watcher
+from fp16fix.progress import Silent, Stages, Tick, Watcher
 from fp16fix.ranges.sizes import sizes
 from fp16fix.strict.profiles import profile_named
+from fp16fix.tasks.tf32 import profile_for
 from fp16fix.verdict.metric import metrics_named
 from fp16fix.verdict.verdict import Verdict
 
@@ -45,10 +47,19 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
     ):
         for part in (Arrays(split(given, config.held_out)[0]), samples):
             oracle.blend(half_of_blends(config, part))
-        verdict = oracle.verdict(typed, profile=config.profile, jitter=config.jitter, tick=tick)
+        verdict = as_built(config, oracle, typed, tick)
         verdict = within_share(verdict, typed, samples, config.max_fp32_share)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
         return replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
+
+
+def as_built(config: Config, oracle: StrictOracle, typed: Model, tick: Tick) -> Verdict:
+    """With TF32 as a builder has it by default; where only that fails, the verdict says so."""
+    on = config.build.tf32 is not False and bool(wide_products(typed))
+    verdict = oracle.verdict(typed, profile=profile_for(config) if on else config.profile, jitter=config.jitter, tick=tick)
+    if not on or verdict.verified or not oracle.verdict(typed, profile=config.profile, jitter=config.jitter).verified:
+        return verdict
+    return replace(verdict, notes=(*verdict.notes, "With TF32 off (--no-tf32) it passes: FP32 products round their operands otherwise."))
 
 
 def within_share(verdict: Verdict, typed: Model, samples: Arrays, limit: float) -> Verdict:

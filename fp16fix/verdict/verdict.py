@@ -148,7 +148,7 @@ class Verdict:
     oracle: str
     """Who computed the candidate: ``strict`` (emulator), ``tensorrt`` (an engine on a GPU), ``command``."""
     profile: str
-    """Assumption on insides of ops: ``engine`` or ``pessimistic``."""
+    """Assumption on insides of ops (``strict.profiles``); ``engine`` where an engine computed."""
     outputs: tuple[Figures, ...]
     samples: int
     reasons: tuple[str, ...] = ()

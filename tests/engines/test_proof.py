@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from fp16fix.engines.proof import Layer, check_pins, inspector_dtype, inspector_layers, owners, proof_from_json, proof_of
+from fp16fix.engines.metadata import owners
+from fp16fix.engines.proof import Layer, check_pins, inspector_dtype, inspector_layers, proof_from_json, proof_of
 
 LAYERS = (
     Layer("CONSTANT", (), ("fp16",)),

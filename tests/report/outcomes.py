@@ -71,7 +71,7 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
             Refusal(nodes[3], "overflow", "tanh(inf) = 1: the output does not move", harmless=True),
             Refusal(nodes[7], "fuse-rmsnorm", "the axes are not the last ones"),
         ),
-        verdict=Verdict(True, "strict", "engine", (good, Figures("ids", INF, 0.0, 0.0, 1.0, 0)), 4),
+        verdict=Verdict(True, "strict", "compiled", (good, Figures("ids", INF, 0.0, 0.0, 1.0, 0)), 4),
         pessimistic=Verdict(
             False, "strict", "pessimistic", (replace(good, sqnr_db=41.3, entry=None, samples=()),), 4, ("image: 41.3 dB, wanted 50 dB",)
         ),

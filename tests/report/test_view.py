@@ -45,7 +45,7 @@ def test_every_output_is_shown_under_every_way_of_computing_it() -> None:
     assert list(found) == ["image", "ids"]
     assert [each.label for each in found["image"]] == [
         "plain FP16",
-        "repaired, engine profile",
+        "repaired, compiled profile",
         "repaired, pessimistic profile",
         "repaired graph in FP32",
     ]

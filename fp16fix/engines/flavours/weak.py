@@ -13,8 +13,9 @@ from fp16fix.engines.assemble import load
 from fp16fix.engines.flavour import Flavour
 from fp16fix.engines.flavours.strong import StrongAssembly
 from fp16fix.engines.listen import LibraryRefusal, Listener
+from fp16fix.engines.metadata import owners
 from fp16fix.engines.options import BuildOptions
-from fp16fix.engines.proof import dtype_name, owners
+from fp16fix.engines.proof import dtype_name
 from fp16fix.errors import ConfigError
 
 FLAVOUR = Flavour(

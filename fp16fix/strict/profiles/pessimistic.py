@@ -1,6 +1,6 @@
 """The pessimistic profile: operators with function bodies are written out, and sums are held in FP16.
 
-*Engine*, the default profile, is what TensorRT documents: products accumulate in FP32, norms, softmax and reductions compute in FP32
+*Compiled*, the profile that decides, is what plans show: products accumulate in FP32, norms, softmax and reductions compute in FP32
 inside. *Pessimistic* asks whether a graph would survive a runtime that does not: every intermediate of a function body is stored
 in FP16, and a sum is lost once Σ|terms| passes 65504, the bound that holds for any order of summation.
 LayerNormalization, RMSNormalization and GroupNormalization keep FP32 insides here too when ``stash_type`` says so (ONNX operator
@@ -33,10 +33,12 @@ class Pessimistic:
 
     name: ClassVar[str] = "pessimistic"
     sums_in_half: ClassVar[bool] = True
+    one_step: ClassVar[frozenset[str]] = frozenset()
 
     def written(self, model: Model) -> Model:
         """Function bodies inlined."""
-        return written_out(model)
+        inlined = written_out(model)
+        return inlined.copy() if inlined is model else inlined
 
     def result(self, edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]]:
         """Infinite where a sum may have been."""
@@ -44,7 +46,7 @@ class Pessimistic:
 
 
 def written_out(model: Model) -> Model:
-    """The typed graph with function bodies of FP16 nodes inlined; weights are lent through, not copied."""
+    """The typed graph with function bodies of FP16 nodes inlined, itself if there are none; weights are lent through, not copied."""
     opset = model.opset
     ids = {
         ("", node.op)

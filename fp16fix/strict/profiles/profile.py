@@ -18,8 +18,11 @@ class Profile(Protocol):
     sums_in_half: ClassVar[bool]
     """Sums inside operators are held in FP16, so that what only they see is a hazard."""
 
+    one_step: ClassVar[frozenset[str]]
+    """Operators that a parser takes apart (``strict.insides``) and a compiler makes one kernel of, nothing stored between."""
+
     def written(self, model: Model) -> Model:
-        """The typed graph with operators replaced by the steps they are computed in; ``model`` itself if there are none."""
+        """A copy of the typed graph, to be edited further, with operators replaced by the steps they are computed in."""
         ...
 
     def result(self, edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]]:

@@ -42,7 +42,7 @@ FAULTS = (
         "what is picked from FP32 operands is stored unrounded",
         survives="ONNX types what these operators pick like their operands, so that an FP16 result has FP16 operands (Clip's attributes apart)",
     ),
-    Fault("steps-not-written", EMULATE, "    spread(copy)\n", "", OF_STEPS, "operators of several layers round once"),
+    Fault("steps-not-written", EMULATE, "    spread(copy, assumed.one_step)\n", "", OF_STEPS, "operators of several layers round once"),
     Fault("gemm-alpha-after-all", STEPS, "    if alpha != 1.0:\n", "    if False:\n", OF_STEPS, "a Gemm's alpha is lost"),
     Fault(
         "square-stored-wide",

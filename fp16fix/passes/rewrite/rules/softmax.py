@@ -58,18 +58,20 @@ class WrittenSoftmax:
         { s = Mul (x, k) e = Exp (s) t = ReduceSum <keepdims = 1> (e, a) y = Div (e, t) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,8,4] x) => (float[2,8,4] y) <float k = {6}, int64[1] a = {1}>
         { s = Mul (x, k) e = Exp (s) t = ReduceSum (e, a) r = Reciprocal (t) y = Mul (r, e) }""",
-        """<ir_version: 8, opset_import: ["" : 18]> g (float[2,70000] x) => (float[2,70000] y) <float k = {1e-3}, int64[1] a = {-1}>
-        { s = Mul (x, k) m = ReduceMax <keepdims = 1> (s, a) d = Sub (s, m) e = Exp (d) t = ReduceSum (e, a) p = Div (e, t) q = Sqrt
-            (p) y = Sqrt (q) }""",
-        """<ir_version: 7, opset_import: ["" : 12]> g (float[1,70000] x) => (float[1,70000] y) <float k = {1e-3}, float eps = {1e-12}>
-        { s = Mul (x, k) m = ReduceMax <axes = [1]> (s) d = Sub (s, m) f = Exp (d) t = ReduceSum <axes = [-1]> (f) u = Add (t, eps)
-            p = Div (f, u) q = Sqrt (p) y = Sqrt (q) }""",
+        """<ir_version: 7, opset_import: ["" : 12]> g (float[2,3,16] x) => (float[2,3,16] y) <float k = {20}, float eps = {1e-12}>
+        { s = Mul (x, k) f = Exp (s) t = ReduceSum <axes = [-1]> (f) u = Add (t, eps) y = Div (f, u) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,16] x, bool[1] c) => (float[2,16] y) <float k = {20}, int64[1] a = {-1}>
         { z = Squeeze (c) y = If (z) <then_branch = yes () => (float[2,16] p) { s = Mul (x, k) e = Exp (s) t = ReduceSum (e, a) p =
             Div (e, t) },
           else_branch = no () => (float[2,16] q) { q = Softmax (x) }> }""",
     )
     declines: ClassVar[tuple[str, ...]] = (
+        """<ir_version: 8, opset_import: ["" : 18]> g (float[2,70000] x) => (float[2,70000] y) <float k = {1e-3}, int64[1] a = {-1}>
+        { s = Mul (x, k) m = ReduceMax <keepdims = 1> (s, a) d = Sub (s, m) e = Exp (d) t = ReduceSum (e, a) p = Div (e, t) q = Sqrt
+            (p) y = Sqrt (q) }""",
+        """<ir_version: 7, opset_import: ["" : 12]> g (float[1,70000] x) => (float[1,70000] y) <float k = {1e-3}, float eps = {1e-12}>
+        { s = Mul (x, k) m = ReduceMax <axes = [1]> (s) d = Sub (s, m) f = Exp (d) t = ReduceSum <axes = [-1]> (f) u = Add (t, eps)
+            p = Div (f, u) q = Sqrt (p) y = Sqrt (q) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,4] x) => (float[2,3,4] y) <int64[1] a = {-1}, int64[1] b = {1}>
         { m = ReduceMax <axes = [-1]> (x) d = Sub (x, m) e = Exp (d) t = ReduceSum (e, b) y = Div (d, t) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,4] x) => (float[2,3,4] y) <int64[2] a = {1, 2}>
@@ -96,6 +98,11 @@ class WrittenSoftmax:
                 if found.eps > NEGLIGIBLE * smallest:
                     yield Refusal(node.name, self.name, f"the eps {found.eps:.3g} is part of the answer where the sum is {smallest:.3g}")
                     continue
+                if (count := keys(evidence, found)) > LARGEST:
+                    yield Refusal(
+                        node.name, self.name, f"of {count:,} keys a compiled Softmax stores the sum in FP16 too, where it is infinite"
+                    )
+                    continue
                 yield Edit(self.name, node.name, self.promise, covers=found.nodes, because=because(evidence, found))
 
     def apply(self, model: Model, repair: Edit) -> None:
@@ -105,6 +112,12 @@ class WrittenSoftmax:
         if not isinstance(found, Match):
             raise unmatched(model, self.name, repair.node)
         Writer(Editor(model), node, found.x).replace("Softmax", [found.x], "softmax", axis=found.axis)
+
+
+def keys(evidence: Findings, found: Match) -> int:
+    """How many a row has, as far as was seen."""
+    seen = range_of(evidence, found.x)
+    return seen.shape[found.axis] if seen is not None else 0
 
 
 def because(evidence: Findings, found: Match) -> str:

@@ -1,0 +1,133 @@
+"""A typed graph → its FP32 products that stand alone between FP16 casts, which compilers make FP16 kernels of; and the guard against it.
+
+``Cast → product → Cast`` is NVIDIA's way of asking for an FP16 kernel that adds in FP32. TensorRT-RTX 1.7.1 takes every such product for
+the request, and rounds its weights to FP16 (``engines.assumptions`` has the plans). What FP16 holds exactly loses nothing by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.edit import Editor, position
+from fp16fix.graph.model import FLOATS, Model, element_type, numpy_type
+from fp16fix.graph.operators import CARRIERS, PRODUCTS
+from fp16fix.half import FP16, FP32
+
+BEYOND = 2.0**17
+"""Bound of the guard's Clip: past 65504, so that what the Cast behind it makes is unchanged: there, all beyond 65520 is infinite."""
+
+CLIP_BY_INPUT = 11
+"""Opset from which Clip takes its bounds as inputs (ONNX operator changelog)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lone:
+    """An FP32 product that reads FP16 values through Casts, and that only Casts to FP16 read."""
+
+    node: gs.Node
+    exits: tuple[gs.Node, ...]
+    """The Casts behind it."""
+    weights: tuple[gs.Constant, ...]
+    """Its FP32 constants that FP16 does not hold exactly: what an FP16 kernel changes."""
+
+
+def lone_products(model: Model) -> Iterator[Lone]:
+    """Every lone product of a typed graph, harmless ones (no ``weights``) too."""
+    wide = fp32_products(model)
+    if not wide:
+        return
+    kept = {id(tensor) for graph in model.graphs() for tensor in graph.outputs}
+    for node in wide:
+        exits = exits_of(node.outputs[0], kept)
+        sources = [source(tensor) for tensor in node.inputs if tensor.name and element_type(tensor) in FLOATS]
+        if exits and all(isinstance(each, gs.Constant) or is_widened(each) for each in sources):
+            weights = tuple(each for each in sources if isinstance(each, gs.Constant) and not exact(each.values))
+            yield Lone(node, exits, weights)
+
+
+def fp32_products(model: Model) -> list[gs.Node]:
+    """Products that a graph types FP32."""
+    return [node for node in model.nodes() if node.op in PRODUCTS and node.outputs and element_type(node.outputs[0]) == FP32.onnx]
+
+
+def source(tensor: gs.Tensor) -> gs.Tensor:
+    """Where the values of a tensor come from, past whatever only moves them."""
+    while tensor.inputs and tensor.inputs[0].op in CARRIERS:
+        tensor = tensor.inputs[0].inputs[0]
+    return tensor
+
+
+def is_widened(tensor: gs.Tensor) -> bool:
+    """Whether it is FP16, cast to FP32."""
+    maker = tensor.inputs[0] if tensor.inputs else None
+    return maker is not None and maker.op == "Cast" and element_type(maker.inputs[0]) == FP16.onnx
+
+
+def exits_of(tensor: gs.Tensor, kept: set[int]) -> tuple[gs.Node, ...]:
+    """The Casts to FP16 that alone read a tensor, past whatever only moves it; none if anything else does, or it is ``kept``."""
+    found: list[gs.Node] = []
+    if id(tensor) in kept or not tensor.outputs:
+        return ()
+    for reader in tensor.outputs:
+        if reader.op in CARRIERS:
+            behind = exits_of(reader.outputs[0], kept)
+            if not behind:
+                return ()
+            found += behind
+        elif reader.op == "Cast" and reader.attrs["to"] == FP16.onnx:
+            found.append(reader)
+        else:
+            return ()
+    return tuple(found)
+
+
+def exact(values: np.ndarray) -> bool:
+    """Whether FP16 holds every value."""
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(np.asarray(values).astype(np.float16).astype(np.float32), values, equal_nan=True))
+
+
+def wide_products(model: Model) -> list[gs.Node]:
+    """Products that multiply FP32 operands in an engine too: all that are typed FP32 but the lone ones."""
+    lone = {id(each.node) for each in lone_products(model)}
+    return [node for node in fp32_products(model) if id(node) not in lone]
+
+
+def narrow(model: Model) -> None:
+    """Round, in place, the weights of lone products to FP16, as an engine holds them."""
+    edit = Editor(model)
+    for each in lone_products(model):
+        for index, tensor in enumerate(each.node.inputs):
+            if any(source(tensor) is weight for weight in each.weights):
+                nodes, each.node.inputs[index] = edit.rounding(tensor, FP16.onnx)
+                graph = edit.owner(each.node)
+                graph.nodes[position(graph, each.node) : position(graph, each.node)] = nodes
+
+
+def guard(model: Model) -> None:
+    """Put, in place, a Clip that changes nothing between each lone product whose weights FP16 does not hold and its Casts.
+
+    The Clips are ``Model.border``: nobody's pins, and no nodes to count.
+    """
+    found = [each for each in lone_products(model) if each.weights]
+    if not found:
+        return
+    edit = Editor(model)
+    for leaving in (leaving for each in found for leaving in each.exits):
+        clip, leaving.inputs[0] = clipped(edit, leaving.inputs[0], BEYOND, f"{leaving.inputs[0].name}/guarded")
+        graph = edit.owner(leaving)
+        graph.nodes.insert(position(graph, leaving), clip)
+        model.border.add(clip.name)
+
+
+def clipped(edit: Editor, tensor: gs.Tensor, bound: float, name: str) -> tuple[gs.Node, gs.Tensor]:
+    """``Clip(tensor, ±bound)`` in the tensor's own type: the node, to be put into a graph, and what it makes."""
+    dtype, old = numpy_type(element_type(tensor)), edit.model.opset < CLIP_BY_INPUT
+    bounds = [] if old else [edit.constant(f"{name}/{side}", np.asarray(sign * bound, dtype)) for side, sign in (("low", -1), ("high", 1))]
+    out = edit.variable(name, element_type(tensor), tensor.shape)
+    attrs = {"min": -bound, "max": bound} if old else {}
+    return gs.Node("Clip", edit.fresh(f"{name}/clip"), attrs=attrs, inputs=[tensor, *bounds], outputs=[out]), out
