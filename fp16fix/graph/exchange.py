@@ -89,9 +89,10 @@ def exchange(moves: Sequence[Move], aside: Sequence[Move] = ()) -> None:
 
 def put_away(target: Path, undo: list[Move], backups: list[Path]) -> None:
     """Rename what stands at ``target``, for ``undo`` to bring back."""
-    backups.append(beside(target))
-    undo.append(Move(backups[-1], target))
-    target.replace(backups[-1])
+    name = beside(target)
+    target.replace(name)
+    backups.append(name)
+    undo.append(Move(name, target))
 
 
 def keep(target: Path, undo: list[Move], backups: list[Path]) -> None:

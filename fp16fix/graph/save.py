@@ -162,6 +162,7 @@ def refer(tensor: onnx.TensorProto, name: str, place: tuple[int, int]) -> None:
 def weights_beside(path: Path) -> set[Path]:
     """Files that ``save_apart`` wrote for the graph at ``path``, where no graph that was moved or kept beside it may need them still."""
     pattern = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{{DIGITS}}}{re.escape(DATA)}")
-    if any(path.parent.glob(f"{glob.escape(path.stem)}.{kept}*{path.suffix}") for kept in ("former", "unverified")):
+    kept = (f"{glob.escape(path.stem)}.{how}*{path.suffix}" for how in ("former", "unverified"))
+    if any(other for each in kept for other in path.parent.glob(each)):
         return set()
     return {each for each in path.parent.glob(f"*{DATA}") if pattern.fullmatch(each.name)}

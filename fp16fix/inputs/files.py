@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ CORRUPT = (
     SyntaxError,
     MemoryError,
     OverflowError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -35,6 +37,8 @@ CORRUPT = (
 MemoryError or RecursionError, which is a RuntimeError."""
 UNKNOWN = "the magic string is not correct"
 """NumPy's words for what is no array."""
+SHOWN = 300
+"""Characters of another library's words; some quote the whole header."""
 NPY, ZIP = b"\x93NUMPY", b"PK"
 """First bytes of an array and of an archive."""
 
@@ -170,4 +174,6 @@ def unreadable(where: str, error: BaseException) -> SampleError:
         return SampleError(
             "cannot be read: neither .npy nor .npz inside, or a pickle", where=where, hint="save it with np.save or np.savez"
         )
-    return SampleError(f"cannot be read: {error or type(error).__name__}", where=where, hint="truncated or another format: save it again")
+    return SampleError(
+        f"cannot be read: {str(error)[:SHOWN] or type(error).__name__}", where=where, hint="truncated or another format: save it again"
+    )

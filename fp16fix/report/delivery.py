@@ -165,12 +165,10 @@ def deliver(outcome: Outcome, products: Products, onnx_path: Path) -> Outcome:
         goods = made(outcome, products, onnx_path, scratch)
         targets = [each.target for each in goods.values()]
         aside = [Move(path, free(path)) for path in stale(products, targets)]
-        outcome = told(outcome, products, goods, aside)
-        page, sheet = Move(scratch / "report.html", products.report), Move(scratch / "outcome.json", products.outcome)
-        outcome = with_page(outcome, page)
-        save(outcome, sheet.source)
+        outcome = signed(outcome, products, goods, aside)
+        outcome, papers = written(outcome, products, scratch)
         unneeded = weights_beside(products.onnx) - {*targets} if products.onnx in targets else set()
-        exchange([*goods.values(), *([page] if "report" in outcome.files else []), sheet], aside)
+        exchange([*goods.values(), *papers], aside)
         for each in unneeded:
             each.unlink(missing_ok=True)
         return outcome
@@ -188,7 +186,7 @@ def made(outcome: Outcome, products: Products, onnx_path: Path, scratch: Path) -
     return {kind: Move(staged(source, scratch), products.main.with_name(name)) for kind, source, name in sources}
 
 
-def told(outcome: Outcome, products: Products, goods: Mapping[str, Move], aside: Sequence[Move]) -> Outcome:
+def signed(outcome: Outcome, products: Products, goods: Mapping[str, Move], aside: Sequence[Move]) -> Outcome:
     """The outcome with what was written, and what was moved to make room for it."""
     files = {"outcome": str(products.outcome), "report": str(products.report)}
     files |= {kind: str(each.target) for kind, each in goods.items()}
@@ -209,8 +207,10 @@ def free(path: Path) -> Path:
     return next(other for name in names if not (other := path.with_suffix(f"{name}{path.suffix}")).exists())
 
 
-def with_page(outcome: Outcome, page: Move) -> Outcome:
-    """The outcome after its report was written: one that cannot be made is a warning, for the product stands without it."""
+def written(outcome: Outcome, products: Products, scratch: Path) -> tuple[Outcome, list[Move]]:
+    """The report and the outcome, which comes last, made in ``scratch``; a report that cannot be made is a warning."""
+    page, sheet = Move(scratch / "report.html", products.report), Move(scratch / "outcome.json", products.outcome)
+    papers = [page, sheet]
     try:
         write_report(outcome, page.source)
     except Fp16fixError:
@@ -218,8 +218,9 @@ def with_page(outcome: Outcome, page: Move) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in a page that only informs
         said = f"The report could not be made ({type(error).__name__}: {first_line(error)})."
         files = {kind: file for kind, file in outcome.files.items() if kind != "report"}
-        return replace(outcome, files=files, warnings=(*outcome.warnings, said))
-    return outcome
+        outcome, papers = replace(outcome, files=files, warnings=(*outcome.warnings, said)), [sheet]
+    save(outcome, sheet.source)
+    return outcome, papers
 
 
 def deliver_location(found: Located, papers: Papers) -> Located:
