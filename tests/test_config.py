@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fp16fix.cli.flags import setting
 from fp16fix.config import Bounds, Build, Config, ShapeRange, load_config, load_zoo, merged
 from fp16fix.config.file import merge
 from fp16fix.config.load import keys
@@ -306,3 +307,39 @@ def test_every_key_says_what_it_means_or_is_named_so() -> None:
     assert set(legal["tolerance"]["outputs"]["*"]) == {"sqnr_db", "max_abs", "max_rel", "cosine"}
     assert "json" in legal
     assert "json_" not in legal
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: " + "[" * 20_000, "nested too deep"),
+        ("a: " + "{b: " * 20_000 + "}" * 20_000, "nested too deep"),
+        ("headroom: 2020-99-99", "month must be in 1..12"),
+        ("threads: !!int many", "number, date or tag that is none"),
+        ("threads: !!int ''", "number, date or tag that is none"),
+        ("threads: !!bool maybe", "number, date or tag that is none"),
+        ("threads: !!timestamp today", "number, date or tag that is none"),
+        ("threads: " + "9" * 6000, "number, date or tag that is none"),
+        ("threads: 0x" + "f" * 6000, "past 64 bits"),
+        ("threads: " + "9:" * 30 + "9", "past 64 bits"),
+        ("pin: &me [*me]", "expected text, found a list"),
+        ("threads: 4294967296", "threads: expected less than or equal to 1024"),
+        ("made: 4097", "made: expected less than or equal to 4096"),
+        ("seed: 2147483648", "seed: expected less than or equal to 2147483647"),
+        ("headroom: 1.0e+300", "headroom: expected less than or equal to 64"),
+        ("tolerance: {sqnr_db: 1.0e+300}", "sqnr_db: expected less than or equal to 1000"),
+        ("build: {timeout_s: 1.0e+300}", "timeout_s: expected less than or equal to 1000000000"),
+        ("shapes: {x: [99999999999999999999]}", "past 64 bits"),
+    ],
+)
+def test_text_that_no_key_takes_is_a_sentence_with_its_place(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_config(tmp_path / "c.yaml")
+    assert "c.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["[" * 20_000, "2020-99-99", "!!int x", "0x" + "f" * 6000])
+def test_set_reads_as_strictly(value: str) -> None:
+    with pytest.raises(ConfigError, match="--set headroom"):
+        setting(f"headroom={value}")

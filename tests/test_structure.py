@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "fp16fix"
 MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = (
-    "errors half progress plugins",
+    "errors half progress process plugins",
     "graph",
     "inputs",
     "config ranges strict verdict",

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from fp16fix.errors import Fp16fixError
+from fp16fix.process.interrupts import in_place, terminable
 
 UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
 """typer brings its own copy of click from 0.20 on; this is the class either way."""
@@ -15,6 +16,8 @@ UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ i
 
 INTERRUPTED = 130
 """What shells report of a process ended by Ctrl-C."""
+TERMINATED = 143
+"""What they report of one ended by SIGTERM."""
 
 
 def run() -> None:
@@ -22,7 +25,8 @@ def run() -> None:
     from fp16fix.cli.export import app
 
     try:
-        code = app(standalone_mode=False)
+        with terminable() as came:
+            code = app(standalone_mode=False)
     except Fp16fixError as error:
         stop(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -31,11 +35,19 @@ def run() -> None:
         format_message = getattr(error, "format_message", error.__str__)
         stop(f"{format_message()}\n  → fp16fix --help", 2)
     if code == INTERRUPTED:  # typer turns Ctrl-C into this result by itself
-        stop("interrupted; nothing was left at the output path", INTERRUPTED)
+        stop(f"interrupted; {left()}", TERMINATED if came else INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def left() -> str:
+    """What an interrupted run left behind: files appear whole and all at once, so that is all of them, or none."""
+    files = ", ".join(str(path) for path in in_place())
+    return f"what it made was in place by then: {files}" if files else "nothing was written, and what stood at the output path is as it was"
 
 
 def stop(text: str, code: int) -> NoReturn:
     """Say why, and exit."""
-    typer.echo(f"fp16fix: {text}", err=True)
+    from fp16fix.report.words import visible
+
+    typer.echo(f"fp16fix: {visible(text)}", err=True)
     sys.exit(code)

@@ -12,6 +12,7 @@ import typer
 
 from fp16fix import __version__
 from fp16fix.cli import flags, show
+from fp16fix.cli.text import out
 from fp16fix.cli.watch import watcher
 from fp16fix.progress import Watcher
 
@@ -305,7 +306,9 @@ def build(
 @app.command()
 def batch(
     zoo: Annotated[Path, typer.Argument(help="YAML: defaults, models (paths, globs, overrides), output_dir, jobs")],
-    jobs: Annotated[int | None, typer.Option("-j", "--jobs", help="models at a time, 0 for one each core", show_default=False)] = None,
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=0, help="models at a time, 0 for one each core", show_default=False)
+    ] = None,
     as_json: flags.Json = False,
 ) -> None:
     """Repair many models, each in its own process; one that fails never stops the rest."""
@@ -335,4 +338,4 @@ def report(
     """Render the HTML report of a repair or a location again."""
     from fp16fix.report.delivery import render_again
 
-    typer.echo(str(render_again(document, output)))
+    out(str(render_again(document, output)))

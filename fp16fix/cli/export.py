@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from fp16fix.cli.commands import app
+from fp16fix.cli.text import out
 from fp16fix.errors import ConfigError
+from fp16fix.report.words import visible
 
 __all__ = ["app", "export", "replay"]
 
@@ -45,9 +47,11 @@ def export(
     if output is not None:
         write_atomically(output, text.encode())
     else:
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        text = text if text.endswith("\n") else f"{text}\n"
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     if changed(found):
-        typer.echo(f"these pins are for the rewritten graph: fp16fix export {outcome} --format onnx -o repaired.fp32.onnx", err=True)
+        said = f"these pins are for the rewritten graph: fp16fix export {outcome} --format onnx -o repaired.fp32.onnx"
+        typer.echo(visible(said), err=True)
 
 
 @app.command()
@@ -61,4 +65,4 @@ def replay(
 
     if output.suffix != ".onnx":
         raise ConfigError(f"a graph is an .onnx file, {output.name!r} is none", where="--output", hint="end it in .onnx")
-    typer.echo(str(run(outcome, output, model)))
+    out(str(run(outcome, output, model)))

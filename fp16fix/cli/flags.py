@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from yaml import YAMLError
-from yaml import safe_load as yaml_value
 
 from fp16fix.config import Config, load_config, merged
+from fp16fix.config.file import value_of
 from fp16fix.errors import ConfigError
 from fp16fix.inputs.shapes import gather_profiles, parse_shape
 
@@ -96,10 +95,7 @@ def setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"expected key=value, found {text!r}", where="--set", hint="--set build.optimization_level=5")
-    try:
-        return key.strip(), yaml_value(value)
-    except YAMLError as error:
-        raise ConfigError(f"{value!r} is no YAML value", where=f"--set {key}") from error
+    return key.strip(), value_of(value, f"--set {key}")
 
 
 def dotted(key: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fp16fix.cli.text import escaped, out
 from fp16fix.report.words import counted, decibels, hardest, percent, place, stress_words, visible
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def emit(value: Any) -> None:
     """One JSON document on standard output."""
     from fp16fix.report.document import portable
 
-    typer.echo(json.dumps(portable(value), indent=1, ensure_ascii=False))
+    typer.echo(escaped(json.dumps(portable(value), indent=1, ensure_ascii=False)))
 
 
 def outcome(found: Outcome, *, as_json: bool) -> None:
@@ -43,52 +44,52 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     if as_json:
         from fp16fix.report.outcome import to_json
 
-        typer.echo(to_json(found))
+        typer.echo(escaped(to_json(found)))
         return
     word = "VERIFIED" if found.verified else "NOT VERIFIED"
     decisive = found.engine.verdict or found.verdict
     by = "by running the engine" if found.engine.verdict else f"by {decisive.oracle} FP16 emulation"
-    typer.echo(f"\n{word} on {counted(decisive.samples, 'sample')} {by}{worst(decisive)}; engine: {found.engine.status}")
+    out(f"\n{word} on {counted(decisive.samples, 'sample')} {by}{worst(decisive)}; engine: {found.engine.status}")
     for part in found.parts if found.engine.verdict is None else ():
-        typer.echo(f"  worst of {counted(part.samples, f'{part.name} sample')}: {part_words(part)}")
+        out(f"  worst of {counted(part.samples, f'{part.name} sample')}: {part_words(part)}")
     for each in hardest(decisive):
-        typer.echo(f"  {stress_words(each)}")
+        out(f"  {stress_words(each)}")
     before = {figures.output: figures for figures in found.before}
     for reading in decisive.metrics:
-        typer.echo(f"  metric {reading.metric}: {reading.value:.6g} (limit {reading.limit:g})")
+        out(f"  metric {reading.metric}: {reading.value:.6g} (limit {reading.limit:g})")
     for figures in decisive.outputs:
-        typer.echo(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
+        out(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
     counts, recipe = found.counts, found.recipe
     bf16 = f", BF16 nodes {counts.bf16_nodes}" if counts.bf16_nodes else ""
-    typer.echo(
+    out(
         f"  FP32 nodes {counts.fp32_nodes} of {counts.float_nodes}{bf16}, casts {counts.casts}, "
         f"rewrites {len(recipe.rewrites)}, rescaled tensors {len(recipe.exponents)}, Muls added {counts.muls_added}"
     )
     hazards(found)
     engine(found.engine)
     for line in (*decisive.reasons, *found.engine.problems):
-        typer.echo(f"  ✗ {line}")
+        out(f"  ✗ {line}")
     for line in (*found.warnings, *found.engine.warnings[:SHOWN]):
-        typer.echo(f"  ! {line}")
+        out(f"  ! {line}")
     for kind, path in sorted(found.files.items()):
-        typer.echo(f"  {kind}: {path}")
+        out(f"  {kind}: {path}")
 
 
 def engine(found: EngineFacts) -> None:
     """What was built, which corners of its profiles the samples showed, how fast it is."""
     if found.path:
-        typer.echo(
+        out(
             f"  {found.backend} {found.version}: {found.plan_bytes:,} bytes for {', '.join(found.targets) or 'this GPU'}, "
             f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s, {found.fp16_layers} FP16 and {found.fp32_layers} FP32 layers"
         )
     if found.compiled is not None:
-        typer.echo(f"  {became(found.compiled, tf32=found.tf32)}")
+        out(f"  {became(found.compiled, tf32=found.tf32)}")
     for corner in found.corners:
         state = "no sample" if corner.verdict is None else "verified" if corner.verdict.verified else "NOT VERIFIED"
         shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in corner.shapes.items())
-        typer.echo(f"  profile {corner.profile} {corner.at} ({shapes}): {state}")
+        out(f"  profile {corner.profile} {corner.at} ({shapes}): {state}")
     if found.latency:
-        typer.echo("  latency: " + ", ".join(f"{each.engine} {each.median_ms:.3f} ms" for each in found.latency))
+        out("  latency: " + ", ".join(f"{each.engine} {each.median_ms:.3f} ms" for each in found.latency))
 
 
 def became(found: Compiled, *, tf32: bool | None) -> str:
@@ -107,11 +108,11 @@ def hazards(found: Outcome) -> None:
     tally: dict[str, int] = {}
     for each in found.hazards:
         tally[each.end] = tally.get(each.end, 0) + 1
-    typer.echo(f"  hazards {len(found.hazards)}" + (": " + ", ".join(f"{n} {end}" for end, n in sorted(tally.items())) if tally else ""))
+    out(f"  hazards {len(found.hazards)}" + (": " + ", ".join(f"{n} {end}" for end, n in sorted(tally.items())) if tally else ""))
     for each in found.hazards[:SHOWN]:
-        typer.echo(f"    {each.hazard.node}: {each.hazard.why} → {each.end}")
+        out(f"    {each.hazard.node}: {each.hazard.why} → {each.end}")
     if len(found.hazards) > SHOWN:
-        typer.echo(f"    … and {len(found.hazards) - SHOWN} more in {found.files.get('outcome', 'the outcome')}")
+        out(f"    … and {len(found.hazards) - SHOWN} more in {found.files.get('outcome', 'the outcome')}")
 
 
 def error(figures: Figures | None) -> str:
@@ -146,11 +147,11 @@ def study(found: Evidence, *, as_json: bool) -> None:
         emit({"model": str(found.config.model), "digest": found.model.digest, "made_up_inputs": found.samples.made_up, "hazards": rows})
         return
     if found.samples.made_up:
-        typer.echo("! no real inputs were given: made-up ones show made-up ranges")
-    typer.echo(f"{len(found.hazards)} hazards in {len(list(found.model.nodes()))} nodes, {len(found.proofs)} proven harmless")
+        out("! no real inputs were given: made-up ones show made-up ranges")
+    out(f"{len(found.hazards)} hazards in {len(list(found.model.nodes()))} nodes, {len(found.proofs)} proven harmless")
     for hazard in found.hazards:
         proof = found.proofs.get(hazard)
-        typer.echo(
+        out(
             f"  {hazard.kind.value:9s}{hazard.node}  ({hazard.tensor})\n           {hazard.why}"
             + (f"\n           harmless: {proof}" if proof else "")
         )
@@ -161,7 +162,7 @@ def located(found: Located, *, as_json: bool) -> None:
     from fp16fix.report.located import to_json
 
     if as_json:
-        typer.echo(to_json(found), nl=False)
+        typer.echo(escaped(to_json(found)), nl=False)
         return
     for line in found.warnings:
         say(f"! {line}")
@@ -176,7 +177,7 @@ def located(found: Located, *, as_json: bool) -> None:
     if found.minimal is not None:
         minimal(found.minimal, found.files.get("location", "the JSON"))
     for kind, path in sorted(found.files.items()):
-        typer.echo(f"  {kind}: {path}")
+        out(f"  {kind}: {path}")
 
 
 def culprits(found: Located) -> None:
@@ -217,15 +218,13 @@ def minimal(found: Minimal, file: str) -> None:
 def more(items: Sequence[Any], file: str, shown: int = SHOWN) -> None:
     """How many of a list were not shown, and where they are."""
     if len(items) > shown:
-        typer.echo(f"  … and {len(items) - shown} more in {file}")
+        out(f"  … and {len(items) - shown} more in {file}")
 
 
 def say(text: str, indent: str = "", hanging: str | None = None) -> None:
     """A paragraph of at most ``WIDTH`` columns; a name is never broken, and shows as what it is."""
     rest = indent if hanging is None else hanging
-    typer.echo(
-        textwrap.fill(visible(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
-    )
+    out(textwrap.fill(visible(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False))
 
 
 def weights(found: WeightReport, *, as_json: bool) -> None:
@@ -233,17 +232,17 @@ def weights(found: WeightReport, *, as_json: bool) -> None:
     if as_json:
         emit({**asdict(found), "verdict": found.verdict})
         return
-    typer.echo(found.verdict)
+    out(found.verdict)
     for tensor in found.worst[:SHOWN]:
-        typer.echo(
+        out(
             f"  {tensor.name} {list(tensor.shape)}: {tensor.past} past FP16, {tensor.flushed} flushed to zero, "
             f"{tensor.subnormal} subnormal, {tensor.nonfinite} not finite; "
             f"largest {tensor.absmax:.4g}, worst cast error {tensor.max_abs:.3g} ({tensor.max_rel:.2%})"
         )
     if len(found.worst) > SHOWN:
-        typer.echo(f"  … and {len(found.worst) - SHOWN} more (--json)")
+        out(f"  … and {len(found.worst) - SHOWN} more (--json)")
     for note in found.notes:
-        typer.echo(f"  ! {note}")
+        out(f"  ! {note}")
 
 
 def verdict(found: Verdict, *, as_json: bool) -> None:
@@ -252,15 +251,15 @@ def verdict(found: Verdict, *, as_json: bool) -> None:
         emit(asdict(found))
         return
     word = "VERIFIED" if found.verified else "NOT VERIFIED"
-    typer.echo(f"{word} on {counted(found.samples, 'sample')} ({found.oracle}, {found.profile} profile){worst(found)}")
+    out(f"{word} on {counted(found.samples, 'sample')} ({found.oracle}, {found.profile} profile){worst(found)}")
     for figures in found.outputs:
-        typer.echo(f"  {figures.output}: {error(figures)}, cosine {figures.cosine:.6f}")
+        out(f"  {figures.output}: {error(figures)}, cosine {figures.cosine:.6f}")
     for each in hardest(found):
-        typer.echo(f"  {stress_words(each)}")
+        out(f"  {stress_words(each)}")
     for line in found.reasons:
-        typer.echo(f"  ✗ {line}")
+        out(f"  ✗ {line}")
     for line in found.notes:
-        typer.echo(f"  ! {line}")
+        out(f"  ! {line}")
 
 
 def built(made: BuiltPlan, *, as_json: bool) -> None:
@@ -271,13 +270,13 @@ def built(made: BuiltPlan, *, as_json: bool) -> None:
     if as_json:
         emit({**asdict(found), "plan": str(found.plan), "tf32": made.tf32, "compiled": asdict(made.compiled)})
         return
-    typer.echo(
+    out(
         f"{found.plan}: {found.plan_bytes:,} bytes by {found.backend} {found.backend_version} "
         f"for {', '.join(found.targets) or 'this GPU'}, parse {found.parse_s:.1f} s, build {found.build_s:.1f} s; built, not executed"
     )
-    typer.echo(f"  {became(made.compiled, tf32=made.tf32)}")
+    out(f"  {became(made.compiled, tf32=made.tf32)}")
     for line in (*problems(made.compiled), *found.warnings)[:SHOWN]:
-        typer.echo(f"  ! {line}")
+        out(f"  ! {line}")
 
 
 def doctor(found: Doctor, *, as_json: bool) -> None:
@@ -287,10 +286,11 @@ def doctor(found: Doctor, *, as_json: bool) -> None:
         return
     for each in found.backends:
         state = "works" if each.works else "installed, does not work" if each.installed else "not installed"
-        typer.echo(f"{each.name:7s}{state}{f' ({each.version})' if each.version else ''}: {each.would if each.works else each.why}")
+        out(f"{each.name:7s}{state}{f' ({each.version})' if each.version else ''}: {each.would if each.works else each.why}")
         if not each.works and each.how_to_install:
-            typer.echo(f"       → {each.how_to_install}")
-    typer.echo(f"plans {'run here' if found.executes else 'are not run here: ' + found.why_not}")
+            out(f"       → {each.how_to_install}")
+    out("telemetry: ONNX Runtime's is off; nothing here talks to a network")
+    out(f"plans {'run here' if found.executes else 'are not run here: ' + found.why_not}")
 
 
 def zoo(found: Summary, *, as_json: bool) -> None:
@@ -299,13 +299,14 @@ def zoo(found: Summary, *, as_json: bool) -> None:
         emit(asdict(found))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("model", "verdict", "plain FP16", "repaired", "FP32 nodes", "seconds")
     for row in found.rows:
-        table.add_row(row.name, row.status, row.before, row.after, row.fp32_nodes, f"{row.seconds:.0f}")
+        table.add_row(escape(visible(row.name)), row.status, row.before, row.after, row.fp32_nodes, f"{row.seconds:.0f}")
     Console().print(table)
     for row in found.rows:
         if row.error:
-            typer.echo(f"{row.name}: {row.error}")
-    typer.echo(f"{found.files['index']}")
+            out(f"{row.name}: {row.error}")
+    out(f"{found.files['index']}")

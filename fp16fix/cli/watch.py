@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from fp16fix.progress import Silent, Watcher
+from fp16fix.report.words import visible
 
 
 class Bars:
@@ -37,7 +38,7 @@ class Bars:
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        self._progress.console.print(f"  {line}", highlight=False, markup=False)
+        self._progress.console.print(f"  {visible(line)}", highlight=False, markup=False)
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -59,7 +60,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """The line."""
-        sys.stderr.write(f"  {line}\n")
+        sys.stderr.write(f"  {visible(line)}\n")
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -15,6 +15,9 @@ import yaml
 
 from fp16fix.errors import ConfigError
 
+WORD = 64
+"""Bits of the largest whole number that YAML may hold."""
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader whose mappings refuse a key that stands twice (PyYAML keeps the last in silence)."""
@@ -28,7 +31,15 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """No key takes more than 64 bits, and Python does not even print what has thousands of digits."""
+        value: int = super().construct_yaml_int(node)
+        if value.bit_length() > WORD:
+            raise yaml.constructor.ConstructorError(None, None, "a number past 64 bits", node.start_mark)
+        return value
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
@@ -39,18 +50,34 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is no YAML, holds a key twice, or is no mapping.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader underneath
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise ConfigError(str(getattr(error, "problem", None) or error), where=where) from error
+    raw = value_of(text, str(path))
     if raw is None:
         return {}
     if not isinstance(raw, dict):
         raise ConfigError(f"expected keys and values, found a {type(raw).__name__}", where=str(path), hint="write `model: path.onnx`")
     return {str(key): value for key, value in raw.items()}
+
+
+def value_of(text: str, where: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        ConfigError: no YAML, nested past what can be read, or a date, number or tag whose text is none.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader underneath
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise ConfigError(str(getattr(error, "problem", None) or error), where=f"{where}{line}") from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deep to be read", where=where, hint="no key needs more than four levels") from error
+    except Exception as error:  # PyYAML lets what int, float and datetime raise pass, and an unmatched pattern's AttributeError
+        why = f" ({error})" if isinstance(error, ValueError) else ""
+        raise ConfigError(f"holds a number, date or tag that is none{why}", where=where, hint="quote what is meant as text") from error
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,13 +72,25 @@ def _command(value: str) -> str:
     return value
 
 
+MOST = 2**31 - 1
+"""What a count may be: libraries take it as a C int."""
+MOST_THREADS = 1024
+"""ONNX Runtime starts as many as it is told."""
+MOST_MADE = 4096
+"""Samples to make up; as many as a function may yield (``inputs.function.LIMIT``)."""
+LONGEST_S = 1e9
+"""Thirty years; the system's clocks end at some hundred."""
+OCTAVES = 64.0
+"""Room to leave: FP16 has 40 octaves in all."""
 Place = Annotated[Path, AfterValidator(_resolve)]
-Dims = Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], BeforeValidator(_dims)]
-Count = Annotated[StrictInt, Field(ge=0)]
-Positive = Annotated[StrictInt, Field(gt=0)]
+Dims = Annotated[tuple[Annotated[StrictInt, Field(ge=0, lt=2**63)], ...], BeforeValidator(_dims)]
+Count = Annotated[StrictInt, Field(ge=0, le=MOST)]
+Positive = Annotated[StrictInt, Field(gt=0, le=MOST)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Amount = Annotated[Number, Field(ge=0)]
-Seconds = Annotated[Number, Field(gt=0)]
+Decibels = Annotated[Number, Field(ge=-1000, le=1000)]
+Octaves = Annotated[Number, Field(ge=0, le=OCTAVES)]
+Seconds = Annotated[Number, Field(gt=0, le=LONGEST_S)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -97,7 +109,7 @@ class Section(BaseModel):
 class Bounds(Section):
     """What the figures of one output are held to; None is no bound."""
 
-    sqnr_db: Number | None = 50.0
+    sqnr_db: Decibels | None = 50.0
     """Least signal-to-noise ratio against FP32, in dB (0.3 % of the signal, the least that detection heads take without moving a box)."""
     max_abs: Amount | None = None
     """Largest |reference − output|."""
@@ -165,7 +177,7 @@ class Build(Section):
 class Search(Section):
     """How hard to look for a better recipe."""
 
-    margin_db: Amount = 6.0
+    margin_db: Annotated[Decibels, Field(ge=0)] = 6.0
     """What a search wants above the tolerance, so that the next sample of the same kind is right too: half the error."""
     minimise: StrictBool = False
     """Shrink the islands even when the verdict passes."""
@@ -194,7 +206,7 @@ class Config(Section):
     """``.plan`` or ``.onnx``."""
     inputs: Annotated[Text, AfterValidator(_resolve_spec)] | None = None
     """Samples: folder, file, or ``file.py:function``; None makes them up."""
-    made: Positive = 8
+    made: Annotated[Positive, Field(le=MOST_MADE)] = 8
     """How many samples to make up without ``inputs``."""
     shapes: dict[str, Dims] = {}
     """Free dimensions settled, by input name: ``1x3x224x224`` or a list."""
@@ -209,9 +221,9 @@ class Config(Section):
     io: Literal["fp32", "fp16"] = "fp32"
     wide: Wide = Wide.AUTO
     """What an island may compute in."""
-    headroom: Amount = 2.0
+    headroom: Octaves = 2.0
     """Octaves left above what calibration saw."""
-    headroom_down: Amount = 2.0
+    headroom_down: Octaves = 2.0
     """Octaves by which quieter inputs may be, where a logarithm, a root or a division reads small values: below what calibration saw."""
     only_exact: StrictBool = False
     """No repair that alters the FP32 function."""
@@ -237,7 +249,7 @@ class Config(Section):
     """Share of the FLOPs that may run in FP32: more is no FP16 engine, and not verified. 1 allows all."""
     build: Build = Build()
     search: Search = Search()
-    threads: Count = 0
+    threads: Annotated[Count, Field(le=MOST_THREADS)] = 0
     """0 uses every core."""
     json_: StrictBool = Field(default=False, alias="json")
     """Machine-readable output."""

@@ -8,7 +8,6 @@ import os
 import queue
 import secrets
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import IO, Any
 from fp16fix.engines.options import BuildOptions
 from fp16fix.engines.story import Story, judge, last_words, stopped
 from fp16fix.errors import ConfigError
+from fp16fix.process.children import command, environment
 
 POLL_S = 0.05
 """How often memory and the clock are looked at."""
@@ -113,16 +113,15 @@ def converse(request: Request, target: Path | None, progress: Callable[[str, flo
 @contextlib.contextmanager
 def running(noise: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
     """The child, in a session of its own so that a terminal's Ctrl-C reaches only this process; gone when the block is left."""
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     child = subprocess.Popen(
-        [sys.executable, "-m", "fp16fix.engines.child"],
+        command("fp16fix.engines.child"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=noise,
         text=True,
         encoding="utf-8",
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     )
     try:
         yield child

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.checker
-import onnx.external_data_helper
 import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
 from fp16fix.graph.edit import redirect
+from fp16fix.graph.external import is_external, slice_of, tensors_of
+from fp16fix.graph.legal import refuse_illegal
 from fp16fix.graph.model import Model, element_type, graphs_under
 from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.session import infer_types
@@ -40,7 +41,7 @@ def load(path: Path | str, *, simplified: bool = True, widened: bool = True) -> 
     path = Path(path)
     proto, files = checked(path)
     hashed = digest(files)
-    proto, weights = strip(proto)
+    proto, weights = strip(proto, path)
     model = assembled(proto, weights, path.stem, simplified=simplified, widened=widened)
     model.digest = hashed
     model.source = path
@@ -48,12 +49,12 @@ def load(path: Path | str, *, simplified: bool = True, widened: bool = True) -> 
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """The checked proto of an ``.onnx`` file, weights in memory. Raises as ``load``."""
+    """The checked proto of an ``.onnx`` file, weights that lie beside it left there. Raises as ``load``."""
     return checked(path)[0]
 
 
 def checked(path: Path) -> tuple[onnx.ModelProto, set[Path]]:
-    """The checked proto, weights in memory, and the files it came from."""
+    """The checked proto, external weights left where they lie, and the files that it is made of."""
     if not path.is_file():
         raise ModelError("no such file", where=str(path), hint="give the path of an .onnx file")
     big = path.stat().st_size > BIG_MODEL
@@ -62,15 +63,12 @@ def checked(path: Path) -> tuple[onnx.ModelProto, set[Path]]:
         check(str(path), path)
     try:
         proto = onnx.load(path, load_external_data=False)
-        files = {path} | external_files(proto, path.parent)
-        if len(files) > 1:
-            onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
-    except Exception as error:  # protobuf, OS and external-data errors share no base class
+    except Exception as error:  # protobuf and OS errors share no base class
         raise ModelError(f"not a readable ONNX file ({first_line(error)})", where=str(path), hint="export the model again") from error
+    refuse_illegal(proto, path)
+    files = {path, *(slice_of(tensor, path).path for tensor in tensors_of(proto) if is_external(tensor))}
     if not big:
         check(str(path) if len(files) > 1 else proto, path)
-    if not proto.graph.node:
-        raise ModelError("the graph has no nodes", where=str(path))
     return proto, files
 
 
@@ -82,12 +80,6 @@ def check(subject: onnx.ModelProto | str, path: Path) -> None:
         raise ModelError(
             f"onnx.checker refuses it: {first_line(error)}", where=str(path), hint="repair the export; nothing was changed"
         ) from error
-
-
-def external_files(proto: onnx.ModelProto, folder: Path) -> set[Path]:
-    """Files beside a model that hold its weights."""
-    entries = (entry for tensor in proto.graph.initializer for entry in tensor.external_data)
-    return {folder / entry.value for entry in entries if entry.key == "location"}
 
 
 def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified: bool = False, widened: bool = True) -> Model:
@@ -106,14 +98,8 @@ def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str,
         notes += said
     proto = with_shapes(proto, notes)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    graph = gs.import_onnx(proto)
-    restore(graph, weights)
+    model = Model(imported(proto, weights, name), name, notes=notes, metadata=metadata)
     del proto
-    model = Model(graph, name, notes=notes, metadata=metadata)
-    for tensor in model.tensors().values():
-        # Lazy values would be loaded once per copy of the graph.
-        if isinstance(tensor, gs.Constant):
-            tensor.values = tensor.values
     for each in model.graphs():
         inline_constants(each)
     model.notes += make_names_unique(model)
@@ -122,6 +108,23 @@ def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str,
     if widened:
         widen(model)
     return model
+
+
+def imported(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str) -> gs.Graph:
+    """The graph, every value loaded: lazy ones would be loaded once per copy of it.
+
+    Raises:
+        ModelError: it is no graph that onnx-graphsurgeon can hold.
+    """
+    try:
+        graph = gs.import_onnx(proto)
+        restore(graph, weights)
+        for tensor in Model(graph, name).tensors().values():
+            if isinstance(tensor, gs.Constant):
+                tensor.values = tensor.values
+    except Exception as error:  # onnx-graphsurgeon and NumPy raise whatever malformed tensors make them raise
+        raise ModelError(f"the graph cannot be read ({first_line(error)})", where=name, hint="export the model again") from error
+    return graph
 
 
 def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:

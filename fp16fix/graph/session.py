@@ -19,8 +19,20 @@ EMBEDDED = 1024
 """Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
 LENT = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 """Types of weights that are lent by reference."""
+BIG = 1 << 20
+"""Bytes past which other types are, too: no operand that decides a shape has a million."""
+LENT_IF_BIG = (
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.UINT8,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.DOUBLE,
+)
+"""Types that NumPy and ONNX Runtime both know by the same bytes."""
 
 ort.set_default_logger_severity(4)
+# Where whoever imported ONNX Runtime first had not said so; fp16fix says it before (ORT_DISABLE_TELEMETRY).
+ort.disable_telemetry_events()
 
 
 class Session:
@@ -89,24 +101,28 @@ class Session:
 
 
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The proto with random operators seeded and big initializers left out (declared external), and their values by name.
+    """``parted`` with random operators seeded, for a session; the model is as it was."""
+    with seeded(model.nodes()):
+        return parted(model)
 
-    The model is as it was.
-    """
-    big = [
-        tensor
-        for tensor in model.graph.tensors().values()
-        if isinstance(tensor, gs.Constant) and element_type(tensor) in LENT and tensor.values.nbytes > EMBEDDED
-    ]
+
+def parted(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The proto with big initializers left out (declared external), and their values by name; the model is as it was."""
+    big = [tensor for tensor in model.graph.tensors().values() if isinstance(tensor, gs.Constant) and is_lent(tensor)]
     held = {tensor.name: tensor.values for tensor in big}
     try:
         for tensor in big:
             tensor.values = LazyValues(external_stub(tensor.name, element_type(tensor), held[tensor.name]))
-        with seeded(model.nodes()):
-            return to_proto(model.graph, model), {name: np.ascontiguousarray(values) for name, values in held.items()}
+        return to_proto(model.graph, model), {name: np.ascontiguousarray(values) for name, values in held.items()}
     finally:
         for tensor in big:
             tensor.values = held[tensor.name]
+
+
+def is_lent(tensor: gs.Constant) -> bool:
+    """Whether an initializer stays out of protos: weights do, and whatever else is big."""
+    element = element_type(tensor)
+    return tensor.values.nbytes > (EMBEDDED if element in LENT else BIG) and element in (*LENT, *LENT_IF_BIG)
 
 
 def external_stub(name: str, element: int, values: np.ndarray) -> onnx.TensorProto:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -11,6 +13,7 @@ import onnx
 from fp16fix import half
 from fp16fix.errors import SampleError
 from fp16fix.graph.model import numpy_type
+from fp16fix.inputs.declared import LARGEST, Admit, Declared
 from fp16fix.inputs.signature import Input, nearest, show
 
 _DIGITS = {onnx.TensorProto.DOUBLE: 53} | {fmt.onnx: fmt.digits for fmt in half.FORMATS.values()}
@@ -25,11 +28,42 @@ class Fed:
     notes: tuple[str, ...]
 
 
+class Entry(Protocol):
+    """Where one sample comes from (``sample.SampleEntry``)."""
+
+    @property
+    def where(self) -> str:
+        """What an error calls it."""
+
+    def read(self, admit: Admit) -> dict[str, np.ndarray]:
+        """The arrays as stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """What every sample must satisfy."""
 
     inputs: tuple[Input, ...]
+
+    def fed(self, entry: Entry) -> Fed:
+        """One sample, read and checked: what its headers declare first, so that nothing is read that does not fit. Raises as ``check``."""
+        return self.check(entry.where, entry.read(partial(self.admit, entry.where)))
+
+    def admit(self, where: str, sample: Mapping[str, Declared]) -> None:
+        """Refuse what need not be read.
+
+        Raises:
+            SampleError: names and shapes, as ``check``; an input of free dimensions that is larger than any input.
+        """
+        self._names(where, sample)
+        symbols: dict[str, tuple[int, str]] = {}
+        for entry in self.inputs:
+            declared, place = sample[entry.name], f"{where}, input {entry.name!r}"
+            _shape(entry, declared.shape, place, symbols)
+            if declared.elements > LARGEST and not all(isinstance(dim, int) for dim in entry.shape):
+                raise SampleError(
+                    f"is {declared}, more than {LARGEST:,} elements", where=place, hint=f"if that is meant: --shape {entry.name}:…"
+                )
 
     def check(self, where: str, arrays: Mapping[str, np.ndarray]) -> Fed:
         """The arrays in the model's order and types. ``where`` names the sample in errors.
@@ -50,7 +84,7 @@ class Contract:
             notes += [f"input {entry.name!r}: {note}"] if note else []
         return Fed(fed, tuple(notes))
 
-    def _names(self, where: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def _names(self, where: str, arrays: Collection[str]) -> None:
         legal = [entry.name for entry in self.inputs]
         unknown = sorted(set(arrays) - set(legal))
         missing = [name for name in legal if name not in arrays]
@@ -103,7 +137,8 @@ def convert(array: np.ndarray, element: int, place: str) -> tuple[np.ndarray, st
         return _strings(array, place), ""
     target = np.dtype(numpy_type(element))
     # NumPy's file format has no name for bfloat16 and writes it as two raw bytes.
-    stored = array.view(target) if element == half.BF16.onnx and array.dtype == np.dtype("V2") else array
+    raw = element in _DIGITS and array.dtype == np.dtype("V2")
+    stored = array.view(numpy_type(half.BF16.onnx)) if raw else array
     if stored.dtype == target:
         return stored, ""
     found = f"expected {target}, found {stored.dtype}"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fp16fix.errors import SampleError
+from fp16fix.inputs.declared import Admit, anything
 from fp16fix.inputs.files import arrays_from_npz, write_npz
 
 LIMIT = 4096
@@ -54,8 +55,8 @@ class Spooled:
         """Where it lies until nobody needs it."""
         return self.spool.folder / f"{self.index}.npz"
 
-    def read(self) -> dict[str, np.ndarray]:
-        return arrays_from_npz(self.path, self.where)
+    def read(self, admit: Admit = anything) -> dict[str, np.ndarray]:
+        return arrays_from_npz(self.path, self.where, admit)
 
 
 def run(path: Path, function: str) -> tuple[Spooled, ...]:

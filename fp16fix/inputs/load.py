@@ -38,7 +38,7 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     first: dict[bytes, SampleEntry] = {}
     copies: list[str] = []
     for entry in entries:
-        checked = contract.check(entry.where, entry.read())
+        checked = contract.fed(entry)
         notes.update(checked.notes)
         original = first.setdefault(content(checked.arrays), entry)
         copies += [f"{entry.name} (of {original.name})"] if original is not entry else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import onnx
 from fp16fix.errors import SampleError
 from fp16fix.graph.model import FLOATS, Model, numpy_type
 from fp16fix.inputs.check import Contract
+from fp16fix.inputs.declared import LARGEST, Admit, Declared, anything
 from fp16fix.inputs.draw import Filling, draw
 from fp16fix.inputs.guess import dims, is_latent
 from fp16fix.inputs.sample import Samples
-from fp16fix.inputs.signature import Input, with_dims
+from fp16fix.inputs.signature import Input, show, with_dims
 from fp16fix.inputs.uses import Uses, uses
 
 _INTEGERS = tuple(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64))
@@ -55,9 +57,10 @@ class Made:
     def where(self) -> str:
         return f"made-up sample {self.index}"
 
-    def read(self) -> dict[str, np.ndarray]:
+    def read(self, admit: Admit = anything) -> dict[str, np.ndarray]:
         # Padding falls on even and odd samples alike, since every other one is held out.
         padded = self.index % 4 in {1, 2}
+        admit({field.name: Declared(self.shapes[field.name], np.dtype(numpy_type(field.element))) for field in self.fields})
         arrays = {}
         for position, field in enumerate(self.fields):
             rng = np.random.default_rng([self.seed, self.index, position])
@@ -83,7 +86,7 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
     facts = {entry.name: uses(tensors[entry.name]) for entry in inputs}
     kinds = {entry.name: _kind(entry, facts[entry.name]) for entry in inputs}
     plan = {entry.name: (entry, kinds[entry.name]) for entry in inputs}
-    by_batch = {batch: dims(plan, batch) for batch in (1, 2)}
+    by_batch = {batch: _bounded(dims(plan, batch)) for batch in (1, 2)}
     entries = []
     for index in range(count):
         sizes = by_batch[1 if index < (count + 1) // 2 else 2]
@@ -91,6 +94,18 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
         entries.append(Made(fields, sizes, seed, index))
     notes = tuple(f"input {entry.name!r}: made up as {kinds[entry.name].value}" for entry in inputs)
     return Samples(tuple(entries), Contract(inputs), f"made from the signature (seed {seed})", made_up=True, notes=notes)
+
+
+def _bounded(sizes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Sizes that can be made up."""
+    for name, shape in sizes.items():
+        if math.prod(shape) > LARGEST:
+            raise SampleError(
+                f"input {name!r} {show(shape)} has {math.prod(shape):,} elements, too many to make up",
+                where="made-up inputs",
+                hint=f"settle smaller dimensions with --shape {name}:…, or give --inputs",
+            )
+    return sizes
 
 
 def _field(entry: Input, kind: Filling, facts: Uses, sizes: Mapping[str, tuple[int, ...]]) -> Field:

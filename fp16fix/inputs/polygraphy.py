@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from fp16fix.errors import SampleError
-from fp16fix.inputs.files import CORRUPT, unreadable
+from fp16fix.inputs.declared import Admit, anything
+from fp16fix.inputs.files import ZIP, Stored, first, stored, unreadable
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 """Strings are stepped over whole, so that brackets inside them do not count."""
@@ -42,14 +43,16 @@ class JsonSpan:
     def where(self) -> str:
         return f"{self.path}[{self.index}]"
 
-    def read(self) -> dict[str, np.ndarray]:
+    def read(self, admit: Admit = anything) -> dict[str, np.ndarray]:
         try:
             with self.path.open("rb") as file:
                 file.seek(self.start)
                 raw = json.loads(file.read(self.stop - self.start))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SampleError(f"is not valid JSON: {error}", where=self.where, hint=_HINT) from error
-        return {name: _array(value, f"{self.where}, input {name!r}") for name, value in raw.items()}
+        stored = {name: _stored(value, f"{self.where}, input {name!r}") for name, value in raw.items()}
+        admit({name: each.declared for name, each in stored.items()})
+        return {name: each.array() for name, each in stored.items()}
 
 
 def spans(path: Path) -> tuple[JsonSpan, ...]:
@@ -91,15 +94,15 @@ def _expect(found: bytes, text: bytes, path: Path) -> None:
         raise SampleError("is not a JSON list of samples, or is cut off", where=str(path), hint=_HINT)
 
 
-def _array(value: Any, where: str) -> np.ndarray:
+def _stored(value: Any, where: str) -> Stored:
     if not isinstance(value, dict) or not isinstance(value.get("array"), str):
         kind = value.get("polygraphy_class", "object") if isinstance(value, dict) else type(value).__name__
         raise SampleError(f"expected a NumPy array as Polygraphy writes it, found {kind}", where=where, hint=_HINT)
     try:
-        loaded = np.load(io.BytesIO(_payload(value["array"])), allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
-    except (*CORRUPT, IndexError) as error:
+        data = _payload(value["array"])
+    except ValueError as error:
         raise unreadable(where, error) from error
+    return first(data, where) if data.startswith(ZIP) else stored(lambda: io.BytesIO(data), len(data), where)
 
 
 def _payload(text: str) -> bytes:

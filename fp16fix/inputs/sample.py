@@ -10,6 +10,7 @@ from typing import Protocol, overload
 import numpy as np
 
 from fp16fix.inputs.check import Contract
+from fp16fix.inputs.declared import Admit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class SampleEntry(Protocol):
     def where(self) -> str:
         """What an error calls it."""
 
-    def read(self) -> dict[str, np.ndarray]:
-        """The arrays as stored. Raises SampleError if they cannot be read."""
+    def read(self, admit: Admit) -> dict[str, np.ndarray]:
+        """The arrays as stored, after ``admit`` took what they say they are. Raises SampleError if they cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Samples(Sequence[Sample]):
         return tuple(said)
 
     def _sample(self, entry: SampleEntry) -> Sample:
-        return Sample(entry.name, self.contract.check(entry.where, entry.read()).arrays)
+        return Sample(entry.name, self.contract.fed(entry).arrays)
 
 
 FEW = {

@@ -5,20 +5,29 @@ A location has no product: its JSON and its page are all there is to write.
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
-import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
-from fp16fix.errors import ConfigError
-from fp16fix.graph.save import replacing
+from fp16fix.errors import ConfigError, Fp16fixError
+from fp16fix.graph.exchange import Move, exchange, scratch_beside, staged
+from fp16fix.graph.load import first_line
+from fp16fix.graph.save import weights_beside
 from fp16fix.report import located
 from fp16fix.report.document import tag_of
 from fp16fix.report.html import write_location, write_report
 from fp16fix.report.located import Located
 from fp16fix.report.outcome import Outcome, load, save
+
+WEIGHTS = "weights"
+"""Kind of the file beside a graph past 2 GiB."""
+SNIFFED = 4096
+"""Characters of a file that tell whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,9 @@ def papers_for(config: Config, output: Path | None) -> Papers:
             hint="end it in .json; the page goes beside it, as .html",
         )
     refuse_unwritable(location)
+    refuse_folder(location)
+    refuse_folder(location.with_suffix(".html"))
+    refuse_foreign(location.with_suffix(".html"), "fp16fix")
     return Papers(location, location.with_suffix(".html"))
 
 
@@ -89,44 +101,136 @@ def products_for(config: Config) -> Products:
             hint="end it in .plan for an engine or .onnx for the repaired graph",
         )
     stem = output.with_suffix("")
+    outcome, report = Path(f"{stem}.outcome.json"), Path(f"{stem}.report.html")
     plan = None if output.suffix == ".onnx" else output
-    onnx = output if plan is None else Path(f"{stem}.onnx")
-    if plan is not None and onnx.resolve() == model.resolve():
-        # `repair model.onnx -o model.plan`: the graph the plan is built from must not take the model's name.
-        onnx = Path(f"{stem}.fp16.onnx")
-    if onnx.resolve() == model.resolve():
-        raise ConfigError("the output would overwrite the model", where=str(onnx), hint="choose another name with -o")
+    onnx = output if plan is None else graph_beside(stem, model, former(outcome))
+    if output.resolve() == model.resolve():
+        raise ConfigError("the output would overwrite the model", where=str(output), hint="choose another name with -o")
     refuse_unwritable(output)
-    return Products(plan, onnx, Path(f"{stem}.outcome.json"), Path(f"{stem}.report.html"), config.keep_unverified)
+    for path in (output, onnx, outcome, report):
+        refuse_folder(path)
+    refuse_foreign(outcome, '"tool"')
+    refuse_foreign(report, "fp16fix")
+    return Products(plan, onnx, outcome, report, config.keep_unverified)
+
+
+def graph_beside(stem: Path, model: Path, ours: Collection[Path]) -> Path:
+    """Where the graph that a plan is built from goes: ``x.fp16.onnx``, or a numbered name where that is the model's or somebody else's."""
+    names = itertools.chain([f"{stem}.fp16.onnx"], (f"{stem}.fp16-{number}.onnx" for number in itertools.count(2)))
+    paths = (Path(name) for name in names)
+    return next(path for path in paths if path.resolve() != model.resolve() and (path in ours or not path.exists()))
+
+
+def former(outcome: Path) -> list[Path]:
+    """Products that the run which wrote ``outcome`` left beside it; none where nothing readable stands there."""
+    try:
+        files = json.loads(outcome.read_text(encoding="utf-8"))["files"].values()
+        names = {Path(str(file)).name for file in files}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return []
+    stem = outcome.name.removesuffix("outcome.json")
+    paths = (outcome.with_name(name) for name in sorted(names) if name.startswith(stem) and Path(name).suffix in {*PLANS, ".onnx"})
+    return [path for path in paths if path.is_file()]
+
+
+def refuse_folder(path: Path) -> None:
+    """A folder in the way is found out before the work. Raises ConfigError."""
+    if path.is_dir():
+        raise ConfigError("is a folder, and a file is to be written there", where=str(path), hint="choose another name with -o")
+
+
+def refuse_foreign(path: Path, mark: str) -> None:
+    """A file that goes beside the product is not named by the user, so it may only replace one of ours.
+
+    Raises:
+        ConfigError: what stands there has not the ``mark`` of one.
+    """
+    if path.is_file() and mark not in path.read_text(encoding="utf-8", errors="replace")[:SNIFFED]:
+        raise ConfigError("exists and is not fp16fix's", where=str(path), hint="choose another name with -o, or move it away")
 
 
 def deliver(outcome: Outcome, products: Products, onnx_path: Path) -> Outcome:
-    """Put files in place and return the outcome that names them; outcome and report are always written."""
+    """Put files in place, all or none, and return the outcome that names them.
+
+    Args:
+        outcome: always written; so is the report, unless it cannot be made, which is a warning.
+        products: where everything goes. What a former run left there and this one does not replace is moved aside, so that nothing
+            lies beside an outcome that is not its own.
+        onnx_path: the typed graph; its weights and the plan lie beside it, if there are any. They are moved.
+
+    Raises:
+        InputError: a file cannot be put in place; everything is as it was then.
+    """
+    with scratch_beside(products.main) as scratch:
+        goods = made(outcome, products, onnx_path, scratch)
+        targets = [each.target for each in goods.values()]
+        aside = [Move(path, free(path)) for path in stale(products, targets)]
+        outcome = signed(outcome, products, goods, aside)
+        outcome, papers = written(outcome, products, scratch)
+        unneeded = weights_beside(products.onnx) - {*targets} if products.onnx in targets else set()
+        exchange([*goods.values(), *papers], aside)
+        for each in unneeded:
+            each.unlink(missing_ok=True)
+        return outcome
+
+
+def made(outcome: Outcome, products: Products, onnx_path: Path, scratch: Path) -> dict[str, Move]:
+    """What is delivered, by kind, in the order of delivery: weights before the graph that names them."""
+    if not outcome.verified and not products.keep_unverified:
+        return {}
+    sources = [(WEIGHTS, path, path.name) for path in sorted(weights_beside(onnx_path))]
+    for kind, source, target in (("onnx", onnx_path, products.onnx), ("plan", onnx_path.with_suffix(".plan"), products.plan)):
+        if target is not None and (outcome.verified or source.exists()):
+            named = target if outcome.verified else target.with_suffix(f".unverified{target.suffix}")
+            sources.append((kind if outcome.verified else f"{kind} (unverified)", source, named.name))
+    return {kind: Move(staged(source, scratch), products.main.with_name(name)) for kind, source, name in sources}
+
+
+def signed(outcome: Outcome, products: Products, goods: Mapping[str, Move], aside: Sequence[Move]) -> Outcome:
+    """The outcome with what was written, and what was moved to make room for it."""
     files = {"outcome": str(products.outcome), "report": str(products.report)}
-    plan = onnx_path.with_suffix(".plan")
-    made = [("onnx", onnx_path, products.onnx)]
-    if products.plan is not None:
-        made.append(("plan", plan, products.plan))
-    for kind, source, target in made:
-        if outcome.verified:
-            place(source, target)
-            files[kind] = str(target)
-        elif products.keep_unverified and source.exists():
-            kept = target.with_suffix(f".unverified{target.suffix}")
-            place(source, kept)
-            files[f"{kind} (unverified)"] = str(kept)
+    files |= {kind: str(each.target) for kind, each in goods.items()}
     engine = replace(outcome.engine, path=files.get("plan", files.get("plan (unverified)", "")))
-    outcome = replace(outcome, files=files, engine=engine)
-    save(outcome, products.outcome)
-    write_report(outcome, products.report)
-    return outcome
+    moved = (f"{each.source.name} of a former run was moved to {each.target.name}." for each in aside)
+    return replace(outcome, files=files, engine=engine, warnings=(*outcome.warnings, *moved))
+
+
+def stale(products: Products, targets: Sequence[Path]) -> list[Path]:
+    """What a former run delivered and this one does not replace, and whatever stands where its product would."""
+    stands = [products.main] if products.main.is_file() else []
+    return [path for path in dict.fromkeys([*former(products.outcome), *stands]) if path not in targets]
+
+
+def free(path: Path) -> Path:
+    """``x.former.plan``, or a numbered name where that is taken."""
+    names = itertools.chain([".former"], (f".former-{number}" for number in itertools.count(2)))
+    return next(other for name in names if not (other := path.with_suffix(f"{name}{path.suffix}")).exists())
+
+
+def written(outcome: Outcome, products: Products, scratch: Path) -> tuple[Outcome, list[Move]]:
+    """The report and the outcome, which comes last, made in ``scratch``; a report that cannot be made is a warning."""
+    page, sheet = Move(scratch / "report.html", products.report), Move(scratch / "outcome.json", products.outcome)
+    papers = [page, sheet]
+    try:
+        write_report(outcome, page.source)
+    except Fp16fixError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong in a page that only informs
+        said = f"The report could not be made ({type(error).__name__}: {first_line(error)})."
+        files = {kind: file for kind, file in outcome.files.items() if kind != "report"}
+        outcome, papers = replace(outcome, files=files, warnings=(*outcome.warnings, said)), [sheet]
+    save(outcome, sheet.source)
+    return outcome, papers
 
 
 def deliver_location(found: Located, papers: Papers) -> Located:
     """Write JSON and page, and return the location that names them."""
     found = replace(found, files={"location": str(papers.location), "report": str(papers.report)})
-    located.save(found, papers.location)
-    write_location(found, papers.report)
+    with scratch_beside(papers.location) as scratch:
+        page, sheet = Move(scratch / "page.html", papers.report), Move(scratch / "location.json", papers.location)
+        located.save(found, sheet.source)
+        write_location(found, page.source)
+        exchange([page, sheet])
     return found
 
 
@@ -157,13 +261,3 @@ def refuse_unwritable(output: Path) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"nothing can be written in {str(folder)!r}", where=str(output), hint="choose another folder with -o")
-
-
-def place(source: Path, target: Path) -> None:
-    """Copy a scratch file (and its weights file) to where it belongs, whole."""
-    data = source.with_suffix(source.suffix + ".data")
-    if data.exists():
-        with replacing(target.parent / data.name) as temporary:
-            shutil.copyfile(data, temporary)
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)

@@ -71,7 +71,7 @@ class Document(Generic[Content]):
         where = where or self.name
         try:
             raw = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ReplayError(f"not JSON ({error})", where=where, hint=self.hint) from error
         self.refuse_others(raw, where)
         try:
@@ -119,7 +119,7 @@ def tag_of(path: Path) -> str | None:
     """The key ``document`` of a file; None where there is none, or no JSON (reading the file says what is wrong with it)."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     tag = raw.get("document") if isinstance(raw, dict) else None
     return tag if isinstance(tag, str) else None

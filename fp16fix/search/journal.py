@@ -91,7 +91,7 @@ class Journal:
     def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ReplayError(
                 f"line {number} is not JSON", where=str(self.path), hint="this is not a journal, or it was edited; name another file"
             ) from error
@@ -136,7 +136,7 @@ def refuse_unusable(path: Path) -> None:
         first = path.read_bytes().split(b"\n", 1)[0]
         try:
             is_journal = not first or "journal" in json.loads(first)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             is_journal = False
         if not is_journal:
             raise ReplayError("this is not a journal", where=str(path), hint="name another file")

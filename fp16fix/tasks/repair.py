@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines.compile import ready
 from fp16fix.engines.profiles import in_files, refuse_uncovered
+from fp16fix.graph.exchange import scratch_beside
 from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.delivery import deliver, products_for
@@ -39,9 +38,10 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     evidence = gather(config, stages)
     if wants_plan and not in_files(config):
         refuse_uncovered(config, Arrays(evidence.samples))
-    with trials(evidence, stages) as tried, tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
+    with trials(evidence, stages) as tried:
         answer = settle_on(tried, stages)
-        path = Path(scratch) / products.onnx.name
-        product = with_engine(tried, answer, path, stages) if wants_plan else graph_only(tried, answer, path)
-        outcome = summarise(tried, product.answer, product.typed, product.facts, stages, command)
-        return deliver(outcome, products, path)
+        with scratch_beside(products.main) as scratch:
+            path = scratch / products.onnx.name
+            product = with_engine(tried, answer, path, stages) if wants_plan else graph_only(tried, answer, path)
+            outcome = summarise(tried, product.answer, product.typed, product.facts, stages, command)
+            return deliver(outcome, products, path)

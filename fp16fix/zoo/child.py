@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.errors import Fp16fixError
+from fp16fix.process.interrupts import terminable
 from fp16fix.tasks.repair import repair
 
 
@@ -15,7 +16,8 @@ def main() -> int:
     """Exit code as the command line's; the error's text goes into the result file."""
     config = Config.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"), context={"folder": Path()})
     try:
-        outcome = repair(config, command=json.loads(sys.argv[3]))
+        with terminable():
+            outcome = repair(config, command=json.loads(sys.argv[3]))
     except Fp16fixError as error:
         Path(sys.argv[2]).write_text(json.dumps({"error": str(error)}), encoding="utf-8")
         return error.exit_code

@@ -6,16 +6,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 from fp16fix.config import Config, ZooConfig
+from fp16fix.errors import InputError
 from fp16fix.graph.save import write_atomically
+from fp16fix.process.children import command as python
+from fp16fix.process.children import environment
 from fp16fix.progress import Watcher
 from fp16fix.report.document import portable
 from fp16fix.report.html import Row, write_index
@@ -47,20 +51,26 @@ def run_zoo(zoo: ZooConfig, jobs: int, watcher: Watcher, command: Sequence[str] 
         jobs: processes at a time; 0 is one for each core.
         watcher: told of every model that ends.
         command: what reproduces this.
+
+    Raises:
+        InputError: the folder for all of it cannot be made.
     """
-    zoo.output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        zoo.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise InputError(f"cannot be a folder ({fault.strerror})", where=str(zoo.output_dir), hint="choose another output_dir") from fault
     configs = with_outputs(zoo)
     began = time.perf_counter()
     watcher.begin("models", len(configs))
 
-    def one(config: Config) -> Row:
-        row = repair_one(config, zoo.output_dir, command)
+    def one(config: Config, children: Children) -> Row:
+        row = repair_one(config, zoo.output_dir, command, children)
         watcher.tick()
         watcher.say(f"{row.name}: {row.status}")
         return row
 
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        rows = tuple(pool.map(one, configs))
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, Children() as children:
+        rows = tuple(pool.map(lambda config: one(config, children), configs))
     watcher.end("models", time.perf_counter() - began)
     files = {"summary": str(zoo.output_dir / "summary.json"), "index": str(zoo.output_dir / "index.html")}
     summary = Summary(rows, files)
@@ -86,15 +96,48 @@ def with_outputs(zoo: ZooConfig) -> list[Config]:
     return found
 
 
-def repair_one(config: Config, folder: Path, command: Sequence[str]) -> Row:
+class Children:
+    """The processes that run now: none outlives the block, and none starts once it is being left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed = True
+            for each in list(self._running):
+                each.terminate()
+
+    def run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run one to its end; its error stream is kept."""
+        with self._lock:
+            if self._closed:
+                raise KeyboardInterrupt
+            child = subprocess.Popen(
+                arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment()
+            )
+            self._running.add(child)
+        try:
+            _, said = child.communicate()
+        finally:
+            with self._lock:
+                self._running.discard(child)
+        return subprocess.CompletedProcess(arguments, child.returncode, "", said)
+
+
+def repair_one(config: Config, folder: Path, command: Sequence[str], children: Children) -> Row:
     """One model in a child process."""
     name = config.output.stem if config.output is not None else str(config.model)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
         request, result = Path(scratch) / "config.json", Path(scratch) / "result.json"
         request.write_text(config.model_dump_json(by_alias=True, exclude_unset=False), encoding="utf-8")
-        arguments = [sys.executable, "-m", "fp16fix.zoo.child", str(request), str(result), json.dumps(list(command))]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        done = children.run(python("fp16fix.zoo.child", str(request), str(result), json.dumps(list(command))))
         said = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
     seconds = time.perf_counter() - began
     if "outcome" in said:

@@ -54,7 +54,7 @@ class Gpu:
         return Latency(median, median, median, 9)
 
     def build(self, source: Path, target: Path, _options: BuildOptions, _progress: Any) -> Built:
-        self.built.append(source.name.removesuffix(".out.onnx"))
+        self.built.append(source.name.removesuffix(".out.fp16.onnx"))
         if self.rivals_fail and len(self.built) > 1:
             raise BuildError("too big\nfor this GPU")
         target.write_bytes(b"plan")
@@ -89,7 +89,7 @@ def test_an_engine_that_runs_right_is_executed_and_timed_beside_its_rivals(tmp_p
     assert (facts.verdict.oracle, facts.verdict.verified) == ("tensorrt", True)
     assert outcome.verdict.oracle == "strict", "the emulator's verdict is kept beside it"
     assert [(each.engine, each.median_ms) for each in facts.latency] == [("repaired", 1.5), ("all-FP16", 1.0), ("FP32", 3.0)]
-    assert gpu.built == ["out.onnx", "all-FP16", "FP32"]
+    assert gpu.built == ["out.fp16.onnx", "all-FP16", "FP32"]
     assert from_json(to_json(outcome)) == outcome
 
 
@@ -137,7 +137,7 @@ def test_a_rival_that_cannot_be_built_costs_only_its_latency(tmp_path: Path, gpu
 
 def test_no_more_builds_than_allowed(tmp_path: Path, gpu: Gpu) -> None:
     facts = pipeline.repair(settings(tmp_path, **{"search.builds": 2})).engine
-    assert gpu.built == ["out.onnx"]
+    assert gpu.built == ["out.fp16.onnx"]
     assert [each.engine for each in facts.latency] == ["repaired"]
 
 
