@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from fp16fix.errors import Fp16fixError
+from fp16fix.errors import Fp16fixError, OwnFaultError
 
 UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
 """typer brings its own copy of click from 0.20 on; this is the class either way."""
@@ -18,11 +18,14 @@ INTERRUPTED = 130
 
 
 def run() -> None:
-    """Run the command line; every ``Fp16fixError`` becomes its exit code and three plain lines, never a traceback."""
+    """Run the command line; every error becomes its exit code and a few plain lines, never a traceback."""
     from fp16fix.cli.export import app
+    from fp16fix.cli.fault import described
 
     try:
         code = app(standalone_mode=False)
+    except OwnFaultError as error:
+        stop(described(error), error.exit_code)
     except Fp16fixError as error:
         stop(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -30,6 +33,8 @@ def run() -> None:
     except UsageError as error:
         format_message = getattr(error, "format_message", error.__str__)
         stop(f"{format_message()}\n  → fp16fix --help", 2)
+    except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is a fault of ours, and said as one
+        stop(described(error), OwnFaultError.exit_code)
     if code == INTERRUPTED:  # typer turns Ctrl-C into this result by itself
         stop("interrupted; nothing was left at the output path", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

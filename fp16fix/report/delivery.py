@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
-from fp16fix.errors import ConfigError
+from fp16fix.errors import ConfigError, InputError, first_line
 from fp16fix.graph.save import replacing
 from fp16fix.report import located
 from fp16fix.report.document import tag_of
@@ -118,7 +118,26 @@ def deliver(outcome: Outcome, products: Products, onnx_path: Path) -> Outcome:
     engine = replace(outcome.engine, path=files.get("plan", files.get("plan (unverified)", "")))
     outcome = replace(outcome, files=files, engine=engine)
     save(outcome, products.outcome)
-    write_report(outcome, products.report)
+    return with_page(outcome, products)
+
+
+def told(outcome: Outcome, delivered: Outcome, products: Products) -> Outcome:
+    """The outcome once more, with what was measured after the delivery; the product stays where it is."""
+    outcome = replace(outcome, files=delivered.files, engine=delivered.engine)
+    save(outcome, products.outcome)
+    return with_page(outcome, products)
+
+
+def with_page(outcome: Outcome, products: Products) -> Outcome:
+    """Write the page; one that cannot be made is said in the outcome and costs nothing else."""
+    try:
+        write_report(outcome, products.report)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a page only informs
+        said = f"The page could not be made ({type(error).__name__}: {first_line(error)})."
+        outcome = replace(outcome, warnings=(*outcome.warnings, said), files={k: v for k, v in outcome.files.items() if k != "report"})
+        save(outcome, products.outcome)
     return outcome
 
 

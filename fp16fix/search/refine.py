@@ -63,7 +63,7 @@ class Refinement:
         self.elements = [node.name for node in nodes if node.name not in self.own and not matches(node.name, evidence.config.allow)]
         self.cost = costs(nodes, draft.ranges)
         unstorable = overflowing(draft.remaining)
-        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.calibration, unstorable, evidence.config.threads)
+        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.seen, unstorable, evidence.config.threads)
 
     def run(self, *, margin: bool) -> Result[Names]:
         """The fewest that pass; see ``shrink``."""
