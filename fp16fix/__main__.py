@@ -8,8 +8,9 @@ import sys
 def main() -> None:
     """Entry point of the ``fp16fix`` command."""
     from fp16fix.cli import run
+    from fp16fix.cli.survive import survive
 
-    run()
+    survive(run)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ Fp16fixError
 │   ├── SampleError          inputs that do not fit the model
 │   ├── ConfigError          YAML or flags
 │   └── ReplayError          a recipe or an outcome that does not fit the model
-└── BackendError (exit 3)    TensorRT is missing, or failed
-    ├── BackendMissingError  not installed, or too old for what was asked
-    └── BuildError           parser error, builder error, crash, time-out
+├── BackendError (exit 3)    TensorRT is missing, or failed
+│   ├── BackendMissingError  not installed, or too old for what was asked
+│   └── BuildError           parser error, builder error, crash, time-out
+└── OwnFaultError (exit 4)   a fault of fp16fix itself, which its user cannot mend
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ class Fp16fixError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.where, self.hint)
+
+
+def first_line(error: BaseException) -> str:
+    """The first non-empty line of an exception's text; compilers of other projects print pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def _rebuild(cls: type[Fp16fixError], what: str, where: str, hint: str) -> Fp16fixError:
@@ -71,3 +78,9 @@ class BackendMissingError(BackendError):
 
 class BuildError(BackendError):
     """The parser refused, the builder failed, crashed or ran out of time."""
+
+
+class OwnFaultError(Fp16fixError):
+    """A graph that fp16fix made itself does not run, though the user's does; or anything else that nobody foresaw."""
+
+    exit_code = 4

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from fp16fix.errors import Fp16fixError
+from fp16fix.errors import Fp16fixError, OwnFaultError
 from fp16fix.process.interrupts import in_place, terminable
 
 UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
@@ -21,12 +21,15 @@ TERMINATED = 143
 
 
 def run() -> None:
-    """Run the command line; every ``Fp16fixError`` becomes its exit code and three plain lines, never a traceback."""
+    """Run the command line; every error becomes its exit code and a few plain lines, never a traceback."""
     from fp16fix.cli.export import app
+    from fp16fix.cli.fault import described
 
     try:
         with terminable() as came:
             code = app(standalone_mode=False)
+    except OwnFaultError as error:
+        stop(described(error), error.exit_code)
     except Fp16fixError as error:
         stop(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -34,6 +37,8 @@ def run() -> None:
     except UsageError as error:
         format_message = getattr(error, "format_message", error.__str__)
         stop(f"{format_message()}\n  → fp16fix --help", 2)
+    except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is a fault of ours, and said as one
+        stop(described(error), OwnFaultError.exit_code)
     if code == INTERRUPTED:  # typer turns Ctrl-C into this result by itself
         stop(f"interrupted; {left()}", TERMINATED if came else INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

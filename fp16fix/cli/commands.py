@@ -34,7 +34,7 @@ def version(wanted: bool) -> None:
 
 @app.callback()
 def common(_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="print the version")] = False) -> None:
-    """Exit codes: 0 verified · 1 repaired but not verified · 2 bad input, config or use · 3 backend missing or failed."""
+    """Exit codes: 0 verified · 1 repaired but not verified · 2 bad input, config or use · 3 backend missing or failed · 4 our fault."""
 
 
 @contextmanager

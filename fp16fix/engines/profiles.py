@@ -12,8 +12,7 @@ from fp16fix.config import Config
 from fp16fix.config.sections import ShapeRange
 from fp16fix.engines import OptimizationProfile, covering
 from fp16fix.engines.options import Dims, EngineInput, check_profiles
-from fp16fix.errors import ConfigError, ModelError
-from fp16fix.graph.load import first_line
+from fp16fix.errors import ConfigError, ModelError, first_line
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.shapes import text_from_dims
 from fp16fix.inputs.signature import Input, with_dims

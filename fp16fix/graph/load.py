@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.checker
 import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
-from fp16fix.errors import ModelError
+from fp16fix.errors import ModelError, first_line
+from fp16fix.graph.admit import complaint, declare, put_in_order, refuse_unloadable, undeclared
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.external import is_external, slice_of, tensors_of
 from fp16fix.graph.legal import refuse_illegal
 from fp16fix.graph.model import Model, element_type, graphs_under
 from fp16fix.graph.names import make_names_unique, name_nodes
+from fp16fix.graph.quantised import with_half_scales
 from fp16fix.graph.session import infer_types
 from fp16fix.graph.simplify import simplify
 from fp16fix.graph.thin import BIG_MODEL, restore, strip
@@ -39,10 +40,11 @@ def load(path: Path | str, *, simplified: bool = True, widened: bool = True) -> 
         ModelError: the file does not exist, parse, check, or uses something that cannot be analysed.
     """
     path = Path(path)
-    proto, files = checked(path)
+    proto, files, said = checked(path)
     hashed = digest(files)
     proto, weights = strip(proto, path)
     model = assembled(proto, weights, path.stem, simplified=simplified, widened=widened)
+    model.notes[:0] = said
     model.digest = hashed
     model.source = path
     return model
@@ -53,14 +55,13 @@ def read(path: Path) -> onnx.ModelProto:
     return checked(path)[0]
 
 
-def checked(path: Path) -> tuple[onnx.ModelProto, set[Path]]:
-    """The checked proto, external weights left where they lie, and the files that it is made of."""
+def checked(path: Path) -> tuple[onnx.ModelProto, set[Path], list[str]]:
+    """The proto, external weights where they lie; the files it is made of; what the checker has against what ONNX Runtime loads."""
     if not path.is_file():
         raise ModelError("no such file", where=str(path), hint="give the path of an .onnx file")
     big = path.stat().st_size > BIG_MODEL
-    if big:
-        # The checker reads the file by itself: before ours is in memory, not beside it.
-        check(str(path), path)
+    # The checker reads a big file by itself: before ours is in memory, not beside it.
+    why = complaint(str(path)) if big else ""
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf and OS errors share no base class
@@ -68,18 +69,12 @@ def checked(path: Path) -> tuple[onnx.ModelProto, set[Path]]:
     refuse_illegal(proto, path)
     files = {path, *(slice_of(tensor, path).path for tensor in tensors_of(proto) if is_external(tensor))}
     if not big:
-        check(str(path) if len(files) > 1 else proto, path)
-    return proto, files
-
-
-def check(subject: onnx.ModelProto | str, path: Path) -> None:
-    """``onnx.checker``, in its own words."""
-    try:
-        onnx.checker.check_model(subject)
-    except Exception as error:
-        raise ModelError(
-            f"onnx.checker refuses it: {first_line(error)}", where=str(path), hint="repair the export; nothing was changed"
-        ) from error
+        why = complaint(str(path) if len(files) > 1 else proto)
+    if why:
+        refuse_unloadable(path, why)
+    if not proto.graph.node:
+        raise ModelError("the graph has no nodes", where=str(path))
+    return proto, files, [f"onnx.checker refuses the file ({why}); ONNX Runtime loads it, so it is used"] if why else []
 
 
 def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified: bool = False, widened: bool = True) -> Model:
@@ -89,7 +84,7 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
 
 def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str, *, simplified: bool, widened: bool) -> Model:
     """A ``Model`` from a proto without its big weights, and these."""
-    notes: list[str] = []
+    notes = put_in_order(proto)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     notes += name_nodes(proto)
@@ -107,6 +102,7 @@ def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str,
     infer_types(model)
     if widened:
         widen(model)
+        model = with_half_scales(model)
     return model
 
 
@@ -129,11 +125,13 @@ def imported(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str) 
 
 def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
     """Shape and type inference; what it cannot infer is settled later by ONNX Runtime."""
+    declared = undeclared(proto)
     try:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # noqa: BLE001 - inference raises whatever it likes, and the runs know the shapes
         notes.append(f"ONNX shape inference failed ({first_line(error)}); shapes are taken from the runs")
-        return proto
+    notes += declare(proto, declared)
+    return proto
 
 
 def inline_constants(graph: gs.Graph) -> None:
@@ -193,9 +191,3 @@ def digest(files: set[Path]) -> str:
             while chunk := stream.read(1 << 20):
                 total.update(chunk)
     return total.hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """The first non-empty line of an exception's text; compilers of other projects print pages."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

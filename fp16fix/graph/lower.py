@@ -6,6 +6,7 @@ In a strongly typed network (TensorRT ≥ 10) precision lives in the graph, so t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -16,6 +17,7 @@ from fp16fix.graph.lone import clipped, guard
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
 from fp16fix.graph.operators import CONTROL, MOVEMENT, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.ops import input_accepts, is_float_node, output_follows_inputs, runs_in
+from fp16fix.graph.quantised import dequantizes, quantizes
 from fp16fix.half import FORMATS, FP16, FP32
 
 
@@ -62,8 +64,17 @@ class Typing:
         """The format a node computes in: its pin, else FP16, else FP32 where the operator's schema has no FP16, or at the interface."""
         if node.name in self.model.border:
             return FP32
+        if dequantizes(node) and (fed := self.fed(node)):
+            return fed
         wanted = FORMATS[self.wide.get(node.name, "fp16")]
         return wanted if runs_in(node, wanted.onnx, self.model.opset) else FP32
+
+    def fed(self, node: gs.Node) -> half.Format | None:
+        """What a DequantizeLinear makes is of the type that its readers compute in, FP16 if they disagree; None if none computes."""
+        readers = [reader for tensor in node.outputs for reader in tensor.outputs if not quantizes(reader) and not dequantizes(reader)]
+        formats = {each.onnx: each for each in map(self.format_of, readers)}
+        found = next(iter(formats.values())) if len(formats) == 1 else FP16
+        return found if readers and runs_in(node, found.onnx, self.model.opset) else None
 
     def interface(self, tensor: gs.Tensor) -> int:
         """Element type of a graph input or output."""
@@ -74,6 +85,9 @@ class Typing:
         if node.op in {"Cast", "CastLike"}:
             return {}
         opset, element = self.model.opset, self.format_of(node).onnx
+        if quantizes(node):
+            # It makes integers of whatever there is: a graph input before anybody rounds it, too.
+            element = self.held.get(id(node.inputs[0]), element)
         floats = [index for index, tensor in enumerate(node.inputs) if tensor.name and element_type(tensor) in FLOATS]
         free = {index for index in floats if node.op in CONTROL or input_accepts(node, index, element, opset)}
         return {index: element if index in free else FP32.onnx for index in floats}
@@ -93,6 +107,11 @@ class Typing:
         for node in self.model.nodes():
             for body in bodies(node).values():
                 yield body, self.format_of(node).onnx
+
+    @cached_property
+    def held(self) -> dict[int, int]:
+        """``elements``, once."""
+        return self.elements()
 
     def elements(self) -> dict[int, int]:
         """Element type of every float activation, by ``id`` of the tensor."""
@@ -115,6 +134,8 @@ class Lowering:
         self.casts: dict[tuple[int, int], gs.Tensor] = {}
         self.after: dict[int, list[gs.Node]] = {}
         """New nodes by id of the node they follow; by id of the graph for those that come first."""
+        self.scales: dict[int, gs.Tensor] = {}
+        """By id of a DequantizeLinear, its scale as it was."""
         self.home: dict[int, int] = {}
         """Where casts of a tensor go: id of the node they follow, or of the graph they begin."""
 
@@ -124,6 +145,7 @@ class Lowering:
             self.home |= {id(tensor): id(graph) for tensor in graph.inputs}
             self.home |= {id(tensor): id(node) for node in graph.nodes for tensor in node.outputs}
         wants = [(node, self.typing.reads(node)) for node in self.model.nodes()]
+        self.scales = {id(node): node.inputs[1] for node in self.model.nodes() if dequantizes(node)}
         borders: list[tuple[gs.Graph, int | None]] = [(self.model.graph, None), *self.typing.inner()]
         self.write_types()
         for node, wanted in wants:
@@ -162,12 +184,23 @@ class Lowering:
     def cast(self, tensor: gs.Tensor, element: int) -> gs.Tensor:
         """A Cast right after the producer, through a Clip where an FP16 exit saturates."""
         suffix = next(fmt.name for fmt in FORMATS.values() if fmt.onnx == element)
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is not None and dequantizes(producer) and input_accepts(producer, 1, element, self.model.opset):
+            return self.dequantized_again(producer, tensor, element, suffix)
         source = tensor
         if element == FP16.onnx and tensor.name in self.saturate:
             source = self.saturated(tensor)
         out = self.edit.variable(f"{tensor.name}/{suffix}", element, tensor.shape)
         node = gs.Node("Cast", self.edit.fresh(f"{tensor.name}/to_{suffix}"), attrs={"to": element}, inputs=[source], outputs=[out])
         self.queue(tensor, node)
+        return out
+
+    def dequantized_again(self, producer: gs.Node, tensor: gs.Tensor, element: int, suffix: str) -> gs.Tensor:
+        """A second DequantizeLinear where readers disagree: nothing stands between it and those that read another type."""
+        out = self.edit.variable(f"{tensor.name}/{suffix}", element, tensor.shape)
+        inputs = [producer.inputs[0], self.as_type(self.scales[id(producer)], element), *producer.inputs[2:]]
+        name = self.edit.fresh(f"{producer.name}/{suffix}")
+        self.queue(tensor, gs.Node(producer.op, name, attrs=dict(producer.attrs), inputs=inputs, outputs=[out]))
         return out
 
     def saturated(self, tensor: gs.Tensor) -> gs.Tensor:

@@ -71,6 +71,8 @@ class Trait(Enum):
     """It draws random numbers each time it runs."""
     BYSTANDS = "bystands"
     """Its constant operands are not rounded to FP16, or enter no arithmetic."""
+    UNPARSED = "unparsed"
+    """It quantises while running, or multiplies integers by itself; TensorRT's parser does not have it (its list of operators)."""
     WRITTEN_OUT = "written out"
     """Its ONNX function body is a plausible way to compute it in FP16."""
 
@@ -185,6 +187,7 @@ TABLE: tuple[Operator, ...] = (
     *rows("Resize", T.BYSTANDS, shape=3),
     *rows("Range", T.BYSTANDS, shape=1),
     *rows("Upsample NonMaxSuppression", T.BYSTANDS),
+    *rows("DynamicQuantizeLinear MatMulInteger ConvInteger QLinearMatMul QLinearConv", T.UNPARSED),
 )
 """Operators not listed have none of the traits."""
 
@@ -235,3 +238,4 @@ DRAWING = having(T.DRAWS)
 """Dropout draws too, in training (``graph.random``)."""
 BYSTANDERS = having(T.BYSTANDS)
 WRITTEN_OUT = having(T.WRITTEN_OUT)
+UNPARSED = having(T.UNPARSED)

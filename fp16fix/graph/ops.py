@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -11,6 +12,8 @@ from fp16fix.graph.model import FLOATS, element_type
 from fp16fix.graph.operators import CONTROL, TYPED_BY_ATTRIBUTE
 
 DEFAULT_DOMAINS = (None, "", "ai.onnx")
+CONTRIB = "com.microsoft"
+"""Domain of the operators that ONNX Runtime brings itself."""
 
 
 @lru_cache(maxsize=4096)
@@ -22,24 +25,35 @@ def schema_of(op: str, domain: str, opset: int) -> onnx.defs.OpSchema | None:
         return None
 
 
-def schema(node: gs.Node, opset: int) -> onnx.defs.OpSchema | None:
-    """Schema of a node of the default domain."""
+@lru_cache(maxsize=1)
+def contributed() -> dict[str, Any]:
+    """ONNX Runtime's own operators by name, the newest of each; as its Python package describes them, if it does."""
+    try:
+        from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+        schemas = runtime.get_all_operator_schema()
+    except (ImportError, AttributeError):
+        return {}
+    return {each.name: each for each in sorted(schemas, key=lambda each: each.since_version) if each.domain == CONTRIB}
+
+
+def schema(node: gs.Node, opset: int) -> Any:
+    """Schema of a node of the default domain or of com.microsoft; None for others."""
+    if node.domain == CONTRIB:
+        return contributed().get(node.op)
     return schema_of(node.op, "", opset) if node.domain in DEFAULT_DOMAINS else None
 
 
-@lru_cache(maxsize=4096)
-def allowed(op: str, opset: int) -> dict[str, frozenset[str]]:
+def allowed(found: Any) -> dict[str, frozenset[str]]:
     """Allowed type strings of every type variable of an operator."""
-    found = schema_of(op, "", opset)
-    if found is None:
-        return {}
     return {c.type_param_str: frozenset(c.allowed_type_strs) for c in found.type_constraints}
 
 
 def port_variable(formal: object, index: int) -> str:
     """The type variable of the ``index``-th actual parameter; the last formal one may be variadic."""
     parameters = list(formal)  # type: ignore[call-overload]
-    return str(parameters[min(index, len(parameters) - 1)].type_str) if parameters else ""
+    found = parameters[min(index, len(parameters) - 1)] if parameters else None
+    return str(getattr(found, "type_str", "") or getattr(found, "typeStr", ""))
 
 
 RUNTIME_STRING = {1: "tensor(float)", 10: "tensor(float16)", 16: "tensor(bfloat16)", 11: "tensor(double)"}
@@ -51,7 +65,7 @@ def input_accepts(node: gs.Node, index: int, element: int, opset: int) -> bool:
     if found is None:
         return element == element_type(node.inputs[index])
     variable = port_variable(found.inputs, index)
-    types = allowed(node.op, opset).get(variable)
+    types = allowed(found).get(variable)
     return RUNTIME_STRING[element] in types if types is not None else variable == RUNTIME_STRING[element]
 
 
@@ -72,9 +86,7 @@ def runs_in(node: gs.Node, element: int, opset: int) -> bool:
     if found is None:
         return False
     if node.op in TYPED_BY_ATTRIBUTE:
-        return all(
-            RUNTIME_STRING[element] in types for name, types in allowed(node.op, opset).items() if name == port_variable(found.outputs, 0)
-        )
+        return all(RUNTIME_STRING[element] in types for name, types in allowed(found).items() if name == port_variable(found.outputs, 0))
     tied = {port_variable(found.outputs, i) for i, t in enumerate(node.outputs) if t.name and element_type(t) in FLOATS}
     ports = [i for i, t in enumerate(node.inputs) if t.name and element_type(t) in FLOATS]
     tied_ports = [i for i in ports if port_variable(found.inputs, i) in tied] or ports

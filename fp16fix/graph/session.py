@@ -12,6 +12,7 @@ import onnxruntime as ort
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
+from fp16fix.graph import safe
 from fp16fix.graph.model import Model, element_type, numpy_type
 from fp16fix.graph.random import seeded
 
@@ -54,12 +55,8 @@ class Session:
         Raises:
             ModelError: ONNX Runtime refuses the graph.
         """
-        options = ort.SessionOptions()
+        options = options_for(optimise=optimise)
         options.intra_op_num_threads = threads
-        options.graph_optimization_level = (
-            ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimise else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        )
-        options.log_severity_level = 4
         options.enable_cpu_mem_arena = arena
         if not arena:
             # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
@@ -98,6 +95,18 @@ class Session:
             shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in sample.items())
             raise ModelError(f"the graph fails on a sample ({shapes}): {str(error).strip()[:600]}", where=self.name) from error
         return dict(zip(self.outputs, values, strict=True))
+
+
+def options_for(*, optimise: bool) -> ort.SessionOptions:
+    """What every session is opened with; in safe mode nothing is optimised."""
+    options = ort.SessionOptions()
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise and not safe.is_on() else level.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    # Quantised graphs are run as they are written: ONNX Runtime 1.32 ends the process in QDQPropagationTransformer where a DequantizeLinear
+    # has few readers or is read by a body, and fusions into integer kernels would hide what is measured between Q and DQ.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
 
 
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -176,8 +185,7 @@ def types_by_runtime(model: Model, names: Sequence[str]) -> dict[str, int]:
     for name in names:
         if name in produced and name not in known:
             proto.graph.output.append(onnx.ValueInfoProto(name=name))
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = options_for(optimise=False)
     if weights:
         options.add_external_initializers(list(weights), [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()])
     try:

@@ -98,7 +98,10 @@ def cut(model: Model, names: set[str]) -> Model:
     kept = [node for node in graph.nodes if node.name in names]
     outputs = [tensor for node in kept for tensor in node.outputs if tensor.name]
     own = {id(tensor) for tensor in outputs}
-    read = {t.name: t for node in kept for t in node.inputs if isinstance(t, gs.Variable) and t.name and id(t) not in own}
+    inner = [body for node in kept for each in bodies(node).values() for body in graphs_under(each)]
+    own |= {id(t) for body in inner for t in (*body.inputs, *(t for node in body.nodes for t in node.outputs))}
+    used = (t for node in kept for t in (*node.inputs, *captured(node)))
+    read = {t.name: t for t in used if isinstance(t, gs.Variable) and t.name and id(t) not in own}
     small = gs.Graph(
         nodes=kept,
         inputs=list(read.values()),

@@ -9,6 +9,7 @@ from fp16fix import half
 from fp16fix.graph.model import Node
 from fp16fix.graph.operators import AVERAGES, MOVEMENT, operator
 from fp16fix.graph.ops import float_inputs, float_outputs
+from fp16fix.graph.quantised import only_quantised
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
@@ -28,7 +29,7 @@ def inputs_too_large(context: Context) -> Iterator[Hazard]:
     """A graph input that does not fit is an overflow of the cast that TensorRT would put behind it."""
     for tensor in context.model.graph.inputs:
         seen = context.range_of(tensor)
-        if seen is not None and seen.absmax >= half.FP16.overflow and tensor.outputs:
+        if seen is not None and seen.absmax >= half.FP16.overflow and tensor.outputs and not only_quantised(tensor):
             node = tensor.outputs[0]
             bits = math.log2(seen.absmax / half.LARGEST)
             yield hazard(

@@ -9,6 +9,7 @@ from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor
 from fp16fix.graph.operators import ADDITIONS, MOVEMENT, SUMS
 from fp16fix.graph.ops import float_inputs, float_outputs
+from fp16fix.graph.quantised import dequantizes
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.overflow import axis_length
@@ -28,7 +29,7 @@ def find(context: Context) -> Iterator[Hazard]:
     """Positions and what is computed from them, integers past 2048, running sums, sums longer than FP16 can count."""
     derived = positional(context)
     for node in context.nodes():
-        if node.op not in MOVEMENT:
+        if node.op not in MOVEMENT and not dequantizes(node):
             yield from integers(context, node, derived)
             yield from coordinates(context, node, derived)
         yield from sampling(context, node)
@@ -37,7 +38,7 @@ def find(context: Context) -> Iterator[Hazard]:
 
 
 def integers(context: Context, node: Node, derived: Mapping[str, Position]) -> Iterator[Hazard]:
-    """A tensor computed from positions alone, or an integer-valued one that passes 2048."""
+    """A tensor computed from positions alone, or an integer-valued one that passes 2048; a quantiser's steps count nothing."""
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
         if seen is None or seen.absmax >= half.FP16.overflow:

@@ -1,4 +1,4 @@
-"""Inputs that nobody gave but that are like those given: two samples blended, some of them quieter.
+"""Inputs that nobody gave but that are like those given: two samples blended.
 
 A few samples that pass say little of the next one: of six inputs a fault in one of ten escapes every other time. Convex combinations of
 two inputs (mixup, Zhang et al., ICLR 2018) stay within the range of both and are no copy of either; what a model does to them in FP32 is
@@ -23,8 +23,6 @@ class Blend:
     other: int
     weight: float
     """Of ``one``; the other has the rest."""
-    octaves: float
-    """How much louder it is; 0 or less."""
     cut: float
     """Up to here, along the last axis, whole numbers are those of ``one``."""
 
@@ -32,8 +30,8 @@ class Blend:
 class Blends(Sequence[Arrays]):
     """Samples of the same shapes blended two by two; read when asked for and kept by nobody.
 
-    Floats are added up with weights, all of a sample as much quieter; integers, booleans and floats that are whole in every sample
-    (tokens, masks, counts) are spliced: the beginning of one, the end of the other. A sample with shapes of its own blends with itself.
+    Floats are added up with weights; integers, booleans and floats that are whole in every sample (tokens, masks, counts) are spliced:
+    the beginning of one, the end of the other. Nothing is made louder or quieter than the samples are: how far that may go, head-room says.
     """
 
     def __init__(self, samples: Sequence[Arrays], names: Sequence[str], blends: Sequence[Blend], whole: frozenset[str]) -> None:
@@ -50,9 +48,9 @@ class Blends(Sequence[Arrays]):
     def mixed(self, blend: Blend, name: str, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """One input."""
         if one.dtype.kind == "f" and name not in self.whole:
-            made = np.float32(2.0**blend.octaves) * (np.float32(blend.weight) * one + np.float32(1.0 - blend.weight) * other)
+            made = np.float32(blend.weight) * one + np.float32(1.0 - blend.weight) * other
             return made.astype(one.dtype)
-        if not one.ndim or blend.one == blend.other:
+        if not one.ndim:
             return one
         cut = round(blend.cut * one.shape[-1])
         return np.concatenate([one[..., :cut], other[..., cut:]], axis=-1)
@@ -63,23 +61,17 @@ class Blends(Sequence[Arrays]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """``3 + 5``, ``3 + 5, 1.2 octaves quieter``."""
-        return tuple(self.named(each) for each in self.blends)
-
-    def named(self, blend: Blend) -> str:
-        """One of them."""
-        whom = " + ".join(dict.fromkeys((self.sample_names[blend.one], self.sample_names[blend.other])))
-        return f"{whom}, {-blend.octaves:.1f} octaves quieter" if blend.octaves else whom
+        """``3 + 5``."""
+        return tuple(f"{self.sample_names[each.one]} + {self.sample_names[each.other]}" for each in self.blends)
 
 
-def blended(samples: Sequence[Arrays], names: Sequence[str], count: int, octaves: float, seed: int) -> Blends:
-    """``count`` blends, half of them up to ``octaves`` quieter; none where samples hold nothing that can be blended.
+def blended(samples: Sequence[Arrays], names: Sequence[str], count: int, seed: int) -> Blends:
+    """``count`` blends, of samples whose shapes another one shares; none where no two are alike.
 
     Args:
         samples: what is blended; read once for shapes and whole numbers.
         names: of these.
         count: how many.
-        octaves: see ``Config.headroom_down``.
         seed: another one gives other blends.
     """
     rng = np.random.default_rng(seed)
@@ -89,19 +81,14 @@ def blended(samples: Sequence[Arrays], names: Sequence[str], count: int, octaves
         alike.setdefault(tuple(array.shape for array in sample.values()), []).append(number)
         found = {name for name, array in sample.items() if is_whole(array)}
         whole = found if whole is None else whole & found
-    groups = [group for group in alike.values() for _ in group]
-    made = [drawn(rng, groups, octaves if number % 2 else 0.0) for number in range(count)]
-    kept = frozenset(whole or ())
-    lone = [each for each in made if each.one != each.other or (each.octaves and any(name not in kept for name in samples[each.one]))]
-    return Blends(samples, names, lone, kept)
+    groups = [group for group in alike.values() if len(group) > 1 for _ in group]
+    return Blends(samples, names, [drawn(rng, groups) for _ in range(count)] if groups else [], frozenset(whole or ()))
 
 
-def drawn(rng: np.random.Generator, groups: Sequence[Sequence[int]], octaves: float) -> Blend:
-    """At random: two samples of one group, different ones where it has two."""
-    group = groups[int(rng.integers(len(groups)))]
-    one, other = rng.choice(group, 2, replace=len(group) < 2)
-    weight, quieter, cut = rng.uniform(0.1, 0.9), rng.uniform(0.0, octaves), rng.uniform()
-    return Blend(int(one), int(other), float(weight), -float(quieter), float(cut))
+def drawn(rng: np.random.Generator, groups: Sequence[Sequence[int]]) -> Blend:
+    """At random: two samples of one group."""
+    one, other = rng.choice(groups[int(rng.integers(len(groups)))], 2, replace=False)
+    return Blend(int(one), int(other), float(rng.uniform(0.1, 0.9)), float(rng.uniform()))
 
 
 def is_whole(array: np.ndarray) -> bool:

@@ -9,12 +9,13 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from fp16fix import half
+from fp16fix.errors import ModelError
 from fp16fix.graph.model import Model
 from fp16fix.graph.operators import MOVEMENT
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node, runs_in
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
-from fp16fix.passes.apply import carry_out
+from fp16fix.passes.apply import carry_out, prepared
 from fp16fix.passes.place.islands import islands
 from fp16fix.passes.place.pins import forced
 from fp16fix.passes.place.placement import placements
@@ -23,12 +24,14 @@ from fp16fix.passes.recipe import RESCALE, Edit, Promise, Recipe, Refusal, resca
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
 from fp16fix.passes.rewrite.rule import Findings, Rule
 from fp16fix.passes.rewrite.rules import answers_builder, guards, looks_again, rules
+from fp16fix.passes.sound import Soundness
 from fp16fix.ranges.measure import measure, needs_detail
 from fp16fix.ranges.range import Range, Ranges
 
 LEFT_OUT = "left out: with this the verdict fails, without it passes"
 BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT, Kind.COARSE})
 """Kinds that guard inputs which calibration may not hold: longer ones, fully masked ones, near ties."""
+FAILED = "it failed, which is a fault of its own; everything else goes on without it"
 NEIGHBOUR = "beside wide nodes: two casts cost more than running it wide"
 TIGHT = "no one exponent gives it the head-room asked for and keeps its small values"
 ROUNDING = 0.01
@@ -102,6 +105,13 @@ class Design:
     refusals: list[Refusal] = field(default_factory=list)
     changes: list[Edit] = field(default_factory=list)
     muls: int = 0
+    origin: Model = field(init=False)
+    """The model as it came; every change that fails leads back to it."""
+    sound: Soundness = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.origin = self.model
+        self.sound = Soundness(self.model, self.samples, self.options.threads)
 
     def draft(self, hazards: Sequence[Hazard], proofs: Mapping[Hazard, str]) -> Draft:
         """From the hazards of the model as it came (and the proofs already made) to a draft."""
@@ -110,8 +120,7 @@ class Design:
             live, proofs = self.look_again(frozenset())
         spared = spared_tensors(self.model, self.ranges, proofs)
         exponents = {} if self.options.calm else self.rescale(spared)
-        if exponents:
-            self.change([rescaling(exponents)])
+        if exponents and self.attempt([rescaling(exponents)]):
             live, proofs = self.look_again(frozenset(exponents))
             if self.rewrite([each for each in rules() if looks_again(each)], live):
                 live, proofs = self.look_again(frozenset())
@@ -121,7 +130,8 @@ class Design:
     def extended(self, draft: Draft, edits: Sequence[Edit]) -> Draft:
         """A draft of this model with more rewrites at the end of its changes."""
         self.ranges, self.muls, self.refusals = draft.ranges, draft.muls, list(draft.refusals)
-        self.change([*draft.recipe.changes, *edits])
+        self.change(draft.recipe.changes)
+        self.attempt(edits)
         live, proofs = self.look_again(frozenset())
         return self.finished(live, spared_tensors(self.model, self.ranges, proofs), self.tight(draft.recipe.exponents))
 
@@ -134,7 +144,14 @@ class Design:
 
     def look_again(self, moved: frozenset[str]) -> tuple[list[Hazard], Mapping[Hazard, str]]:
         """Measure a changed model, in which ``moved`` tensors hold other values; the hazards that still need something, and proofs."""
-        self.ranges = measure(self.model, self.samples, threads=self.options.threads, known=unmoved(self.ranges, moved))
+        known = unmoved(self.ranges, moved)
+        try:
+            self.ranges = measure(self.model, self.samples, threads=self.options.threads, known=known)
+        except ModelError:
+            # What runs on one sample need not run on another of another shape.
+            self.sound.ask_all(list(self.samples))
+            self.keep(self.sifted([], self.changes))
+            self.ranges = measure(self.model, self.samples, threads=self.options.threads)
         hazards = diagnose(self.model, self.ranges, frozenset(self.model.placed))
         proofs = self.acquit(self.model, hazards)
         return self.live(hazards, proofs), proofs
@@ -151,23 +168,79 @@ class Design:
         return found
 
     def rewrite(self, chosen: Iterable[Rule], hazards: Sequence[Hazard]) -> bool:
-        """Let every rule look once, in order; whether anything was rewritten."""
-        before = len(self.changes)
+        """Let every rule look once, in order; whether anything was rewritten that stands."""
+        before = list(self.changes)
         for each in chosen:
-            findings = Findings(self.model, self.ranges, hazards, self.options.headroom, self.options.headroom_down)
-            taken: set[str] = set()
-            edits = []
-            for proposal in list(each.propose(findings)):
-                if isinstance(proposal, Refusal):
-                    self.refuse(proposal)
-                elif self.options.calm and not self.is_needed(each, proposal, findings):
-                    continue
-                elif self.permitted(proposal, taken):
-                    edits.append(proposal)
-                    taken |= {proposal.node, *proposal.covers}
+            edits = self.proposed(each, hazards)
             if edits:
-                self.change(edits)
-        return len(self.changes) > before
+                self.carry(edits)
+        self.prove(before)
+        return len(self.changes) > len(before)
+
+    def proposed(self, rule: Rule, hazards: Sequence[Hazard]) -> list[Edit]:
+        """What a rule wants to do and may; one that fails has refused."""
+        findings = Findings(self.model, self.ranges, hazards, self.options.headroom, self.options.headroom_down)
+        try:
+            proposals = list(rule.propose(findings))
+        except Exception as error:  # noqa: BLE001 - rules are many, other packages add theirs, and none may end a repair
+            self.refuse(Refusal("*", rule.name, f"{FAILED} ({type(error).__name__}: {error})"))
+            return []
+        taken: set[str] = set()
+        edits = []
+        for proposal in proposals:
+            if isinstance(proposal, Refusal):
+                self.refuse(proposal)
+            elif self.options.calm and not self.is_needed(rule, proposal, findings):
+                continue
+            elif self.permitted(proposal, taken):
+                edits.append(proposal)
+                taken |= {proposal.node, *proposal.covers}
+        return edits
+
+    def attempt(self, edits: Sequence[Edit]) -> bool:
+        """Carry edits out and hold the result against FP32; whether any stands."""
+        before = list(self.changes)
+        self.carry(edits)
+        self.prove(before)
+        return len(self.changes) > len(before)
+
+    def carry(self, edits: Sequence[Edit]) -> None:
+        """Carry out what can be; an edit that fails is refused, and the graph is as if nobody had tried it."""
+        before = list(self.changes)
+        try:
+            self.change(edits)
+        except Exception:  # noqa: BLE001 - see ``proposed``
+            self.keep(self.sifted(before, edits))
+
+    def prove(self, before: Sequence[Edit]) -> None:
+        """Take back, of what was done since, whatever changes the FP32 function."""
+        new = self.changes[len(before) :]
+        if new and self.sound.fault(self.model):
+            self.keep(self.sifted(before, new))
+
+    def sifted(self, kept: Sequence[Edit], new: Sequence[Edit]) -> list[Edit]:
+        """``kept`` and those of the new edits that stand, by halves; the rest is refused."""
+        why = self.fault([*kept, *new])
+        if not why or not new:
+            return [*kept, *new]
+        if len(new) == 1:
+            self.refuse(Refusal(new[0].node or "*", new[0].by, why))
+            return list(kept)
+        middle = len(new) // 2
+        return self.sifted(self.sifted(kept, new[:middle]), new[middle:])
+
+    def fault(self, changes: Sequence[Edit]) -> str:
+        """Why these changes do not stand; empty if they do."""
+        try:
+            changed = prepared(self.origin, Recipe(tuple(changes)))
+        except Exception as error:  # noqa: BLE001 - see ``proposed``
+            return f"{FAILED} ({type(error).__name__}: {error})"
+        return self.sound.fault(changed)
+
+    def keep(self, changes: Sequence[Edit]) -> None:
+        """Go on from the original with these changes."""
+        self.changes = list(changes)
+        self.model = prepared(self.origin, Recipe(tuple(changes)))
 
     def is_needed(self, rule: Rule, edit: Edit, findings: Findings) -> bool:
         """Whether an edit is worth making though plain FP16 is right on every sample."""
@@ -205,11 +278,12 @@ class Design:
             n.name for n in self.model.nodes() if matches(n.name, self.options.pin) or matches(n.name, self.options.allow)
         }
         ranges = {name: harmless_range(seen) if name in spared else seen for name, seen in self.ranges.items()}
-        found = assign(
-            self.model,
-            ranges,
-            ScaleOptions(self.options.headroom, self.options.headroom_down, time_limit_s=self.options.scale_budget_s, wide=wide),
-        )
+        asked = ScaleOptions(self.options.headroom, self.options.headroom_down, time_limit_s=self.options.scale_budget_s, wide=wide)
+        try:
+            found = assign(self.model, ranges, asked)
+        except Exception as error:  # noqa: BLE001 - see ``proposed``
+            self.refuse(Refusal("*", RESCALE, f"{FAILED} ({type(error).__name__}: {error})"))
+            return {}
         self.muls = found.muls
         return {name: e for name, e in found.exponents.items() if e}
 

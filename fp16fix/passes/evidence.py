@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from fp16fix.config import Config
 from fp16fix.errors import ConfigError, ModelError
+from fp16fix.graph import safe
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model
 from fp16fix.hazards import diagnose
@@ -20,6 +22,7 @@ from fp16fix.inputs.made import make
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.signature import signature, with_dims
 from fp16fix.inputs.split import split
+from fp16fix.passes.blame import blaming
 from fp16fix.passes.recipe import Recipe, plain
 from fp16fix.progress import Stages
 from fp16fix.ranges.measure import measure
@@ -58,7 +61,7 @@ class Arrays(Sequence[Mapping[str, np.ndarray]]):
 
 def half_of_blends(config: Config, samples: Arrays) -> Blends:
     """The blends of those that searches ask, or, of other samples, those of all."""
-    return blended(samples, samples.names, -(-config.blends // 2), config.headroom_down, config.seed + len(samples))
+    return blended(samples, samples.names, -(-config.blends // 2), config.seed + len(samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,13 @@ class Evidence:
     hazards: tuple[Hazard, ...]
     proofs: Mapping[Hazard, str]
     """Harmless hazards and the proof in a sentence."""
+    joined: bool = False
+    """Held-out samples have joined the search: ranges, hazards and proofs are of all."""
+
+    @property
+    def seen(self) -> Arrays:
+        """The samples that ranges, hazards and proofs are of."""
+        return self.judged if self.joined else self.calibration
 
     @property
     def plain(self) -> Recipe:
@@ -87,6 +97,10 @@ class Evidence:
             return self.calibration
         entries = (*self.calibration.samples.entries, *self.held_out.samples.entries)
         return Arrays(replace(self.samples, entries=entries))
+
+    def blaming(self) -> AbstractContextManager[None]:
+        """For work on graphs made of the model: see ``passes.blame``."""
+        return blaming(self.model, self.judged, self.config.threads)
 
     @property
     def shared(self) -> bool:
@@ -103,18 +117,29 @@ def gather(config: Config, stages: Stages) -> Evidence:
     if config.model is None:
         raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
     with stages.stage("load"):
-        model = load(config.model, simplified=config.simplify)
+        model = load(config.model, simplified=config.simplify and not safe.is_on())
         samples = samples_for(config, model)
         calibration, held_out = split(samples, config.held_out)
     refuse_unknown_outputs(config, model)
     seen, tested = Arrays(calibration), Arrays(held_out)
-    with stages.stage("measure ranges", len(seen)) as tick:
+    with stages.stage("measure ranges", len(seen)) as tick, blaming(model, seen, config.threads):
         ranges = measure(model, seen, threads=config.threads, tick=tick)
     refuse_nonfinite_outputs(model, ranges)
-    with stages.stage("diagnose"):
+    with stages.stage("diagnose"), blaming(model, seen, config.threads):
         hazards = diagnose(model, ranges, frozenset(model.placed))
         proofs = acquitted(model, hazards, seen, config.threads)
     return Evidence(config, model, samples, seen, tested, ranges, hazards, proofs)
+
+
+def with_held_out(found: Evidence, stages: Stages) -> Evidence:
+    """The same with every sample looked at: those held out may have taken another branch, or be larger."""
+    every, threads = found.judged, found.config.threads
+    with stages.stage("measure ranges", len(every)) as tick:
+        ranges = measure(found.model, every, threads=threads, tick=tick)
+    with stages.stage("diagnose"):
+        hazards = diagnose(found.model, ranges, frozenset(found.model.placed))
+        proofs = acquitted(found.model, hazards, every, threads)
+    return replace(found, ranges=ranges, hazards=hazards, proofs=proofs, joined=True)
 
 
 def refuse_unknown_outputs(config: Config, model: Model) -> None:

@@ -15,6 +15,7 @@ from fp16fix.graph.operators import ADDITIONS, GUARDS, REORDERING, STEPPING, ope
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.progress import Tick
+from fp16fix.ranges.extents import Extents, inside_bodies
 from fp16fix.ranges.probe import FLOAT, PROBING, Probes
 from fp16fix.ranges.range import Range, Ranges
 from fp16fix.ranges.rivals import rivalries
@@ -61,6 +62,7 @@ def measure(
     sources = {name: source for name, source in same_values(model).items() if name not in known}
     probes.install(lambda tensor: is_fp32(tensor) and tensor.name not in sources and tensor.name not in known)
     probed.graph.outputs += [tensor for _, tensor in shapes]
+    inner = Extents(probed, frozenset(name for name in inside_bodies(model) if name not in known))
     session = Session(probed, threads=threads) if probed.graph.outputs else None
     rows: dict[str, np.ndarray] = {}
     seen_shapes: dict[str, tuple[int, ...]] = {}
@@ -70,8 +72,8 @@ def measure(
         found = session.run(sample) if session is not None else {}
         for name, matrix in probes.rows_of(found):
             merge(rows, name, matrix)
-        for name, tensor in shapes:
-            shape = tuple(int(d) for d in found[tensor.name])
+        own = {name: tuple(int(d) for d in found[tensor.name]) for name, tensor in shapes}
+        for name, shape in (*own.items(), *inner.shapes_of(found).items()):
             if math.prod(shape) >= math.prod(seen_shapes.get(name, (0,))):
                 seen_shapes[name] = shape
         tick()

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
-from fp16fix.errors import ConfigError, Fp16fixError
+from fp16fix.errors import ConfigError, Fp16fixError, first_line
 from fp16fix.graph.exchange import Move, exchange, scratch_beside, staged
-from fp16fix.graph.load import first_line
 from fp16fix.graph.save import weights_beside
 from fp16fix.report import located
 from fp16fix.report.document import tag_of
@@ -205,6 +204,16 @@ def free(path: Path) -> Path:
     """``x.former.plan``, or a numbered name where that is taken."""
     names = itertools.chain([".former"], (f".former-{number}" for number in itertools.count(2)))
     return next(other for name in names if not (other := path.with_suffix(f"{name}{path.suffix}")).exists())
+
+
+def told(outcome: Outcome, delivered: Outcome, products: Products) -> Outcome:
+    """The outcome once more, with what was measured after the delivery; the product stays where it is, whatever comes of this."""
+    more = [line for line in delivered.warnings if line not in outcome.warnings]
+    outcome = replace(outcome, files=delivered.files, engine=delivered.engine, warnings=(*outcome.warnings, *more))
+    with scratch_beside(products.main) as scratch:
+        outcome, papers = written(outcome, products, scratch)
+        exchange(papers, [])
+    return outcome
 
 
 def written(outcome: Outcome, products: Products, scratch: Path) -> tuple[Outcome, list[Move]]:

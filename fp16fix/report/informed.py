@@ -1,10 +1,15 @@
-"""An answer → what is told beside its verdict and decides nothing: the other profile, how far FP32 moved, error along the graph."""
+"""An answer → what is told beside its verdict and decides nothing: the other profile, how far FP32 moved, error along the graph.
+
+Each part may fail; then it is empty, the outcome says which and why, and everything else stands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
+from fp16fix.errors import first_line
 from fp16fix.graph.model import Model
 from fp16fix.progress import Stages
 from fp16fix.search.answer import Answer
@@ -12,19 +17,28 @@ from fp16fix.search.trials import Trials
 from fp16fix.trace.shadow import Damage, shadow
 from fp16fix.verdict.verdict import Figures, Verdict
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Informed:
     """Measured for the reader."""
 
-    before: tuple[Figures, ...]
-    """Of all-FP16."""
     pessimistic: Verdict
     """Of the same graph under the profile that does not decide."""
-    equivalence: tuple[Figures, ...]
+    before: tuple[Figures, ...] = ()
+    """Of all-FP16."""
+    equivalence: tuple[Figures, ...] = ()
     """The repaired graph in FP32 against the original."""
-    along_before: Mapping[str, Damage]
-    along_after: Mapping[str, Damage]
+    along_before: Mapping[str, Damage] = field(default_factory=dict)
+    along_after: Mapping[str, Damage] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+    """What could not be measured, a sentence each."""
+
+
+def uninformed(trials: Trials, why: str) -> Informed:
+    """Nothing measured yet."""
+    return Informed(Verdict(verified=False, oracle="strict", profile=other_profile(trials), outputs=(), samples=0, reasons=(why,)))
 
 
 def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Informed:
@@ -37,18 +51,41 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
         stages: for progress.
     """
     evidence = trials.evidence
-    config, plain = evidence.config, trials.typed(evidence.plain)
+    model, some, threads = evidence.model, evidence.calibration.few(1), evidence.config.threads
+    plain, other = trials.typed(evidence.plain), other_profile(trials)
+    missing, no_figures, no_damage = uninformed(trials, "it could not be measured"), tuple[Figures, ...](), dict[str, Damage]()
+    same, exponents = answer.recipe.digest == evidence.plain.digest, known_exponents(model, answer)
+    parts = Parts()
     with stages.stage("pessimistic and FP32 checks", 3 * len(evidence.judged)) as tick:
-        other = "compiled" if config.profile == "pessimistic" else "pessimistic"
-        same = answer.recipe.digest == evidence.plain.digest
-        before = answer.verdict.outputs if same else trials.strict.figures(plain, tick=tick)
-        second = trials.strict.verdict(typed, profile=other, tick=tick)
-        equivalence = trials.strict.figures(answer.draft.model, strict=False, tick=tick)
+        before = answer.verdict.outputs
+        if not same:
+            before = parts.part("Plain FP16", lambda: trials.strict.figures(plain, tick=tick), no_figures)
+        second = parts.part(f"The {other} profile", lambda: trials.strict.verdict(typed, profile=other, tick=tick), missing.pessimistic)
+        moved = parts.part("FP32 after repair", lambda: trials.strict.figures(answer.draft.model, strict=False, tick=tick), no_figures)
     with stages.stage("error along the graph"):
-        some = evidence.calibration.few(1)
-        ill = shadow(evidence.model, plain, some, threads=config.threads)
-        well = shadow(evidence.model, typed, some, known_exponents(evidence.model, answer), threads=config.threads)
-    return Informed(before, second, equivalence, ill, well)
+        ill = parts.part("Error along plain FP16", lambda: shadow(model, plain, some, threads=threads), no_damage)
+        well = parts.part("Error along the repaired graph", lambda: shadow(model, typed, some, exponents, threads=threads), no_damage)
+    return Informed(second, before, moved, ill, well, tuple(parts.failed))
+
+
+@dataclass(slots=True)
+class Parts:
+    """Measures one thing after another, whatever came of those before."""
+
+    failed: list[str] = field(default_factory=list)
+
+    def part(self, name: str, measure: Callable[[], T], instead: T) -> T:
+        """What is measured, or ``instead`` and a sentence."""
+        try:
+            return measure()
+        except Exception as error:  # noqa: BLE001 - nothing that only informs may cost a product
+            self.failed.append(f"{name} could not be measured ({type(error).__name__}: {first_line(error)}); the verdict does not need it.")
+            return instead
+
+
+def other_profile(trials: Trials) -> str:
+    """The profile that does not decide."""
+    return "compiled" if trials.evidence.config.profile == "pessimistic" else "pessimistic"
 
 
 def known_exponents(original: Model, answer: Answer) -> dict[str, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 
 import fp16fix
+from fp16fix.graph import quantised, safe
 from fp16fix.graph.lower import count_types
 from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
@@ -20,7 +21,7 @@ from fp16fix.passes.place.islands import flops
 from fp16fix.passes.recipe import Refusal
 from fp16fix.progress import Stages
 from fp16fix.ranges.range import Range
-from fp16fix.report.informed import Informed, inform
+from fp16fix.report.informed import Informed
 from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
@@ -32,11 +33,12 @@ MASK_OCTAVES = 4
 """Values in so few octaves are a mask's literals."""
 
 
-def summarise(trials: Trials, answer: Answer, typed: Model, engine: EngineFacts, stages: Stages, command: Sequence[str]) -> Outcome:
+def summarise(
+    trials: Trials, answer: Answer, typed: Model, engine: EngineFacts, informed: Informed, stages: Stages, command: Sequence[str]
+) -> Outcome:
     """The outcome, before any file is written."""
     found, draft = trials.evidence, answer.draft
     ends = dispositions(found, answer)
-    informed = inform(trials, answer, typed, stages)
     return Outcome(
         tool=fp16fix.__version__,
         command=tuple(command),
@@ -76,7 +78,7 @@ def model_facts(found: Evidence) -> ModelFacts:
         model.digest,
         model.opset,
         len(list(model.nodes())),
-        simplified=found.config.simplify,
+        simplified=found.config.simplify and not safe.is_on(),
         notes=tuple(model.notes),
     )
 
@@ -202,7 +204,7 @@ def tight(draft: Draft, typed: Model, headroom: float) -> list[Range]:
 
 def sample_warnings(found: Evidence) -> tuple[str, ...]:
     """What is weak about the inputs that everything rests on, and about comparing runs of this model at all."""
-    return (*found.samples.caveats, *warnings_of(found.model))
+    return (*found.samples.caveats, *warnings_of(found.model), *quantised.warnings_of(found.model))
 
 
 def margin_warnings(found: Evidence, answer: Answer) -> Iterator[str]:
@@ -214,9 +216,15 @@ def margin_warnings(found: Evidence, answer: Answer) -> Iterator[str]:
         yield f"Only {verdict.spare_db:.1f} dB lie between the verdict and its bound {verdict.spare_at}; searches aim at {wanted:g} dB."
 
 
+def safe_warnings() -> tuple[str, ...]:
+    """That graph optimisers were off, and why."""
+    said = f"{safe.why()}: everything was repeated once in safe mode, with onnxsim and ONNX Runtime's optimisers off."
+    return (said,) if safe.is_on() else ()
+
+
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
-    said = [*sample_warnings(found), *answer.verdict.notes]
+    said = [*sample_warnings(found), *answer.verdict.notes, *safe_warnings(), *informed.failed]
     said += [*margin_warnings(found, answer)]
     if answer.stopped:
         said.append(f"The search for pins was stopped ({answer.stopped}): what is used is the best that it had found.")
@@ -237,7 +245,8 @@ def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) 
         pattern for pattern in (*found.config.pin, *found.config.allow) if not any(matches(n.name, [pattern]) for n in found.model.nodes())
     ]
     said += [f"The pattern {pattern!r} of pin or allow matches no node." for pattern in silent]
-    if answer.verdict.verified and not informed.pessimistic.verified and informed.pessimistic.profile == "pessimistic":
+    second = informed.pessimistic
+    if answer.verdict.verified and second.outputs and not second.verified and second.profile == "pessimistic":
         said.append(
             "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails."
         )

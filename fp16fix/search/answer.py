@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from fp16fix.oracles.oracle import Score
 from fp16fix.passes.design import Draft
+from fp16fix.passes.evidence import with_held_out
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
 from fp16fix.search.draft import design
@@ -59,6 +60,8 @@ def settle_on(trials: Trials, stages: Stages) -> Answer:
         score = trials.score(found.recipe, "all samples", "as found")
     if score.good or not found.score.good or found.stopped == INTERRUPTED or trials.judge.is_spent:
         return judged(trials, found)
+    if not trials.evidence.shared:
+        trials.evidence = with_held_out(trials.evidence, stages)
     return replace(judged(trials, find(trials, stages)), independent=trials.evidence.shared)
 
 

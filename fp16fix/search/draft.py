@@ -51,6 +51,6 @@ def designer(evidence: Evidence, without: frozenset[str] = frozenset(), *, calm:
     )
 
     def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-        return acquitted(model, hazards, evidence.calibration, config.threads)
+        return acquitted(model, hazards, evidence.seen, config.threads)
 
-    return Design(evidence.model, evidence.ranges, evidence.calibration, options, acquit)
+    return Design(evidence.model, evidence.ranges, evidence.seen, options, acquit)

@@ -69,7 +69,7 @@ class Refinement:
         self.elements = [node.name for node in nodes if node.name not in self.own and not matches(node.name, evidence.config.allow)]
         self.cost = costs(nodes, draft.ranges)
         unstorable, threads = overflowing(draft.remaining), evidence.config.threads
-        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.calibration, unstorable, self.elements, threads)
+        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.seen, unstorable, self.elements, threads)
 
     def run(self, *, margin: bool) -> Result[Names]:
         """The fewest that pass; see ``shrink``."""

@@ -10,7 +10,8 @@ from fp16fix.engines.profiles import in_files, refuse_uncovered
 from fp16fix.graph.exchange import scratch_beside
 from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.progress import Silent, Stages, Watcher
-from fp16fix.report.delivery import deliver, products_for
+from fp16fix.report.delivery import deliver, products_for, told
+from fp16fix.report.informed import Informed, inform, uninformed
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.summary import summarise
 from fp16fix.search.answer import settle_on
@@ -38,10 +39,16 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     evidence = gather(config, stages)
     if wants_plan and not in_files(config):
         refuse_uncovered(config, Arrays(evidence.samples))
-    with trials(evidence, stages) as tried:
+    with evidence.blaming(), trials(evidence, stages) as tried:
         answer = settle_on(tried, stages)
         with scratch_beside(products.main) as scratch:
             path = scratch / products.onnx.name
             product = with_engine(tried, answer, path, stages) if wants_plan else graph_only(tried, answer, path)
-            outcome = summarise(tried, product.answer, product.typed, product.facts, stages, command)
-            return deliver(outcome, products, path)
+            answer, typed, facts = product.answer, product.typed, product.facts
+
+            def outcome(informed: Informed) -> Outcome:
+                return summarise(tried, answer, typed, facts, informed, stages, command)
+
+            # The product and its verdict are safe before anything runs that only informs.
+            delivered = deliver(outcome(uninformed(tried, "it was not measured")), products, path)
+        return told(outcome(inform(tried, answer, typed, stages)), delivered, products)

@@ -6,12 +6,13 @@ and pinning it would cost speed. All proofs of a model run in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.errors import ModelError
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type
 from fp16fix.graph.opset import raise_opset
@@ -70,8 +71,17 @@ def harmless(
     accused = frozenset(h.node for h in hazards if not h.internal)
     proofs: dict[Hazard, Acquittal] = {}
     for start in range(0, len(candidates), AT_ONCE):
-        proofs |= acquit(model, candidates[start : start + AT_ONCE], nodes, order, samples, accused, threads)
+        proofs |= acquitted(lambda some: acquit(model, some, nodes, order, samples, accused, threads), candidates[start : start + AT_ONCE])
     return proofs | arguments(hazards, proofs)
+
+
+def acquitted(prove: Callable[[Sequence[Hazard]], dict[Hazard, Acquittal]], hazards: Sequence[Hazard]) -> dict[Hazard, Acquittal]:
+    """The proofs that can be made; a hazard whose proof does not run at all is not acquitted."""
+    try:
+        return prove(hazards)
+    except ModelError:
+        middle = len(hazards) // 2
+        return acquitted(prove, hazards[:middle]) | acquitted(prove, hazards[middle:]) if middle else {}
 
 
 def arguments(hazards: Iterable[Hazard], proofs: Mapping[Hazard, Acquittal]) -> dict[Hazard, Acquittal]:

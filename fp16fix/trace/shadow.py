@@ -17,6 +17,7 @@ from fp16fix.graph.splice import splice
 from fp16fix.half import FP32
 from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce
 from fp16fix.strict.emulate import emulate
+from fp16fix.trace.endure import FLAT, enduring
 from fp16fix.trace.segments import Sample, Segment, segments
 
 PREFIX = "strict/"
@@ -63,8 +64,10 @@ def shadow(
 def side_by_side(reference: Model, typed: Model) -> tuple[Model, dict[str, gs.Tensor]]:
     """One graph that computes the FP32 model and, strictly, the typed one; and the strict tensors by their own names."""
     host, guest = reference.copy(), emulate(typed)
-    raise_in_place(host, PROBING)
-    raise_in_place(guest, PROBING)
+    # One graph has one opset, and a rule may have raised that of the typed graph.
+    opset = max(PROBING, host.opset, guest.opset)
+    raise_in_place(host, opset)
+    raise_in_place(guest, opset)
     return host, splice(host, guest, PREFIX)
 
 
@@ -96,24 +99,34 @@ def compare_in_graph(
 
     ``elementwise`` also counts elements that are off by much of their own size: a massive channel hides all others from an SQNR.
 
-    A first pass sums squares; only tensors whose sums are not finite get the masks that tell lost values from the rest.
+    A first pass sums squares; only tensors whose sums are not finite get the masks that tell lost values from the rest. A twin that fails
+    while running, or has another shape, is lost (``trace.endure``).
     """
+    pairs = list(pairs)
     meet(host, pairs)
+    found, lost = enduring(host, lambda optimise: compared(host, samples, threads, elementwise=elementwise, optimise=optimise))
+    labels = {pair.label for pair in pairs if pair.twin.name in lost or MEET + pair.label in lost}
+    return found | {label: Damage(label, -math.inf, 1, 1.0) for label in sorted(labels)}
+
+
+def compared(host: Model, samples: Iterable[Sample], threads: int, *, elementwise: bool, optimise: bool) -> dict[str, Damage]:
+    """Errors by label, of a host in which the pairs meet."""
     totals: dict[str, np.ndarray] = {}
     off: dict[str, float] = {}
     if elementwise:
         # One pass tells everything; the cheaper first pass would only be repeated.
         for segment in segments(host, samples):
-            rows = Rows(full_summary, lambda tensor: tensor.name.startswith(MEET), columns=5).sum_over(segment, threads)
+            rows = Rows(full_summary, lambda tensor: tensor.name.startswith(MEET), columns=5).sum_over(segment, threads, optimise=optimise)
             totals |= {name: row[:3] for name, row in rows.items()}
             off |= {name: float(row[3] / max(1.0, row[4])) for name, row in rows.items()}
         return errors_of(totals, off)
     for segment in segments(host, samples):
         quick = Rows(quick_summary, lambda tensor: tensor.name.startswith(MEET))
-        sums = quick.sum_over(segment, threads)
+        sums = quick.sum_over(segment, threads, optimise=optimise)
         odd = {name for name, row in sums.items() if not np.isfinite(row).all()}
         if odd:
-            sums |= Rows(pair_summary, lambda tensor: tensor.name in odd).sum_over(segment, threads)  # noqa: B023 - used at once
+            masked = Rows(pair_summary, lambda tensor: tensor.name in odd)  # noqa: B023 - used at once
+            sums |= masked.sum_over(segment, threads, optimise=optimise)
         totals |= sums
     return errors_of(totals, off)
 
@@ -134,10 +147,10 @@ class Rows:
     probes: Probes | None = field(default=None, init=False)
     """Those of the stretch that runs."""
 
-    def sum_over(self, segment: Segment, threads: int) -> dict[str, np.ndarray]:
+    def sum_over(self, segment: Segment, threads: int, *, optimise: bool) -> dict[str, np.ndarray]:
         """Rows added over the samples, by tensor."""
         total: dict[str, np.ndarray] = {}
-        for found in segment.run(self.install, threads):
+        for found in segment.run(self.install, threads, optimise=optimise):
             assert self.probes is not None
             for name, rows in self.probes.rows_of(found):
                 row = rows.astype(np.float64).sum(axis=0)
@@ -246,7 +259,10 @@ def in_pieces(probes: Probes, difference: gs.Tensor, cells: Cells) -> gs.Tensor:
         return probes.row(cells(probes, part, other, probes.emit("Sub", [part, other])))
 
     size, one, whole = probes.literal(PIECE, np.int64), probes.literal([1], np.int64), probes.literal([-1], np.int64)
-    flat = [probes.emit("Reshape", [tensor, whole]) for tensor in (reference, source)]
+    flat = [probes.emit("Reshape", [reference, whole])]
+    # A twin with other elements fails here, under the name of its comparison.
+    flat.append(probes.emit("Reshape", [source, probes.emit("Shape", [flat[0]], INT64)]))
+    probes.nodes[-1].name = difference.name + FLAT
     count = probes.emit(
         "Add", [probes.emit("Div", [probes.emit("Size", [reference], INT64), size], INT64), probes.literal(1, np.int64)], INT64
     )

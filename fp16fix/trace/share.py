@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from fp16fix.errors import ModelError
 from fp16fix.graph.edit import Editor, redirect, rounding_of
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_outputs
@@ -67,14 +67,14 @@ def shares(
     totals: dict[str, list[np.ndarray]] = {}
     kept: list[tuple[Sample, list[np.ndarray]]] = []
     for sample in samples:
-        exact = outputs(board, sample, nodes, ())
+        exact = [np.asarray(value) for value in board.run({**sample, **switches(nodes, ())}).values()]
         kept.append((sample, exact))
         for on, key in (*(((name,), name) for name in nodes), (nodes, ALL)):
-            add(totals, key, exact, outputs(board, sample, nodes, on))
+            add(totals, key, exact, attempted(board, exact, {**sample, **switches(nodes, on)}))
     del board  # its working memory, before the next session takes its own
     strict = Session(emulate(typed), threads=threads, arena=False)
     for sample, exact in kept:
-        add(totals, WHOLE, exact, [np.asarray(value) for value in strict.run(sample).values()])
+        add(totals, WHOLE, exact, attempted(strict, exact, sample))
     return Shares({name: damage(totals.get(name, [])) for name in nodes}, damage(totals.get(ALL, [])), damage(totals.get(WHOLE, [])))
 
 
@@ -116,11 +116,24 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: Co
     return host
 
 
-def outputs(session: Session, sample: Sample, nodes: Sequence[str], on: Iterable[str]) -> list[np.ndarray]:
-    """Outputs in order with some switches on."""
+def switches(nodes: Sequence[str], on: Iterable[str]) -> dict[str, np.ndarray]:
+    """What the switchboard is fed with some of them on."""
     wanted = set(on)
-    switches: Mapping[str, Any] = {f"switch/{number}": np.asarray(name in wanted) for number, name in enumerate(nodes)}
-    return [np.asarray(value) for value in session.run({**sample, **switches}).values()]
+    return {f"switch/{number}": np.asarray(name in wanted) for number, name in enumerate(nodes)}
+
+
+def attempted(session: Session, exact: Sequence[np.ndarray], sample: Sample) -> list[np.ndarray]:
+    """Outputs in order; those that have another shape than FP32's, or do not come because the run fails, are wholly lost."""
+    try:
+        found = [np.asarray(value) for value in session.run(sample).values()]
+    except ModelError:
+        found = [np.empty(0)] * len(exact)
+    return [own if own.shape == ref.shape else lost(ref) for own, ref in zip(found, exact, strict=True)]
+
+
+def lost(reference: np.ndarray) -> np.ndarray:
+    """An output of which nothing is right."""
+    return np.full(reference.shape, np.nan if reference.dtype.kind == "f" else None)
 
 
 PIECE = 1 << 20

@@ -279,6 +279,12 @@ class Comparison:
                     hint="compare two versions of one model",
                 )
 
+    def lose(self, reference: Mapping[str, Any]) -> None:
+        """One sample on which the candidate fails: every output of it is wrong."""
+        for name, value in reference.items():
+            held = self._outputs.setdefault(name, Accumulator(self._channels.get(name, PLAIN), self._names))
+            held.lose(value, ())
+
     def figures(self) -> tuple[Figures, ...]:
         """One ``Figures`` an output, in the order they were first seen."""
         return tuple(accumulator.figures(name) for name, accumulator in self._outputs.items())

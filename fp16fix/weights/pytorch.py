@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fp16fix.errors import BackendMissingError, InputError, SampleError
-from fp16fix.graph.load import first_line
+from fp16fix.errors import BackendMissingError, InputError, SampleError, first_line
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures
 from fp16fix.weights.cast import PIECE

@@ -10,8 +10,7 @@ import numpy as np
 import onnx
 import onnx.external_data_helper
 
-from fp16fix.errors import BackendMissingError, InputError
-from fp16fix.graph.load import first_line
+from fp16fix.errors import BackendMissingError, InputError, first_line
 from fp16fix.weights.cast import TensorCast, WeightReport, cast_of, pieces_of
 
 Reader = Callable[[Path, "Notes"], Iterator[TensorCast]]

@@ -28,7 +28,7 @@ def test_what_is_right_by_luck_in_the_samples_is_not_verified_on_blends() -> Non
     samples = halves(0, 1, 2)
     with StrictOracle(model(OFFSET), samples, Tolerance().of, names=("a", "b", "c")) as oracle:
         alone = oracle.verdict(lower(model(OFFSET), {}))
-        oracle.blend(blended(samples, ("a", "b", "c"), 8, 0.0, 0))
+        oracle.blend(blended(samples, ("a", "b", "c"), 8, 0))
         verdict = oracle.verdict(lower(model(OFFSET), {}))
     assert alone.verified
     assert alone.spare_db == math.inf
@@ -43,10 +43,10 @@ def test_what_is_right_by_luck_in_the_samples_is_not_verified_on_blends() -> Non
     assert verdict.reasons[0].startswith(f"{BLENDED} y: ")
 
 
-def kept(text: str, samples: Sequence[dict[str, np.ndarray]], octaves: float = 0.0) -> int:
+def kept(text: str, samples: Sequence[dict[str, np.ndarray]]) -> int:
     reference = Reference(model(text))
     reference.extend(samples)
-    reference.extend_by_blends(blended(samples, [str(n) for n in range(len(samples))], 32, octaves, 0))
+    reference.extend_by_blends(blended(samples, [str(n) for n in range(len(samples))], 32, 0))
     count = reference.count - len(samples)
     assert len(reference.names) == count
     assert sum(1 for _ in reference.values()) == reference.count
@@ -55,9 +55,10 @@ def kept(text: str, samples: Sequence[dict[str, np.ndarray]], octaves: float = 0
 
 
 def test_blends_that_fp32_makes_no_sense_of_are_left_out() -> None:
-    root = "g (float[1,8] x) => (float[1,8] y) <float k = {900}> { d = Sub (x, k)  y = Sqrt (d) }"
-    assert kept(root, halves(0, 1)) == 32
-    assert 0 < kept(root, halves(0, 1), octaves=2.0) < 32, "the quieter ones are roots of negative numbers"
+    root = "g (float[8] x) => (float[8] y) <float k = {0.2}> { a = Abs (x)  d = Sub (a, k)  y = Sqrt (d) }"
+    ends = [{"x": np.full(8, value, np.float32)} for value in (1.5, -1.5)]
+    assert 0 < kept(root, ends) < 32, "between 1.5 and -1.5 there are roots of negative numbers"
+    assert kept(OFFSET, halves(0, 1)) == 32
     shaped = "g (float[6] x, int64[2] s) => (float[m,n] y) { y = Reshape (x, s) }"
     values = np.arange(6, dtype=np.float32) + np.float32(0.5)
     given = [{"x": values, "s": np.array(shape, np.int64)} for shape in ([2, 3], [3, 2])]

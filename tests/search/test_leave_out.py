@@ -15,6 +15,7 @@ from fp16fix.passes.evidence import Evidence, gather
 from fp16fix.passes.recipe import RESCALE
 from fp16fix.progress import Silent, Stages
 from fp16fix.search import answer as answer_module
+from fp16fix.search import answer as answers
 from fp16fix.search.answer import settle_on
 from fp16fix.search.draft import design
 from fp16fix.search.leave_out import suspects
@@ -73,14 +74,16 @@ def test_what_exponents_push_into_subnormals_is_pinned(tmp_path: Path) -> None:
         answer = settle_on(tried, stages)
         pins = answer.recipe.wide
         fewer = [answer.draft.pinned({n: f for n, f in pins.items() if n != name}) for name in pins]
-        without = [tried.verdict(recipe, "test", "one less").verified for recipe in fewer]
+        without = [tried.is_comfortable(tried.score(recipe, "test", "one less")) for recipe in fewer]
     assert answer.recipe.exponents
     assert answer.verdict.verified
     assert without == [False] * len(pins) != [], "each pin is needed"
 
 
-def test_only_the_repair_that_does_harm_is_left_out(tmp_path: Path) -> None:
+def test_only_the_repair_that_does_harm_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The eps raised for the calibration's 0.1 moves a held-out 1e-9; the stream's exponents do no harm and stay."""
+    # As if the held-out samples had nothing to tell the rules: with their ranges, the eps is not raised in the first place.
+    monkeypatch.setattr(answers, "with_held_out", lambda found, _: found)
     calm = {"x": wave(1.0), "p": wave(0.1, 0.1)}
     found = given(tmp_path, BOTH, calm, {"x": wave(1.0), "p": wave(1e-9)})
     whole, draft, verified = settled(found)

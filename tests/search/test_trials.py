@@ -121,10 +121,11 @@ def test_a_spent_budget_leaves_the_verdict_of_the_draft(tmp_path: Path, monkeypa
 def test_formats_are_part_of_what_is_tried(tmp_path: Path) -> None:
     with trials(ill(tmp_path), Stages(Silent())) as tried:
         draft = settle_on(tried, Stages(Silent())).draft
-        wide, narrow = (draft.pinned(dict.fromkeys(NODES, fmt)) for fmt in ("fp32", "bf16"))
+        names = [node.name for node in draft.model.nodes()]
+        wide, narrow = (draft.pinned(dict.fromkeys(names, fmt)) for fmt in ("fp32", "bf16"))
         exact, coarse = (tried.verdict(recipe, "test", "all").outputs[0].sqnr_db for recipe in (wide, narrow))
         assert exact > coarse + 10, "eight bits are fewer"
-        assert tried.holds("test", lambda names: draft.pinned(dict.fromkeys(names, "fp32")), str)(frozenset(NODES))
+        assert tried.holds("test", lambda names: draft.pinned(dict.fromkeys(names, "fp32")), str)(frozenset(names))
 
 
 def test_what_only_the_users_command_refuses_is_said(tmp_path: Path) -> None:

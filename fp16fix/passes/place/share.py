@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.operators import CONVERTING, MOVEMENT
 from fp16fix.graph.ops import float_outputs, is_float_node
+from fp16fix.graph.quantised import multiplies_integers
 from fp16fix.half import FP32
 from fp16fix.passes.place.islands import flops
 from fp16fix.ranges.range import Range
@@ -18,6 +19,8 @@ IDLE = MOVEMENT | CONVERTING
 def wide_share(model: Model, ranges: Mapping[str, Range], wide: Mapping[str, str]) -> float:
     """Share of the FLOPs in FP32, what the model's author placed there apart; 0 for a model without products, which has none.
 
+    A product of integers is none of them, whatever type its result has.
+
     Args:
         model: FP32, as it will be typed.
         ranges: of ``model``, for sizes.
@@ -26,7 +29,8 @@ def wide_share(model: Model, ranges: Mapping[str, Range], wide: Mapping[str, str
     computing = [node for node in model.nodes() if is_float_node(node) and node.op not in IDLE and node.name not in model.placed]
     work = {node.name: flops(node, ranges) for node in computing}
     total = sum(work.values())
-    return sum(each for name, each in work.items() if wide.get(name) == "fp32") / total if total else 0.0
+    slow = [node for node in computing if wide.get(node.name) == "fp32" and not multiplies_integers(node)]
+    return sum(work[node.name] for node in slow) / total if total else 0.0
 
 
 def formats(typed: Model) -> dict[str, str]:

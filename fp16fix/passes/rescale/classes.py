@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Constant, Model, Node, Tensor
 from fp16fix.graph.operators import CONTROL, SATURATING
+from fp16fix.graph.quantised import dequantizes, is_scale, only_quantised
 from fp16fix.passes.rescale.equations import Equation, address, equations, is_wall, operands, ties
 from fp16fix.passes.rescale.traits import Laws, averaged, degrees, delicate, inside
 from fp16fix.passes.rescale.windows import EMPTY, WIDEST, Window, window_of_range, window_of_squares, window_of_values
@@ -71,7 +72,9 @@ class Builder:
         self.laws: Laws = [(node, equations(node)) for node in self.nodes]
         self.law_of = {node.name: law for node, law in self.laws}
         self.grounded = {node.outputs[int(e[0][0][1:])].name for node, law in self.laws for e in law if is_wall(e) and e[0][0][0] == "y"}
-        self.unbounded = inside(self.nodes, wide)
+        self.dequantised = {tensor.name for node in self.nodes if dequantizes(node) for tensor in node.outputs}
+        """No Mul stands behind a DequantizeLinear: its scale takes the exponent, or there is none."""
+        self.unbounded = inside(self.nodes, wide) | {tensor.name for tensor in model.graph.inputs if only_quantised(tensor)}
         self.delicate = delicate(self.laws)
         self.averaged = averaged(model)
         self.degree = degrees(model, self.laws)
@@ -127,7 +130,7 @@ class Builder:
 
     def wall(self, element: str) -> None:
         """Exponent 0: at once for results and initializers; for other operands a Mul may stand between (see ``collect``)."""
-        if element in self.grounded or element.split("→", maxsplit=1)[0] not in self.ranges:
+        if element in self.grounded or element in self.dequantised or element.split("→", maxsplit=1)[0] not in self.ranges:
             self.union(element, GROUND)
 
     def union(self, left: str, right: str) -> None:
@@ -194,10 +197,12 @@ class Builder:
                 if isinstance(tensor, Constant) and port[0] == "x" and node.name:
                     element = self.element(tensor, node, int(port[1:]))
                     if element in self.parent and self.find(element) != GROUND:
-                        self.put(classes, element).windows.setdefault(element, self.constant_window(tensor, element in lone))
+                        scale = is_scale(tensor, node)
+                        window = self.constant_window(tensor, lone=scale or element in lone, delicate=scale or tensor.name in self.delicate)
+                        self.put(classes, element).windows.setdefault(element, window)
 
-    def constant_window(self, tensor: Constant, lone: bool) -> tuple[Window, float]:
-        found = window_of_values(tensor.values, delicate=tensor.name in self.delicate)
+    def constant_window(self, tensor: Constant, *, lone: bool, delicate: bool) -> tuple[Window, float]:
+        found = window_of_values(tensor.values, delicate=delicate)
         size = 2.0 * math.prod(tensor.values.shape)
         return (found if lone else Window(found.hard, found.hard, WIDEST)), size
 

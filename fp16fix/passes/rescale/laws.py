@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fp16fix.graph.model import FLOATS
 
 
@@ -110,6 +112,8 @@ TABLE: tuple[Law, ...] = (
         {"epsilon": 0.125},
         when={"training_mode": (0,)},
     ),
+    Law("QuantizeLinear", "x0 = x1", ("2x3", 0.25, np.int8(0))),
+    Law("DequantizeLinear", "y0 = x1", (np.asarray([[-128, 3, 127]], np.int8), 0.25, np.int8(0))),
     Law("LpNormalization", "y0 = 0", ("2x3",)),
     Law("LRN", f"{X}; @alpha = -2x0", ("1x4x2x2",), {"size": 3, "alpha": 0.5}),
     Law("Sign IsNaN IsInf Shape Size NonZero ArgMax ArgMin Hardmax", "y0 = 0", ("2x3",)),

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
+from fp16fix.graph.inline import inline_functions
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.names import make_names_unique
 from fp16fix.graph.operators import AVERAGES, PRODUCTS, SUMS, WRITTEN_OUT, operator
@@ -56,7 +56,7 @@ def written_out(model: Model) -> Model:
     if not ids:
         return model
     proto, weights = light(model)
-    proto = onnx.inliner.inline_selected_functions(proto, sorted(ids), inline_schema_functions=True)
+    proto = inline_functions(proto, sorted(ids))
     proto = onnx.shape_inference.infer_shapes(proto)
     graph = gs.import_onnx(proto)
     inlined = Model(graph, model.name, model.digest, io=dict(model.io))

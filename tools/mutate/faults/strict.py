@@ -96,8 +96,8 @@ FAULTS = (
     Fault(
         "verify-not-shaken",
         VERIFY,
-        "jitter=config.jitter",
-        "jitter=0",
+        "if on else config.profile, jitter=config.jitter",
+        "if on else config.profile, jitter=0",
         ("tests/oracles/test_emulator.py",),
         "verify is milder than repair about the same file",
     ),

@@ -128,6 +128,9 @@ def trailing_fit(dims: Sequence[object]) -> Fit:
     def fit(values: np.ndarray) -> np.ndarray | None:
         sizes = tuple(size for size in dims if isinstance(size, int))
         known = sizes if len(sizes) == len(dims) else values.shape[-len(dims) :]
+        if len(sizes) < len(dims) and 1 in known:
+            # One number for an axis of a length that nobody knows cannot be written as its scale.
+            return None
         if len(known) != len(dims) or any(size != 1 for size in values.shape[: -len(dims)]):
             return None
         inner = values.reshape(values.shape[-len(dims) :])
@@ -139,11 +142,14 @@ def trailing_fit(dims: Sequence[object]) -> Fit:
     return fit
 
 
-def channel_fit(rank: int, channels: object) -> Fit:
-    """Constants that vary along axis 1 alone of a tensor of that rank, as a vector."""
+def channel_fit(rank: int, channels: object, *, numbers: bool = True) -> Fit:
+    """Constants that vary along axis 1 alone of a tensor of that rank, as a vector.
+
+    A single number fits too, unless not ``numbers`` or nobody knows for how many channels it stands.
+    """
 
     def fit(values: np.ndarray) -> np.ndarray | None:
-        if values.ndim > rank:
+        if values.ndim > rank or (values.size == 1 and not (numbers and isinstance(channels, int))):
             return None
         shape = (1,) * (rank - values.ndim) + values.shape
         count = channels if isinstance(channels, int) else shape[1]

@@ -100,7 +100,8 @@ def match(view: Wiring, node: gs.Node) -> Norm | None:
 def per_channel(view: Wiring, found: Found, core: gs.Node) -> Norm | None:
     """Over axes 2 and up; over axis 2 alone only where something says that it is no LayerNorm."""
     x = found.tensor("x")
-    norm = with_affine(view, found, core, channel_fit(len(x.shape), x.shape[1]))
+    # A number that follows a norm over the last axis says nothing of channels.
+    norm = with_affine(view, found, core, channel_fit(len(x.shape), x.shape[1], numbers=len(found.axes()) > 1 or regrouped(view, x, core)))
     if len(found.axes()) == 1 and norm.gamma is None and norm.beta is None and not regrouped(view, x, core):
         return None
     count = x.shape[1] if isinstance(x.shape[1], int) else None if norm.gamma is None else norm.gamma.size

@@ -1,0 +1,101 @@
+"""A command in a process of its own: one that a library ends from within is repeated once in safe mode, and that is said."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+from fp16fix.graph import safe
+
+DEADLY = frozenset({"SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE"})
+"""How native code ends a process; SIGKILL and SIGTERM come from outside and are obeyed."""
+PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCONT")
+"""Signals that are meant for the command and reach the process that waits for it."""
+PR_SET_PDEATHSIG = 1
+"""Linux: the signal a process gets when its parent ends (prctl(2))."""
+INTERRUPTED = 130
+"""What shells report of a process ended by Ctrl-C."""
+
+
+def survive(command: Callable[[], None]) -> NoReturn:
+    """Run a command, which exits by itself, and exit as it does; where there is no fork, it runs here."""
+    if not hasattr(os, "fork"):
+        command()
+        sys.exit(0)
+    code = attempt(command)
+    if code < 0 and signal.Signals(-code).name in DEADLY and not safe.is_on():
+        reason = f"a library ended the process ({signal.Signals(-code).name})"
+        sys.stderr.write(f"fp16fix: {reason}; once more in safe mode, with graph optimisers off\n")
+        os.environ[safe.VARIABLE] = reason[0].upper() + reason[1:]
+        code = attempt(command)
+    if code < 0:
+        ended(-code)
+    sys.exit(code)
+
+
+def attempt(command: Callable[[], None]) -> int:
+    """The exit code of one run in a child process, or minus the signal that ended it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    held = {getattr(signal, name) for name in PASSED_ON}
+    signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    child = os.fork()
+    if not child:
+        alone(held, command)
+    with passing_on(child):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+        _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def alone(held: set[signal.Signals], command: Callable[[], None]) -> NoReturn:
+    """The child's part: a group of its own, so that a terminal's Ctrl-C reaches it once; it ends with its parent."""
+    os.setpgid(0, 0)
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+        command()
+    except KeyboardInterrupt:
+        sys.stderr.write("fp16fix: interrupted; nothing was left at the output path\n")
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+@contextmanager
+def passing_on(child: int) -> Iterator[None]:
+    """Hand signals on, and stop together with the child."""
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    def pause(_number: int, _frame: FrameType | None) -> None:
+        os.kill(child, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    before = {getattr(signal, name): signal.signal(getattr(signal, name), pass_on) for name in PASSED_ON}
+    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ended(number: int) -> NoReturn:
+    """Say what ended a command that nothing could be saved of, and end as it did for whoever started this."""
+    name = signal.Signals(number).name
+    if name in DEADLY:
+        said = "a library ended the process, in safe mode too: please send the model, and the versions that `fp16fix doctor` prints"
+        sys.stderr.write(f"fp16fix: {name}: {said}\n")
+        sys.exit(4)
+    if name == "SIGKILL":
+        sys.stderr.write("fp16fix: the process was killed from outside, most likely for want of memory\n")
+    sys.exit(128 + number)
