@@ -53,9 +53,10 @@ def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
             if not result.stopped and not search.is_affordable(result):
                 plain = search.run(margin=False)
                 result = plain if result.best is None or search.is_affordable(plain) else result
-    if result.stopped == INTERRUPTED and not result.best:
+    found = result.best if result.best is not None else search.fewest
+    if result.stopped == INTERRUPTED and not found:
         raise KeyboardInterrupt
-    return search.recipe(result.best or frozenset()), result.stopped
+    return search.recipe(found or frozenset()), result.stopped
 
 
 class Refinement:
@@ -65,6 +66,8 @@ class Refinement:
         """Accuses."""
         evidence, self.own = trials.evidence, draft.recipe.wide
         self.trials, self.draft, self.tick = trials, draft, tick
+        self.fewest: Names | None = None
+        """The fewest that passed, with the margin or without: what is used where a search for more was stopped."""
         nodes = [node for node in draft.model.nodes() if is_float_node(node)]
         self.elements = [node.name for node in nodes if node.name not in self.own and not matches(node.name, evidence.config.allow)]
         self.cost = costs(nodes, draft.ranges)
@@ -73,7 +76,14 @@ class Refinement:
 
     def run(self, *, margin: bool) -> Result[Names]:
         """The fewest that pass; see ``shrink``."""
-        holds = self.trials.holds("refine", self.recipe, words, self.tick, margin=margin)
+        asked = self.trials.holds("refine", self.recipe, words, self.tick, margin=margin)
+
+        def holds(names: Names) -> bool:
+            held = asked(names)
+            if (self.fewest is None or len(names) < len(self.fewest)) and self.trials.judge.good(self.recipe(names)):
+                self.fewest = names
+            return held
+
         return best(shrink(self.elements, holds, ranking=self.accused.ranking, cost=self.cost))
 
     def recipe(self, names: Names) -> Recipe:
