@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import ModelError
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.external import is_external, slice_of, tensors_of
-from fp16fix.graph.legal import refuse_illegal
+from fp16fix.graph.legal import drop_repeats, refuse_illegal
 from fp16fix.graph.model import Model, element_type, graphs_under
 from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.session import infer_types
@@ -89,7 +89,7 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
 
 def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str, *, simplified: bool, widened: bool) -> Model:
     """A ``Model`` from a proto without its big weights, and these."""
-    notes: list[str] = []
+    notes = drop_repeats(proto)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     notes += name_nodes(proto)
