@@ -119,7 +119,7 @@ def test_a_signal_ends_a_run_and_what_is_said_of_its_files_is_true(
 def test_a_batch_takes_its_children_along(model: Path) -> None:
     (model / "zoo.yaml").write_text("models: [m.onnx]\ndefaults: {inputs: 'wait.py:samples'}\n")
     (model / "wait.py").write_text(
-        "import os, pathlib, time\ndef samples():\n    pathlib.Path('pid').write_text(str(os.getpid()))\n    time.sleep(60)\n"
+        "import os, pathlib, time\ndef samples():\n    pathlib.Path('pid').write_text(str(os.getpid()))\n    time.sleep(300)\n"
     )
     running = fp16fix(model, "", "batch", "zoo.yaml")
     began = time.monotonic()

@@ -31,10 +31,19 @@ def refuse_illegal(proto: onnx.ModelProto, path: Path) -> None:
             kind = output.type.WhichOneof("value").removesuffix("_type")
             hint = "cut the graph where it still gives tensors"
             raise ModelError(f"output {output.name!r} is of the kind {kind}; only tensors can be compared", where=str(path), hint=hint)
-    for name, times in Counter(output.name for output in proto.graph.output).items():
-        if times > 1:
-            raise ModelError(f"output {name!r} is listed {times} times", where=str(path), hint="list each output once")
     refuse_endless(proto, path)
+
+
+def drop_repeats(proto: onnx.ModelProto) -> list[str]:
+    """List each output once, in place, as ONNX Runtime reads it and TensorRT needs it; notes on those that stood there again."""
+    repeated = [name for name, times in Counter(output.name for output in proto.graph.output).items() if times > 1]
+    if repeated:
+        once = {output.name: output for output in reversed(proto.graph.output)}
+        kept = [once.pop(output.name) for output in list(proto.graph.output) if output.name in once]
+        copies = [onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in kept]
+        del proto.graph.output[:]
+        proto.graph.output.extend(copies)
+    return [f"output {name!r} is listed more than once; it is taken once" for name in repeated]
 
 
 def _element_types(proto: onnx.ModelProto) -> Iterator[tuple[str, int]]:

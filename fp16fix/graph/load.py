@@ -16,7 +16,7 @@ from fp16fix.errors import ModelError, first_line
 from fp16fix.graph.admit import complaint, declare, put_in_order, refuse_unloadable, undeclared
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.external import is_external, slice_of, tensors_of
-from fp16fix.graph.legal import refuse_illegal
+from fp16fix.graph.legal import drop_repeats, refuse_illegal
 from fp16fix.graph.model import Model, element_type, graphs_under
 from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.quantised import with_half_scales
@@ -84,7 +84,7 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
 
 def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str, *, simplified: bool, widened: bool) -> Model:
     """A ``Model`` from a proto without its big weights, and these."""
-    notes = put_in_order(proto)
+    notes = [*drop_repeats(proto), *put_in_order(proto)]
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     notes += name_nodes(proto)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,17 @@ from fp16fix.graph import safe
 from fp16fix.graph.model import Model, element_type, numpy_type
 from fp16fix.graph.random import seeded
 
+PROVIDERS = ["CPUExecutionProvider"]
+STAND_IN = "weights"
+"""Where a proto says that weights are which a session is lent."""
 EMBEDDED = 1024
 """Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
 LENT = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 """Types of weights that are lent by reference."""
 BIG = 1 << 20
 """Bytes past which other types are, too: no operand that decides a shape has a million."""
+HEAVY = 1 << 30
+"""Bytes of weights past which a session holds none of its own: ONNX Runtime copies what it is lent, and packs it once more."""
 LENT_IF_BIG = (
     onnx.TensorProto.INT8,
     onnx.TensorProto.UINT8,
@@ -58,21 +66,16 @@ class Session:
         options = options_for(optimise=optimise)
         options.intra_op_num_threads = threads
         options.enable_cpu_mem_arena = arena
-        if not arena:
-            # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
-            options.add_session_config_entry("session.disable_prepacking", "1")
         # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         proto, self._weights = light(model)
+        if not arena:
+            # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         # Folding the Casts of big FP16 weights would undo the point of keeping them small.
         disabled = ["ConstantFolding"] if any(array.dtype == np.float16 for array in self._weights.values()) else None
-        if self._weights:
-            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
-            options.add_external_initializers(list(self._weights), values)
         try:
-            self._session = ort.InferenceSession(
-                proto.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
-            )
+            self._session = opened(proto, self._weights, options, disabled)
         except Exception as error:
             raise ModelError(
                 f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
@@ -109,6 +112,36 @@ def options_for(*, optimise: bool) -> ort.SessionOptions:
     return options
 
 
+def opened(
+    proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], options: ort.SessionOptions, disabled: list[str] | None = None
+) -> ort.InferenceSession:
+    """A session over a proto without its big weights, and these, which must outlive it. Raises whatever ONNX Runtime raises."""
+    values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in weights.items()}
+    if not is_heavy(weights.values()):
+        if values:
+            options.add_external_initializers(list(values), list(values.values()))
+        return ort.InferenceSession(proto.SerializeToString(), options, providers=PROVIDERS, disabled_optimizers=disabled)
+    # Graphs are circles: of those that are done with, weights are held until somebody looks.
+    gc.collect()
+    # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    for name, value in values.items():
+        options.add_initializer(name, value)
+    with tempfile.TemporaryDirectory(prefix="fp16fix-") as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(proto.SerializeToString())
+        with path.with_name(STAND_IN).open("wb") as hole:
+            hole.truncate(max(array.nbytes for array in weights.values()))
+        return ort.InferenceSession(str(path), options, providers=PROVIDERS)
+
+
+def is_heavy(weights: Iterable[np.ndarray]) -> bool:
+    """Whether another copy of these is one too many."""
+    return sum(array.nbytes for array in weights) > HEAVY
+
+
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """``parted`` with random operators seeded, for a session; the model is as it was."""
     with seeded(model.nodes()):
@@ -137,7 +170,7 @@ def is_lent(tensor: gs.Constant) -> bool:
 def external_stub(name: str, element: int, values: np.ndarray) -> onnx.TensorProto:
     """A tensor whose bytes are promised to be elsewhere; the session is given them under the same name."""
     stub = onnx.TensorProto(name=name, data_type=element, dims=values.shape, data_location=onnx.TensorProto.EXTERNAL)
-    for key, value in (("location", "weights"), ("offset", "0"), ("length", str(values.nbytes))):
+    for key, value in (("location", STAND_IN), ("offset", "0"), ("length", str(values.nbytes))):
         stub.external_data.add(key=key, value=value)
     return stub
 
@@ -186,10 +219,8 @@ def types_by_runtime(model: Model, names: Sequence[str]) -> dict[str, int]:
         if name in produced and name not in known:
             proto.graph.output.append(onnx.ValueInfoProto(name=name))
     options = options_for(optimise=False)
-    if weights:
-        options.add_external_initializers(list(weights), [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()])
     try:
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = opened(proto, weights, options)
     except Exception as error:
         raise ModelError(
             f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",

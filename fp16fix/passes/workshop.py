@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Constant, Model
+from fp16fix.graph.session import is_heavy
 from fp16fix.passes import apply
 from fp16fix.passes.place.share import wide_share
 from fp16fix.passes.recipe import Edit, Recipe
@@ -22,6 +24,7 @@ class Workshop:
         """Knows sizes by ``ranges``, of the model; changes mostly keep them."""
         self.model = model
         self.ranges = ranges or {}
+        self.heavy = is_heavy(tensor.values for tensor in model.tensors().values() if isinstance(tensor, Constant))
         self._kept: OrderedDict[tuple[Edit, ...], tuple[Model, Mapping[str, Range]]] = OrderedDict()
 
     def keep(self, recipe: Recipe, prepared: Model, ranges: Mapping[str, Range]) -> None:
@@ -47,4 +50,7 @@ class Workshop:
 
     def typed(self, recipe: Recipe) -> Model:
         """What an engine is built from. Raises as ``apply.apply``."""
+        if self.heavy:
+            # Graphs are circles: the last candidate's weights are held until somebody looks.
+            gc.collect()
         return apply.typed(self.prepared(recipe), recipe)

@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
-from fp16fix.graph.model import Model, element_type
+from fp16fix.graph.model import Model, element_type, inner_nodes
 from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.opset import raise_in_place
 from fp16fix.half import BF16, FP16, FP32
@@ -76,7 +76,7 @@ class Emulation:
         for tensor in tensors:
             if isinstance(tensor, gs.Variable) and id(tensor) in self.low:
                 tensor.dtype = np.dtype(np.float32)
-        self.model.graph.nodes[:0] = widened
+        place_early(self.model.graph, widened)
 
     def widen(self, tensor: gs.Constant) -> list[gs.Node]:
         """Low weights become FP32: small ones at once, big FP16 ones by a Cast that runs with the graph (half the memory)."""
@@ -135,3 +135,14 @@ class Emulation:
         rounded = self.edit.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape)
         redirect(tensor, rounded)
         return self.edit.rounding(tensor, self.low[id(tensor)], rounded)[0]
+
+
+def place_early(graph: gs.Graph, widened: list[gs.Node]) -> None:
+    """Each Cast of a weight right before its first reader: nodes run in this order, and all of them at once would be an FP32 model."""
+    waiting = {node.outputs[0].name: node for node in widened}
+    ordered: list[gs.Node] = []
+    for node in graph.nodes:
+        for reader in (node, *inner_nodes(node)):
+            ordered += [waiting.pop(tensor.name) for tensor in reader.inputs if tensor.name in waiting]
+        ordered.append(node)
+    graph.nodes[:] = [*waiting.values(), *ordered]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
 from fp16fix.graph import session
+from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
-from fp16fix.graph.session import EMBEDDED, light, proto_of
-from tests.models import model
+from fp16fix.graph.session import EMBEDDED, Session, light, proto_of
+from fp16fix.strict.emulate import emulate
+from tests.models import model, normal
 
 TEXT = "g (float[4,8] x) => (float[4,8] y) { z = Relu (x) y = Mul (z, z) }"
 BIG = np.arange(EMBEDDED, dtype=np.float32).reshape(-1, 8)
@@ -48,3 +52,44 @@ def test_the_model_keeps_its_weights_when_export_fails(monkeypatch: pytest.Monke
     with pytest.raises(ValueError):
         light(found)
     assert found.tensors()["w"].values is values
+
+
+SQUARE = "g (float[2,64] x, float[64,64] w) => (float[2,64] y) { t = Transpose <perm = [1, 0]> (w) y = MatMul (x, t) }"
+
+
+def squared() -> Model:
+    found = model(SQUARE)
+    found.graph.inputs[1].to_constant(normal(64, 64))
+    del found.graph.inputs[1]
+    return found
+
+
+@pytest.mark.parametrize("element", [np.float32, np.float16])
+def test_a_heavy_session_uses_weights_where_they_lie_and_computes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, element: type[np.generic]
+) -> None:
+    """A weight that is changed afterwards changes what the session computes: it is no copy. Optimisers must not read what stands for it."""
+    found, x = squared(), {"x": normal(2, 64, seed=1)}
+    wide = found.tensors()["w"].values
+    if element is np.float16:
+        found = emulate(lower(found, {}))
+    light_result = Session(found).run(x)["y"]
+    monkeypatch.setattr(session, "HEAVY", 0)
+    monkeypatch.chdir(tmp_path)
+    heavy = Session(found)
+    np.testing.assert_array_equal(heavy.run(x)["y"], light_result)
+    assert not list(tmp_path.iterdir())
+    (held,) = (array for array in heavy._weights.values() if array.shape == wide.shape)
+    held *= 2
+    np.testing.assert_array_equal(heavy.run(x)["y"], 2 * light_result)
+
+
+@pytest.mark.parametrize(("element", "lent"), [(np.int8, True), (np.int64, True), (np.float64, True), (np.bool_, False)])
+def test_whatever_is_big_is_lent(element: type[np.generic], lent: bool) -> None:
+    found = weighted()
+    names = {}
+    for name, size in (("big", (1 << 20) // np.dtype(element).itemsize + 1), ("few", (1 << 20) // np.dtype(element).itemsize)):
+        names[name] = gs.Constant(name, np.ones(size, element))
+        found.graph.nodes.append(gs.Node("Identity", name, inputs=[names[name]], outputs=[gs.Variable(f"{name}/out", element)]))
+    assert ("big" in light(found)[1]) is lent
+    assert "few" not in light(found)[1]

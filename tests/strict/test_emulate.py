@@ -199,3 +199,20 @@ def test_a_clips_bound_is_rounded_wherever_it_stands(opset: int, body: str) -> N
     found = Session(emulate(lower(model(graph(body).replace(", float[4,8] w", ""), opset), {}))).run({"x": normal(4, 8)})["y"]
     np.testing.assert_array_equal(found, found.astype(np.float16).astype(np.float32))
     assert {float(found.min()), float(found.max())} == {float(np.float16(0.1)), float(np.float16(0.7))}
+
+
+def test_each_weight_is_widened_right_before_its_first_reader() -> None:
+    """All of them at once would be the FP32 model again; a reader in a body counts, and one weight is widened once."""
+    text = """g (float[4,256] x, bool p, float[256,256] v, float[256,256] w, float[256,256] u) => (float[4,256] y) {
+        a = MatMul (x, v) b = MatMul (a, w)
+        c = If (p) < then_branch = t () => (float[4,256] r) { r = MatMul (b, u) }, else_branch = e () => (float[4,256] s) { s = Neg (b) } >
+        y = MatMul (c, w)
+    }"""
+    found = model(text)
+    for name in "vwu":
+        tensor = found.tensors()[name]
+        found.graph.inputs.remove(tensor)
+        tensor.to_constant(normal(256, 256, scale=0.06))
+    graph = emulate(lower(found, {})).graph
+    heavy = [(node.op, node.name) for node in graph.nodes if node.op in {"MatMul", "If"} or "/widen" in node.name]
+    assert [op if op != "Cast" else name[0] for op, name in heavy] == ["v", "MatMul", "w", "MatMul", "u", "If", "MatMul"]

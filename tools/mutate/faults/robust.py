@@ -1,0 +1,142 @@
+"""What comes from outside and what is left behind: weights beside a model, headers, delivery, signals, the terminal."""
+
+from __future__ import annotations
+
+from tools.mutate.fault import Fault
+
+EXTERNAL, EXCHANGE, DELIVERY = "graph/external.py", "graph/exchange.py", "report/delivery.py"
+OF_EXTERNAL, OF_EXCHANGE, OF_DELIVERY = (
+    (f"tests/{name}.py",) for name in ("graph/test_external", "graph/test_exchange", "report/test_delivery")
+)
+OF_INPUTS, OF_PROCESS, OF_TERMINAL = (f"tests/{name}.py" for name in ("inputs/test_declared", "test_process", "test_terminal"))
+
+FAULTS = (
+    Fault(
+        "weights-from-anywhere",
+        EXTERNAL,
+        "        if inside and path.is_file():",
+        "        if path.is_file():",
+        OF_EXTERNAL,
+        "a model reads any file of the machine into its product",
+    ),
+    Fault(
+        "attribute-weights-from-the-working-directory",
+        EXTERNAL,
+        '            if attribute.HasField("t"):\n                yield attribute.t\n',
+        "",
+        OF_EXTERNAL,
+        "a Constant's weights are taken from wherever the command is run",
+    ),
+    Fault(
+        "weights-cut-off",
+        EXTERNAL,
+        "    if offset + length > held:",
+        "    if offset > held:",
+        OF_EXTERNAL,
+        "a file that is cut off ends in a traceback",
+    ),
+    Fault(
+        "header-believed",
+        "inputs/declared.py",
+        "found.size > left",
+        "False",
+        (OF_INPUTS,),
+        "a header of a hundred bytes takes terabytes",
+    ),
+    Fault(
+        "bomb-unpacked",
+        "inputs/files.py",
+        "            admit({name: each.declared for name, each in found.items()})\n",
+        "",
+        (OF_INPUTS,),
+        "an archive is unpacked before anybody asks whether it fits",
+    ),
+    Fault(
+        "made-without-end",
+        "inputs/made.py",
+        "        if math.prod(shape) > LARGEST:",
+        "        if not shape:",
+        (OF_INPUTS,),
+        "inputs of 10¹⁰ elements are made up",
+    ),
+    Fault(
+        "half-a-delivery",
+        EXCHANGE,
+        "                back.source.replace(back.target)",
+        "                pass",
+        OF_EXCHANGE,
+        "a disk that is full leaves a plan beside another run's outcome",
+    ),
+    Fault(
+        "outcome-there-too-early",
+        EXCHANGE,
+        "            if moves and moves[-1].target.exists():",
+        "            if not moves:",
+        OF_EXCHANGE,
+        "a crash in the middle leaves an outcome that speaks of another plan",
+    ),
+    Fault(
+        "old-product-left",
+        DELIVERY,
+        "    return [path for path in dict.fromkeys([*former(products.outcome), *stands]) if path not in targets]",
+        "    return []",
+        OF_DELIVERY,
+        "a failing rerun leaves the former plan beside its own outcome",
+    ),
+    Fault(
+        "foreign-graph-overwritten",
+        DELIVERY,
+        "(path in ours or not path.exists())",
+        "True",
+        OF_DELIVERY,
+        "-o x.plan replaces a graph that somebody else made",
+    ),
+    Fault(
+        "generations-mixed",
+        "graph/save.py",
+        'name = f"{path.name}.{digest[:DIGITS]}{DATA}"',
+        'name = f"{path.name}.{0:016x}{DATA}"',
+        ("tests/graph/test_save.py", *OF_DELIVERY),
+        "a crash between two renames pairs a graph with another's weights",
+    ),
+    Fault(
+        "working-directory-imported",
+        "process/children.py",
+        '"-P", "-m"',
+        '"-m"',
+        (OF_PROCESS,),
+        "a file yaml.py beside the model is run",
+    ),
+    Fault(
+        "terminate-kills",
+        "process/interrupts.py",
+        "    before = signal.signal(signal.SIGTERM, stop)",
+        "    before = signal.getsignal(signal.SIGTERM)",
+        (OF_PROCESS,),
+        "SIGTERM leaves scratch files and children behind",
+    ),
+    Fault(
+        "children-outlive",
+        "zoo/run.py",
+        "                each.terminate()",
+        "                pass",
+        (OF_PROCESS,),
+        "a batch that is ended leaves its children running",
+    ),
+    Fault(
+        "escapes-on-the-terminal",
+        "cli/text.py",
+        "    typer.echo(visible(text))",
+        "    typer.echo(text)",
+        (OF_TERMINAL,),
+        "a node's name sets the terminal's title",
+    ),
+    Fault(
+        "optimisers-read-the-hole",
+        "graph/session.py",
+        "    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL\n    options.add_session",
+        "    options.add_session",
+        ("tests/graph/test_session.py",),
+        "weights of a heavy model are folded as zeros",
+    ),
+)
