@@ -12,6 +12,7 @@ import onnx.version_converter
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
+from fp16fix.graph.admit import complaint
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
 from fp16fix.graph.ops import DEFAULT_DOMAINS, schema_of
@@ -83,12 +84,15 @@ def signature(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
 def convert(edit: Editor, node: gs.Node, source: int, target: int) -> None:
     """Replace one node by what the version converter makes of it."""
     where = edit.model.name
+    if node.op in FLATTENING and source < ALONG_AN_AXIS <= target:
+        along_an_axis(edit, node)
+        return
     if bodies(node):
         raise ModelError(f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} changed its form", where=where)
     try:
         proto = onnx.version_converter.convert_version(alone(node, source), target)
         proto = onnx.shape_inference.infer_shapes(proto)
-        onnx.checker.check_model(proto)
+        check(proto)
     except Exception as error:  # the converter's C++ assertions, inference and the checker share no base class
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(
@@ -101,6 +105,33 @@ def convert(edit: Editor, node: gs.Node, source: int, target: int) -> None:
     if was_resize:
         for each in made:
             keep_coordinates(each)
+
+
+def check(proto: onnx.ModelProto) -> None:
+    """Raise whatever the checker does of a converted node; that nobody knows the shape of an operand is no fault of the converter."""
+    said = complaint(proto)
+    if said and "'shape'" not in said:
+        raise ValueError(said)
+
+
+FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
+ALONG_AN_AXIS = 13
+"""Opset from which these go along one axis; before, they take everything from there on for one (ONNX operator changelog)."""
+
+
+def along_an_axis(edit: Editor, node: gs.Node) -> None:
+    """The same as of opset 13, whatever the rank: along the last axis, of a matrix where there are several from the given one on."""
+    x, y = node.inputs[0], node.outputs[0]
+    axis = int(node.attrs.get("axis", 1))
+    node.attrs["axis"] = -1
+    if axis == -1 or (x.shape is not None and axis % max(1, len(x.shape)) == len(x.shape) - 1):
+        return
+    shape = edit.variable(f"{node.name}/shape", onnx.TensorProto.INT64)
+    flat, rows = (edit.variable(f"{node.name}/{label}", element_type(x)) for label in ("flat", "rows"))
+    edit.before(node, "Shape", f"{node.name}/shape", [x], [shape])
+    edit.before(node, "Flatten", f"{node.name}/flatten", [x], [flat], axis=axis)
+    node.inputs[0], node.outputs[0] = flat, rows
+    edit.after(node, "Reshape", f"{node.name}/unflatten", [rows, shape], [y])
 
 
 def alone(node: gs.Node, opset: int) -> onnx.ModelProto:
