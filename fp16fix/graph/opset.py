@@ -11,7 +11,7 @@ import onnx
 import onnx.version_converter
 import onnx_graphsurgeon as gs
 
-from fp16fix.errors import ModelError
+from fp16fix.errors import UnraisableError
 from fp16fix.graph.admit import complaint
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
@@ -25,7 +25,7 @@ def raise_opset(model: Model, target: int) -> Model:
     """The model in opset ``target``: itself if it is there already, else a copy in which whatever stays keeps its name.
 
     Raises:
-        ModelError: an operator has no conversion; the message names it.
+        UnraisableError: an operator has no conversion; the message names it.
     """
     if model.opset >= target:
         return model
@@ -38,7 +38,7 @@ def raise_in_place(model: Model, target: int) -> None:
     """The same, editing the model; after an error it is of no use.
 
     Raises:
-        ModelError: as ``raise_opset``.
+        UnraisableError: as ``raise_opset``.
     """
     if model.opset >= target:
         return
@@ -59,7 +59,7 @@ def obstacle(model: Model, target: int) -> str:
     """Why ``raise_opset`` fails; empty if it does not."""
     try:
         raise_opset(model, target)
-    except ModelError as error:
+    except UnraisableError as error:
         return error.what
     return ""
 
@@ -88,14 +88,14 @@ def convert(edit: Editor, node: gs.Node, source: int, target: int) -> None:
         along_an_axis(edit, node)
         return
     if bodies(node):
-        raise ModelError(f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} changed its form", where=where)
+        raise UnraisableError(f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} changed its form", where=where)
     try:
         proto = onnx.version_converter.convert_version(alone(node, source), target)
         proto = onnx.shape_inference.infer_shapes(proto)
         check(proto)
     except Exception as error:  # the converter's C++ assertions, inference and the checker share no base class
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ModelError(
+        raise UnraisableError(
             f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} has no conversion ({said})",
             where=where,
             hint=f"export the model with opset {target} or newer",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -66,6 +67,8 @@ class StrictOracle:
         self.metrics = metrics
         self.threads = threads
         self.calls = 0
+        self.failures: list[str] = []
+        """What ONNX Runtime said where the last candidate did not run."""
         self.samples: tuple[Iterable[Sample], ...] = ()
         self.names: tuple[str, ...] = ()
         self.outputs: tuple[str, ...] = ()
@@ -120,6 +123,7 @@ class StrictOracle:
         ``metrics`` are told of every sample.
         """
         self.calls += 1
+        self.failures = []
         graph = emulate(candidate, profile, jitter) if strict else candidate
         session, comparison, references = Session(graph, threads=self.threads), Comparison(self.channels, self.names), self.references()
         for number, samples in enumerate(self.samples):
@@ -130,9 +134,10 @@ class StrictOracle:
                 exact = next(references)
                 try:
                     found = session.run(sample)
-                except ModelError:
+                except ModelError as error:
                     # An index past its table, rows that do not fit: the candidate is damaged, and that is all.
                     comparison.lose(exact)
+                    self.failures.append(error.what)
                 else:
                     own = {name: found[name] for name in self.outputs}
                     comparison.add(exact, own)
@@ -153,6 +158,9 @@ class StrictOracle:
         metrics = [kind() for kind in self.metrics]
         figures = self.figures(candidate, profile=profile, metrics=metrics, tick=tick)
         verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
+        if self.failures:
+            said = f"the candidate fails on {len(self.failures)} of {self.count} samples, first as follows: {self.failures[0]}"
+            verdict = replace(verdict, reasons=(*verdict.reasons, said))
         for seed in range(1, jitter + 1):
             if not verdict.verified:
                 return verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,7 +26,7 @@ class Odd:
     """FP32 nodes, the first QuantizeLinear included."""
 
 
-def text(body: str, opset: int = 17, **weights: np.ndarray) -> onnx.ModelProto:
+def text(body: str, opset: int = 17, **weights: Any) -> onnx.ModelProto:
     """A model in ONNX's text form, weights given as arrays."""
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {body}')
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items())
@@ -148,8 +149,7 @@ def wrong_rank() -> onnx.ModelProto:
 
 def constant_output() -> onnx.ModelProto:
     """An initializer that is an output."""
-    model = text("g (float[4,32] x) => (float[4,64] y, float[32,64] w) { m = MatMul (x, w) y = Tanh (m) }", w=normal(32, 64))
-    return model
+    return text("g (float[4,32] x) => (float[4,64] y, float[32,64] w) { m = MatMul (x, w) y = Tanh (m) }", w=normal(32, 64))
 
 
 def matrix(seed: int) -> Sample:
@@ -164,7 +164,7 @@ def number_after_norm() -> onnx.ModelProto:
     )
 
 
-def dequantised(weights: np.ndarray, axis: int, name: str) -> dict[str, np.ndarray]:
+def dequantised(weights: np.ndarray, axis: int, name: str) -> dict[str, Any]:
     """Integers and scales of a weight, one scale for each entry of an axis."""
     others = tuple(each for each in range(weights.ndim) if each != axis)
     scale = (np.abs(weights).max(axis=others) / 127).astype(np.float32)
@@ -175,7 +175,7 @@ def dequantised(weights: np.ndarray, axis: int, name: str) -> dict[str, np.ndarr
 def quantised_product(gain: str = "") -> onnx.ModelProto:
     """Q, DQ, a dequantised weight, MatMul; healthy in FP16."""
     tail = "m = MatMul (d, w) y = Mul (m, g)" if gain else "y = MatMul (d, w)"
-    weights = {"g": np.float32(0.5)} if gain else {}
+    weights: dict[str, Any] = {"g": np.float32(0.5)} if gain else {}
     return text(
         f"""g (float[N,8] x) => (float[N,8] y) <float s = {{0.02}}, int8 z = {{0}}> {{
           q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) w = DequantizeLinear <axis = 1> (wq, ws, wz) {tail} }}""",
@@ -208,6 +208,16 @@ def read_by_a_body() -> onnx.ModelProto:
     )
 
 
+def endless() -> onnx.ModelProto:
+    """A sum of 2⁻¹⁰ until it reaches 6: FP16 stops counting at 4, and no trip count ends it."""
+    return text(
+        """g (float[4] x) => (float[4] y, float z) <float zero = {0}, bool go = {1}> {
+          z = Loop ( , go, zero) <body = b (int64 i, bool c, float v) => (bool d, float w) <float step = {0.0009765625}, float end = {6}> {
+            w = Add (v, step) d = Less (w, end) }>
+          y = Mul (x, z) }"""
+    )
+
+
 def small(*shape: int) -> Callable[[int], Sample]:
     return lambda seed: {"x": normal(*shape, seed=seed)}
 
@@ -229,5 +239,6 @@ CASES = (
     Odd("quantised-product", quantised_product, small(4, 8), wide=1),
     Odd("quantised-product-times", lambda: quantised_product("g"), small(4, 8), wide=1),
     Odd("quantised-stream", quantised_stream, small(1, 3, 16, 16), wide=1),
+    Odd("endless", endless, small(4), wide=3),
     Odd("read-by-a-body", read_by_a_body, small(4, 8)),
 )

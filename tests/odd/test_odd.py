@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 
 from fp16fix import Config, repair
 from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
+from fp16fix.inputs.files import write_npz
 from fp16fix.report.outcome import Outcome
 from fp16fix.strict.emulate import emulate
 from tests.models import sqnr_db
@@ -23,7 +23,7 @@ def repaired(case: Odd, folder: Path) -> Outcome:
     onnx.save(case.build(), folder / "model.onnx")
     (folder / "samples").mkdir()
     for seed in range(4):
-        np.savez(folder / "samples" / f"{seed}.npz", **case.sample(seed))
+        write_npz(folder / "samples" / f"{seed}.npz", case.sample(seed))
     return repair(Config(model=folder / "model.onnx", inputs=str(folder / "samples"), output=folder / "fixed.onnx", threads=1))
 
 
