@@ -3,6 +3,7 @@
 Fp16fixError
 ├── InputError (exit 2)      the user's model, samples, config or command
 │   ├── ModelError           an ONNX file that does not load, check or run
+│   │   └── UnraisableError  or whose opset cannot be raised
 │   ├── SampleError          inputs that do not fit the model
 │   ├── ConfigError          YAML or flags
 │   └── ReplayError          a recipe or an outcome that does not fit the model
@@ -52,6 +53,10 @@ class InputError(Fp16fixError):
 
 class ModelError(InputError):
     """An ONNX file that does not load, check or run."""
+
+
+class UnraisableError(ModelError):
+    """An operator of an old opset has no conversion to a newer one that something needs."""
 
 
 class SampleError(InputError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,10 @@ from fp16fix.graph.admit import complaint, declare, put_in_order, refuse_unloada
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.external import is_external, slice_of, tensors_of
 from fp16fix.graph.legal import drop_repeats, refuse_illegal
-from fp16fix.graph.model import Model, element_type, graphs_under
+from fp16fix.graph.model import Model, element_type, graphs_under, is_tensor
 from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.quantised import with_half_scales
-from fp16fix.graph.session import infer_types
+from fp16fix.graph.session import Session, infer_types
 from fp16fix.graph.simplify import simplify
 from fp16fix.graph.thin import BIG_MODEL, restore, strip
 from fp16fix.graph.widen import widen
@@ -42,11 +44,43 @@ def load(path: Path | str, *, simplified: bool = True, widened: bool = True) -> 
     path = Path(path)
     proto, files, said = checked(path)
     hashed = digest(files)
-    proto, weights = strip(proto, path)
-    model = assembled(proto, weights, path.stem, simplified=simplified, widened=widened)
+    model = loadable(lambda: assembled(*strip(proto, path), path.stem, simplified=simplified, widened=widened))
+    for way in WAYS_BACK if model is None else ():
+        again = checked(path)[0]
+        model = loadable(lambda: assembled(*strip(again, path), path.stem, simplified=False, widened=widened, inferred=way.inferred))  # noqa: B023
+        said = [*said, way.note]
+        if model is not None:
+            break
+    if model is None:
+        model = assembled(*strip(checked(path)[0], path), path.stem, simplified=False, widened=widened)
     model.notes[:0] = said
     model.digest = hashed
     model.source = path
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """How a graph is made that ONNX Runtime does not load as it was made before."""
+
+    inferred: bool
+    """With the shapes that inference gives, which may say what ONNX Runtime does not ask."""
+    note: str
+
+
+WAYS_BACK = (
+    WayBack(inferred=True, note="what onnxsim made of it does not load in ONNX Runtime; the graph is used as it is"),
+    WayBack(inferred=False, note="with the shapes that ONNX infers it does not load in ONNX Runtime; shapes are taken from the runs"),
+)
+
+
+def loadable(make: Callable[[], Model]) -> Model | None:
+    """What is made, if ONNX Runtime loads it."""
+    try:
+        model = make()
+        Session(model, optimise=False, arena=False)
+    except ModelError:
+        return None
     return model
 
 
@@ -82,7 +116,9 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified:
     return assembled(*strip(proto), name, simplified=simplified, widened=widened)
 
 
-def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str, *, simplified: bool, widened: bool) -> Model:
+def assembled(
+    proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str, *, simplified: bool, widened: bool, inferred: bool = True
+) -> Model:
     """A ``Model`` from a proto without its big weights, and these."""
     notes = [*drop_repeats(proto), *put_in_order(proto)]
     if proto.functions:
@@ -91,10 +127,18 @@ def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str,
     if simplified:
         proto, said = simplify(proto)
         notes += said
-    proto = with_shapes(proto, notes)
+    if inferred:
+        proto = with_shapes(proto, notes)
+    else:
+        del proto.graph.value_info[:]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     model = Model(imported(proto, weights, name), name, notes=notes, metadata=metadata)
     del proto
+    declared = {id(tensor) for each in model.graphs() for tensor in (*each.inputs, *each.outputs)}
+    for tensor in model.tensors().values():
+        if not isinstance(tensor, gs.Constant) and not is_tensor(tensor) and id(tensor) not in declared:
+            # What is inside a sequence may be widened; ONNX Runtime infers it anyway.
+            tensor.dtype = None
     for each in model.graphs():
         inline_constants(each)
     model.notes += make_names_unique(model)

@@ -21,6 +21,8 @@ from onnx_graphsurgeon import Variable as Variable
 
 from fp16fix.half import BF16, FP16, FP32
 
+TENSOR = "tensor_type"
+"""What graphsurgeon calls the type of a tensor."""
 FLOATS = (FP32.onnx, FP16.onnx, BF16.onnx, onnx.TensorProto.DOUBLE)
 """Element types that count as activations; integer tensors never do."""
 
@@ -44,6 +46,8 @@ class Model:
     """Element types of float inputs and outputs in the user's file; the graph itself is held in FP32."""
     border: set[str] = field(default_factory=set)
     """Nodes that stand between the interface and what the graph stores (``passes.rescale.fold``): FP32, and no pins."""
+    rounds: dict[str, int] = field(default_factory=dict)
+    """How often the body of a Loop ran in FP32, at most; in FP16 one may never end (``strict.rounds``)."""
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
@@ -57,6 +61,7 @@ class Model:
             dict(self.placed),
             dict(self.io),
             set(self.border),
+            dict(self.rounds),
         )
 
     def graphs(self) -> Iterator[Graph]:
@@ -93,8 +98,12 @@ class Model:
 def copy_graph(graph: Graph, outside: dict[str, Tensor] | None = None) -> Graph:
     """A structural copy; weight arrays are shared. A body's copy reads the tensors of ``outside`` itself, by name, not copies of them."""
     copied = graph.copy(outside)
-    for each in graphs_under(copied):
-        for tensor in each.tensors().values():
+    for given, each in zip(graphs_under(graph), graphs_under(copied), strict=True):
+        others = {name: tensor.type for name, tensor in given.tensors().items() if not is_tensor(tensor)}
+        for name, tensor in each.tensors().items():
+            if name in others:
+                # graphsurgeon forgets what is no tensor.
+                tensor.type = others[name]
             if isinstance(tensor, Constant):
                 # graphsurgeon pins the exported type of a copied constant to that of its old values.
                 tensor._export_dtype = None  # noqa: SLF001
@@ -119,10 +128,15 @@ def inner_nodes(node: Node) -> list[Node]:
     return [inner for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes]
 
 
+def is_tensor(tensor: Tensor) -> bool:
+    """Whether it is a tensor, and no sequence, optional or map."""
+    return getattr(tensor, "type", TENSOR) == TENSOR
+
+
 def element_type(tensor: Tensor) -> int:
-    """``onnx.TensorProto`` element type, 0 if unknown. graphsurgeon holds numpy types, or ONNX ints where numpy has none."""
+    """``onnx.TensorProto`` element type, 0 if unknown or no tensor. graphsurgeon holds numpy types, or ONNX ints where numpy has none."""
     dtype = tensor.dtype
-    if dtype is None:
+    if dtype is None or not is_tensor(tensor):
         return 0
     if isinstance(dtype, (int, np.integer)):
         return int(dtype)

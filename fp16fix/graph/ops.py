@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import FLOATS, element_type
+from fp16fix.graph.model import FLOATS, element_type, is_tensor
 from fp16fix.graph.operators import CONTROL, TYPED_BY_ATTRIBUTE
 
 DEFAULT_DOMAINS = (None, "", "ai.onnx")
@@ -83,7 +83,7 @@ def runs_in(node: gs.Node, element: int, opset: int) -> bool:
     if node.op in CONTROL:
         return True
     found = schema(node, opset)
-    if found is None:
+    if found is None or not all(is_tensor(tensor) for tensor in (*node.inputs, *node.outputs)):
         return False
     if node.op in TYPED_BY_ATTRIBUTE:
         return all(RUNTIME_STRING[element] in types for name, types in allowed(found).items() if name == port_variable(found.outputs, 0))

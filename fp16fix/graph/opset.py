@@ -11,7 +11,8 @@ import onnx
 import onnx.version_converter
 import onnx_graphsurgeon as gs
 
-from fp16fix.errors import ModelError
+from fp16fix.errors import UnraisableError
+from fp16fix.graph.admit import complaint
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
 from fp16fix.graph.ops import DEFAULT_DOMAINS, schema_of
@@ -24,7 +25,7 @@ def raise_opset(model: Model, target: int) -> Model:
     """The model in opset ``target``: itself if it is there already, else a copy in which whatever stays keeps its name.
 
     Raises:
-        ModelError: an operator has no conversion; the message names it.
+        UnraisableError: an operator has no conversion; the message names it.
     """
     if model.opset >= target:
         return model
@@ -37,7 +38,7 @@ def raise_in_place(model: Model, target: int) -> None:
     """The same, editing the model; after an error it is of no use.
 
     Raises:
-        ModelError: as ``raise_opset``.
+        UnraisableError: as ``raise_opset``.
     """
     if model.opset >= target:
         return
@@ -58,7 +59,7 @@ def obstacle(model: Model, target: int) -> str:
     """Why ``raise_opset`` fails; empty if it does not."""
     try:
         raise_opset(model, target)
-    except ModelError as error:
+    except UnraisableError as error:
         return error.what
     return ""
 
@@ -83,15 +84,18 @@ def signature(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
 def convert(edit: Editor, node: gs.Node, source: int, target: int) -> None:
     """Replace one node by what the version converter makes of it."""
     where = edit.model.name
+    if node.op in FLATTENING and source < ALONG_AN_AXIS <= target:
+        along_an_axis(edit, node)
+        return
     if bodies(node):
-        raise ModelError(f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} changed its form", where=where)
+        raise UnraisableError(f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} changed its form", where=where)
     try:
         proto = onnx.version_converter.convert_version(alone(node, source), target)
         proto = onnx.shape_inference.infer_shapes(proto)
-        onnx.checker.check_model(proto)
+        check(proto)
     except Exception as error:  # the converter's C++ assertions, inference and the checker share no base class
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ModelError(
+        raise UnraisableError(
             f"opset {source} cannot be raised to {target}: {node.op} {node.name!r} has no conversion ({said})",
             where=where,
             hint=f"export the model with opset {target} or newer",
@@ -101,6 +105,33 @@ def convert(edit: Editor, node: gs.Node, source: int, target: int) -> None:
     if was_resize:
         for each in made:
             keep_coordinates(each)
+
+
+def check(proto: onnx.ModelProto) -> None:
+    """Raise whatever the checker does of a converted node; that nobody knows the shape of an operand is no fault of the converter."""
+    said = complaint(proto)
+    if said and "'shape'" not in said:
+        raise ValueError(said)
+
+
+FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
+ALONG_AN_AXIS = 13
+"""Opset from which these go along one axis; before, they take everything from there on for one (ONNX operator changelog)."""
+
+
+def along_an_axis(edit: Editor, node: gs.Node) -> None:
+    """The same as of opset 13, whatever the rank: along the last axis, of a matrix where there are several from the given one on."""
+    x, y = node.inputs[0], node.outputs[0]
+    axis = int(node.attrs.get("axis", 1))
+    node.attrs["axis"] = -1
+    if axis == -1 or (x.shape is not None and axis % max(1, len(x.shape)) == len(x.shape) - 1):
+        return
+    shape = edit.variable(f"{node.name}/shape", onnx.TensorProto.INT64)
+    flat, rows = (edit.variable(f"{node.name}/{label}", element_type(x)) for label in ("flat", "rows"))
+    edit.before(node, "Shape", f"{node.name}/shape", [x], [shape])
+    edit.before(node, "Flatten", f"{node.name}/flatten", [x], [flat], axis=axis)
+    node.inputs[0], node.outputs[0] = flat, rows
+    edit.after(node, "Reshape", f"{node.name}/unflatten", [rows, shape], [y])
 
 
 def alone(node: gs.Node, opset: int) -> onnx.ModelProto:

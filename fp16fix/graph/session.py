@@ -16,7 +16,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
 from fp16fix.graph import safe
-from fp16fix.graph.model import Model, element_type, numpy_type
+from fp16fix.graph.model import Model, element_type, is_tensor, numpy_type
 from fp16fix.graph.random import seeded
 
 PROVIDERS = ["CPUExecutionProvider"]
@@ -38,6 +38,9 @@ LENT_IF_BIG = (
     onnx.TensorProto.DOUBLE,
 )
 """Types that NumPy and ONNX Runtime both know by the same bytes."""
+
+UNDOING = ["ConstantFolding", "FuseFp16InitializerToFp32NodeTransformer"]
+"""Optimisers that widen FP16 weights for good; the second refuses a graph in which a body reads one (ONNX Runtime 1.32)."""
 
 ort.set_default_logger_severity(4)
 # Where whoever imported ONNX Runtime first had not said so; fp16fix says it before (ORT_DISABLE_TELEMETRY).
@@ -73,7 +76,7 @@ class Session:
             # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
             options.add_session_config_entry("session.disable_prepacking", "1")
         # Folding the Casts of big FP16 weights would undo the point of keeping them small.
-        disabled = ["ConstantFolding"] if any(array.dtype == np.float16 for array in self._weights.values()) else None
+        disabled = UNDOING if any(array.dtype == np.float16 for array in self._weights.values()) else None
         try:
             self._session = opened(proto, self._weights, options, disabled)
         except Exception as error:
@@ -194,14 +197,16 @@ def infer_types(model: Model) -> None:
     Raises:
         ModelError: some tensor's type cannot be known, so it cannot be said what rounding it suffers.
     """
-    untyped = [t for t in model.tensors().values() if element_type(t) == 0 and isinstance(t, gs.Variable)]
+    untyped = [t for t in model.tensors().values() if element_type(t) == 0 and isinstance(t, gs.Variable) and is_tensor(t)]
     if not untyped:
         return
-    asked = types_by_runtime(model, [tensor.name for tensor in untyped])
+    asked, others = types_by_runtime(model, [tensor.name for tensor in untyped])
     for tensor in untyped:
         if tensor.name in asked:
             tensor.dtype = numpy_type(asked[tensor.name])
-    unknown = sorted(tensor.name for tensor in untyped if element_type(tensor) == 0)
+        elif tensor.name in others:
+            tensor.type = others[tensor.name]
+    unknown = sorted(tensor.name for tensor in untyped if element_type(tensor) == 0 and is_tensor(tensor))
     if unknown:
         raise ModelError(
             f"the element type of {len(unknown)} tensors cannot be inferred, the first is {unknown[0]!r}",
@@ -210,8 +215,8 @@ def infer_types(model: Model) -> None:
         )
 
 
-def types_by_runtime(model: Model, names: Sequence[str]) -> dict[str, int]:
-    """Element types of main-graph tensors, from a session that has them as outputs."""
+def types_by_runtime(model: Model, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
+    """Element types of main-graph tensors, from a session that has them as outputs; and which are sequences or optionals."""
     produced = {output.name for node in model.graph.nodes for output in node.outputs}
     proto, weights = light(model)
     known = {value.name for value in proto.graph.output}
@@ -227,13 +232,15 @@ def types_by_runtime(model: Model, names: Sequence[str]) -> dict[str, int]:
             where=model.name,
             hint="every operator needs a CPU implementation to be analysed",
         ) from error
-    found = {}
+    found, others = {}, {}
     for output in session.get_outputs():
+        if not output.type.startswith("tensor("):
+            others[output.name] = "sequence_type" if output.type.startswith("seq(") else "optional_type"
         words = output.type.removeprefix("tensor(").removesuffix(")")
         element = RUNTIME_TYPES.get(words, 0)
         if element:
             found[output.name] = element
-    return found
+    return found, others
 
 
 RUNTIME_TYPES = {

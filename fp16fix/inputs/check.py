@@ -70,7 +70,7 @@ class Contract:
 
         Raises:
             SampleError: a name unknown or missing, another rank or dimension, one symbolic dimension with two values, a type that
-                cannot be converted without loss, NaN or infinity.
+                cannot be converted without loss, or NaN. An infinity is a number: masks are made of it.
         """
         self._names(where, arrays)
         symbols: dict[str, tuple[int, str]] = {}
@@ -80,7 +80,7 @@ class Contract:
             place = f"{where}, input {entry.name!r}"
             _shape(entry, arrays[entry.name].shape, place, symbols)
             fed[entry.name], note = convert(arrays[entry.name], entry.element, place)
-            _finite(fed[entry.name], place)
+            _numbers(fed[entry.name], place)
             notes += [f"input {entry.name!r}: {note}"] if note else []
         return Fed(fed, tuple(notes))
 
@@ -177,11 +177,10 @@ def _strings(array: np.ndarray, place: str) -> np.ndarray:
     return np.char.decode(array, "utf-8").astype(object) if array.dtype.kind == "S" else array.astype(object)
 
 
-def _finite(array: np.ndarray, place: str) -> None:
+def _numbers(array: np.ndarray, place: str) -> None:
     if array.dtype.kind in "biuOUS" or array.size == 0:
         return
-    bad = ~np.isfinite(array)
+    bad = np.isnan(array)
     if bad.any():
         index = [int(axis) for axis in np.argwhere(bad)[0]]
-        kinds = "NaN" if np.isnan(array[tuple(index)]) else "infinity"
-        raise SampleError(f"expected finite values, found {kinds} at {index} ({int(bad.sum())} of {array.size} not finite)", where=place)
+        raise SampleError(f"expected numbers, found NaN at {index} ({int(bad.sum())} of {array.size})", where=place)

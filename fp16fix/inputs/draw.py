@@ -30,6 +30,10 @@ class Filling(str, Enum):
     """Smooth fields and blocks in [0, 1], channels first."""
     IMAGE_LAST = "image, channels last"
     """The same, channels last."""
+    ONES = "ones"
+    """1 everywhere: repeats, counts, sizes, factors."""
+    WHOLE = "the whole"
+    """−1, then 1: whatever there is, along the first axis."""
     FLAGS = "flags"
     """True and false alike."""
     SMALL = "small integers"
@@ -57,8 +61,12 @@ def draw(kind: Filling, shape: Shape, limit: int, rng: np.random.Generator, *, p
             return np.stack([image(rng, *shape[1:]) for _ in range(shape[0])]) if 0 not in shape else np.zeros(shape)
         case Filling.IMAGE_LAST:
             return np.moveaxis(draw(Filling.IMAGE, (shape[0], shape[3], shape[1], shape[2]), limit, rng, padded=padded), 1, 3)
+        case Filling.ONES:
+            return np.ones(shape)
+        case Filling.WHOLE:
+            return np.where(_places(shape) == 0, -1, 1)
         case Filling.FLAGS:
-            return rng.random(shape) < 0.5
+            return np.asarray(rng.random(shape) < 0.5)
         case Filling.NORMAL:
             return rng.standard_normal(shape)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from fp16fix.errors import SampleError
 from fp16fix.inputs.draw import Filling
 from fp16fix.inputs.shapes import text_from_dims
 from fp16fix.inputs.signature import Input, show
@@ -16,6 +15,9 @@ SIDE = 224
 """Pixels a side of an image."""
 LATENT = 32
 """Cells a side of a latent image."""
+COLOURS = 3
+"""Channels of an image of which only the sides are known."""
+IMAGE_RANK = 4
 _BATCH = re.compile(r"batch|^(n|b|bs)$", re.IGNORECASE)
 _SEQUENCE = re.compile(r"seq|len|token|time|frame|past|context|ctx|^[tsl]$", re.IGNORECASE)
 _SPACE = re.compile(r"height|width|^[hw]$", re.IGNORECASE)
@@ -32,18 +34,38 @@ def is_latent(name: str) -> bool:
 def dims(plan: Plan, batch: int) -> dict[str, tuple[int, ...]]:
     """Concrete shapes by input name with ``batch`` for batch-like dimensions; one name has one value everywhere.
 
-    Raises:
-        SampleError: dimensions that nothing tells, with the ``--shape`` flags to add.
+    What nothing tells is taken for a sequence, or for the channels of an image; ``guessed`` says so.
     """
+    found = told(plan, batch)
+    return {
+        name: tuple(_unknown(sizes, axis) if size is None else size for axis, size in enumerate(sizes)) for name, sizes in found.items()
+    }
+
+
+def guessed(plan: Plan) -> tuple[str, ...]:
+    """A sentence for every input with a dimension that nothing tells, with the flag that settles it."""
+    found, shapes = told(plan, 1), dims(plan, 1)
+    unknown = [entry for entry, _ in plan.values() if None in found[entry.name]]
+    return tuple(
+        f"Nothing says how large {entry.name!r} {show(entry.shape)} is: it was taken as {text_from_dims(shapes[entry.name])}; give "
+        f"--shape {entry.name}:{text_from_dims(shapes[entry.name])} with your own numbers, or --inputs."
+        for entry in unknown
+    )
+
+
+def told(plan: Plan, batch: int) -> dict[str, tuple[int | None, ...]]:
+    """Shapes as far as names and places tell them."""
     symbols: dict[str, int] = {}
     past = any("past" in dim for entry, _ in plan.values() for dim in entry.shape if isinstance(dim, str))
     found: dict[str, tuple[int | None, ...]] = {}
     for name, (entry, kind) in plan.items():
         found[name] = tuple(_size(entry, kind, axis, batch, symbols, past=past) for axis in range(len(entry.shape)))
-    unknown = [entry for entry, _ in plan.values() if None in found[entry.name]]
-    if unknown:
-        raise _ask(unknown, found)
-    return {name: tuple(size for size in sizes if size is not None) for name, sizes in found.items()}
+    return found
+
+
+def _unknown(sizes: tuple[int | None, ...], axis: int) -> int:
+    """What stands for a dimension that nothing tells."""
+    return COLOURS if len(sizes) == IMAGE_RANK and axis == 1 and None not in sizes[2:] else SEQUENCE
 
 
 def _size(entry: Input, kind: Filling, axis: int, batch: int, symbols: dict[str, int], *, past: bool) -> int | None:
@@ -88,16 +110,3 @@ def _by_position(entry: Input, kind: Filling, axis: int, batch: int) -> int | No
 def _free(entry: Input) -> int:
     """Free dimensions besides the first."""
     return sum(not isinstance(dim, int) for dim in entry.shape[1:])
-
-
-def _ask(unknown: Iterable[Input], found: Mapping[str, tuple[int | None, ...]]) -> SampleError:
-    """The error that prints the flags to add, with 32 where a number must be chosen."""
-    inputs = list(unknown)
-    what = "; ".join(f"{entry.name!r} {show(entry.shape)}" for entry in inputs)
-    flags = " ".join(f"--shape {entry.name}:{_example(found[entry.name])}" for entry in inputs)
-    hint = f"add {flags} with your own numbers, or give --inputs"
-    return SampleError(f"cannot guess the free dimensions of {what}", where="made-up inputs", hint=hint)
-
-
-def _example(sizes: tuple[int | None, ...]) -> str:
-    return text_from_dims(tuple(32 if size is None else size for size in sizes))

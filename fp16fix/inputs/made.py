@@ -15,7 +15,7 @@ from fp16fix.graph.model import FLOATS, Model, numpy_type
 from fp16fix.inputs.check import Contract
 from fp16fix.inputs.declared import LARGEST, Admit, Declared, anything
 from fp16fix.inputs.draw import Filling, draw
-from fp16fix.inputs.guess import dims, is_latent
+from fp16fix.inputs.guess import dims, guessed, is_latent
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.signature import Input, show, with_dims
 from fp16fix.inputs.uses import Uses, uses
@@ -67,7 +67,8 @@ class Made:
             values = draw(field.kind, self.shapes[field.name], field.limit, rng, padded=padded)
             if field.kind in {Filling.IMAGE, Filling.IMAGE_LAST} and field.element in _INTEGERS:
                 values = np.rint(values * 255.0)
-            arrays[field.name] = values.astype(numpy_type(field.element))
+            # NumPy makes a number of a shape without dimensions; a session wants an array.
+            arrays[field.name] = np.asarray(values).astype(numpy_type(field.element)).reshape(self.shapes[field.name])
         return arrays
 
 
@@ -75,10 +76,11 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
     """``count`` samples that suit the model's inputs: ids within their table, masks with and without padding, images in [0, 1].
 
     Free dimensions: ``shapes`` first; then batch-like ones are 1 in the first half of the samples and 2 in the rest, sequences 16,
-    sides of images 224.
+    sides of images 224; what nothing tells is guessed, and that is said. What decides a shape is 1 everywhere (scales of a Resize
+    too): the shape stays as it is.
 
     Raises:
-        SampleError: a dimension or a value that cannot be guessed, with the flag to add.
+        SampleError: a value that cannot be guessed.
         ConfigError: ``shapes`` contradict the signature.
     """
     inputs = with_dims(signature, shapes)
@@ -93,7 +95,8 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
         fields = tuple(_field(entry, kinds[entry.name], facts[entry.name], sizes) for entry in inputs)
         entries.append(Made(fields, sizes, seed, index))
     notes = tuple(f"input {entry.name!r}: made up as {kinds[entry.name].value}" for entry in inputs)
-    return Samples(tuple(entries), Contract(inputs), f"made from the signature (seed {seed})", made_up=True, notes=notes)
+    source = f"made from the signature (seed {seed})"
+    return Samples(tuple(entries), Contract(inputs), source, made_up=True, notes=notes, guessed=guessed(plan))
 
 
 def _bounded(sizes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -125,13 +128,15 @@ def _field(entry: Input, kind: Filling, facts: Uses, sizes: Mapping[str, tuple[i
 def _kind(entry: Input, facts: Uses) -> Filling:
     """What the input is, by its type, then its name, then its use."""
     if entry.element in FLOATS:
+        if facts.scales:
+            return Filling.ONES
         return _float_kind(entry, facts)
     if entry.element == onnx.TensorProto.BOOL:
         return Filling.MASK if _says(entry, "mask") or facts.masks else Filling.FLAGS
     if entry.element not in _INTEGERS:
         raise SampleError("holds neither numbers nor booleans, and cannot be made up", where=f"input {entry.name!r}", hint="give --inputs")
     if facts.shapes:
-        raise SampleError("decides a shape inside the model, and cannot be made up", where=f"input {entry.name!r}", hint="give --inputs")
+        return Filling.WHOLE if facts.reshapes else Filling.ONES
     named = _named_integers(entry)
     if named is not None:
         return named

@@ -53,6 +53,8 @@ class Samples(Sequence[Sample]):
     notes: tuple[str, ...] = ()
     """What reading them had to say: types converted, files ignored."""
 
+    guessed: tuple[str, ...] = ()
+    """What was guessed of made-up inputs though nothing tells it, a sentence each."""
     copies: int = 0
     """Samples left out because another one has the same content: a verdict counts each once."""
 
@@ -88,6 +90,7 @@ class Samples(Sequence[Sample]):
         said = []
         if self.made_up:
             said.append("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.")
+            said += self.guessed
         if self.copies:
             many = (
                 "1 sample is a copy of another and counts"

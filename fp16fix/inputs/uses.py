@@ -15,6 +15,9 @@ PASSES = CARRIERS | {"Cast", "Clip"}
 _EMBED = {0: 2, 1: 4, 8: 3}
 """EmbedLayerNormalization (com.microsoft): operand of ids → operand of their table."""
 
+_SCALES = {("Resize", 2), ("Upsample", 1)}
+"""Operands that hold a factor for each axis."""
+
 
 @dataclass(frozen=True, slots=True)
 class Uses:
@@ -30,6 +33,10 @@ class Uses:
     """It is added to something: a float mask of this kind is 0 where allowed and very negative elsewhere."""
     shapes: bool
     """It decides a shape."""
+    reshapes: bool = False
+    """The shape of a Reshape, whose elements must fit it."""
+    scales: bool = False
+    """It says how many times larger a Resize or an Upsample makes each axis."""
 
 
 def uses(tensor: Variable) -> Uses:
@@ -43,6 +50,8 @@ def uses(tensor: Variable) -> Uses:
         masks=any(_masks(node, slot) for node, slot in met),
         adds=any(node.op == "Add" for node, _ in met),
         shapes=any(operator(node.op).shape == slot for node, slot in met),
+        reshapes=any(node.op == "Reshape" and slot == 1 for node, slot in met),
+        scales=any((node.op, slot) in _SCALES for node, slot in met),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -121,6 +122,9 @@ class StrictOracle:
         metrics = [kind() for kind in self.metrics]
         figures = self.figures(candidate, profile=profile, metrics=metrics, tick=tick)
         verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
+        if self.own.failures:
+            said = f"the candidate fails on {len(self.own.failures)} of {self.count} samples, first as follows: {self.own.failures[0]}"
+            verdict = replace(verdict, reasons=(*verdict.reasons, said))
         if verdict.verified and self.blends.count:
             figures = self.blends.figures(emulate(candidate, profile), self.channels, tick=tick)
             verdict = stressed(verdict, BLENDED, self.blends.count, figures, self.tolerance)

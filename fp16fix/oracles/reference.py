@@ -34,6 +34,8 @@ class Reference:
         self.names: tuple[str, ...] = ()
         self.outputs: tuple[str, ...] = ()
         self.draws = bool(random_nodes(model))
+        self.failures: list[str] = []
+        """What ONNX Runtime said where the last graph did not run."""
         self._batches: tuple[Iterable[Sample], ...] = ()
         self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
 
@@ -108,6 +110,7 @@ class Reference:
         Raises:
             ModelError: ONNX Runtime refuses the graph.
         """
+        self.failures = []
         session, comparison, references = Session(graph, threads=self.threads), Comparison(channels, self.names), self.values()
         for number, samples in enumerate(self._batches):
             if number and self.draws:
@@ -117,9 +120,10 @@ class Reference:
                 exact = next(references)
                 try:
                     found = session.run(sample)
-                except ModelError:
+                except ModelError as error:
                     # An index past its table, rows that do not fit: the candidate is damaged, and that is all.
                     comparison.lose(exact)
+                    self.failures.append(error.what)
                 else:
                     own = {name: found[name] for name in self.outputs}
                     comparison.add(exact, own)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from fp16fix.errors import ModelError, OwnFaultError
+from fp16fix.errors import ModelError, OwnFaultError, UnraisableError
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
 
@@ -22,6 +22,8 @@ def blaming(model: Model, samples: Iterable[Mapping[str, np.ndarray]], threads: 
     """
     try:
         yield
+    except UnraisableError:
+        raise
     except ModelError as error:
         session = Session(model, threads=threads)
         for sample in samples:

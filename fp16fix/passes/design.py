@@ -108,6 +108,8 @@ class Design:
     origin: Model = field(init=False)
     """The model as it came; every change that fails leads back to it."""
     sound: Soundness = field(init=False)
+    fallen: set[str] = field(default_factory=set, init=False)
+    """Edits by key that did not stand."""
 
     def __post_init__(self) -> None:
         self.origin = self.model
@@ -169,13 +171,21 @@ class Design:
 
     def rewrite(self, chosen: Iterable[Rule], hazards: Sequence[Hazard]) -> bool:
         """Let every rule look once, in order; whether anything was rewritten that stands."""
-        before = list(self.changes)
+        before, chosen = list(self.changes), list(chosen)
+        self.look(chosen, hazards)
+        if not self.prove(before):
+            # What was taken back had stood in the way of other rules.
+            self.keep(before)
+            self.look(chosen, hazards)
+            self.prove(before)
+        return len(self.changes) > len(before)
+
+    def look(self, chosen: Iterable[Rule], hazards: Sequence[Hazard]) -> None:
+        """Carry out what each rule wants in turn."""
         for each in chosen:
             edits = self.proposed(each, hazards)
             if edits:
                 self.carry(edits)
-        self.prove(before)
-        return len(self.changes) > len(before)
 
     def proposed(self, rule: Rule, hazards: Sequence[Hazard]) -> list[Edit]:
         """What a rule wants to do and may; one that fails has refused."""
@@ -212,11 +222,13 @@ class Design:
         except Exception:  # noqa: BLE001 - see ``proposed``
             self.keep(self.sifted(before, edits))
 
-    def prove(self, before: Sequence[Edit]) -> None:
-        """Take back, of what was done since, whatever changes the FP32 function."""
+    def prove(self, before: Sequence[Edit]) -> bool:
+        """Take back, of what was done since, whatever changes the FP32 function; whether all of it stands."""
         new = self.changes[len(before) :]
-        if new and self.sound.fault(self.model):
-            self.keep(self.sifted(before, new))
+        if not new or not self.sound.fault(self.model):
+            return True
+        self.keep(self.sifted(before, new))
+        return False
 
     def sifted(self, kept: Sequence[Edit], new: Sequence[Edit]) -> list[Edit]:
         """``kept`` and those of the new edits that stand, by halves; the rest is refused."""
@@ -225,6 +237,7 @@ class Design:
             return [*kept, *new]
         if len(new) == 1:
             self.refuse(Refusal(new[0].node or "*", new[0].by, why))
+            self.fallen.add(new[0].key)
             return list(kept)
         middle = len(new) // 2
         return self.sifted(self.sifted(kept, new[:middle]), new[middle:])
@@ -249,7 +262,7 @@ class Design:
     def permitted(self, edit: Edit, taken: set[str]) -> bool:
         """Whether the user's options and earlier edits of the same rule leave room for this one."""
         touched = {edit.node, *edit.covers}
-        if touched & taken:
+        if touched & taken or edit.key in self.fallen:
             return False
         why = ""
         if edit.key in self.options.without:

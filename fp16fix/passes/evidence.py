@@ -124,6 +124,7 @@ def gather(config: Config, stages: Stages) -> Evidence:
     seen, tested = Arrays(calibration), Arrays(held_out)
     with stages.stage("measure ranges", len(seen)) as tick, blaming(model, seen, config.threads):
         ranges = measure(model, seen, threads=config.threads, tick=tick)
+    model.rounds = dict(ranges.rounds)
     refuse_nonfinite_outputs(model, ranges)
     with stages.stage("diagnose"), blaming(model, seen, config.threads):
         hazards = diagnose(model, ranges, frozenset(model.placed))

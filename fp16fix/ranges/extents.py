@@ -31,6 +31,23 @@ class Extents:
         return {name: tuple(int(size) for size in row[1 : int(row[0]) + 1]) for name, row in rows if 0 <= row[0] <= RANK}
 
 
+class Rounds:
+    """Counts how often the bodies of Loops run, in a model that is probed already."""
+
+    def __init__(self, probed: Model) -> None:
+        """Count in every Loop; what the model hands out already, it still does."""
+        loops = [node for node in probed.nodes() if node.op == "Loop"]
+        self.of = {node.attrs["body"].inputs[0].name: node.name for node in loops if node.attrs["body"].inputs}
+        outputs = list(probed.graph.outputs)
+        self.probes = Probes(probed, ("sum",), lambda probes, _: probes.emit("Identity", [probes.literal([[1.0]])]))
+        self.probes.install(lambda tensor: tensor.name in self.of)
+        probed.graph.outputs = [*outputs, *probed.graph.outputs]
+
+    def counted(self, found: dict[str, np.ndarray]) -> dict[str, int]:
+        """By Loop, of one run."""
+        return {self.of[name]: int(matrix.sum()) for name, matrix in self.probes.rows_of(found)}
+
+
 def inside_bodies(model: Model) -> frozenset[str]:
     """Names of the FP32 tensors that bodies make or take in."""
     graphs = list(model.graphs())[1:]

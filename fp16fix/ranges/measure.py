@@ -15,7 +15,7 @@ from fp16fix.graph.operators import ADDITIONS, GUARDS, REORDERING, STEPPING, ope
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.progress import Tick
-from fp16fix.ranges.extents import Extents, inside_bodies
+from fp16fix.ranges.extents import Extents, Rounds, inside_bodies
 from fp16fix.ranges.probe import FLOAT, PROBING, Probes
 from fp16fix.ranges.range import Range, Ranges
 from fp16fix.ranges.rivals import rivalries
@@ -63,6 +63,7 @@ def measure(
     probes.install(lambda tensor: is_fp32(tensor) and tensor.name not in sources and tensor.name not in known)
     probed.graph.outputs += [tensor for _, tensor in shapes]
     inner = Extents(probed, frozenset(name for name in inside_bodies(model) if name not in known))
+    counts, rounds = Rounds(probed), dict[str, int]()
     session = Session(probed, threads=threads) if probed.graph.outputs else None
     rows: dict[str, np.ndarray] = {}
     seen_shapes: dict[str, tuple[int, ...]] = {}
@@ -76,6 +77,8 @@ def measure(
         for name, shape in (*own.items(), *inner.shapes_of(found).items()):
             if math.prod(shape) >= math.prod(seen_shapes.get(name, (0,))):
                 seen_shapes[name] = shape
+        for name, count_ in counts.counted(found).items():
+            rounds[name] = max(rounds.get(name, 0), count_)
         tick()
     static = model.tensors()
     ranges = {name: range_of(name, row, seen_shapes.get(name) or static_shape(static[name])) for name, row in rows.items()}
@@ -87,7 +90,7 @@ def measure(
             ranges[name] = replace(ranges[source], tensor=name, shape=seen_shapes.get(name) or static_shape(static[name]))
     if details:
         rivalries(model, samples, ranges, frozenset(known), threads)
-    return Ranges({name: ranges[name] for name in static if name in ranges}, count)
+    return Ranges({name: ranges[name] for name in static if name in ranges}, count, rounds)
 
 
 def same_values(model: Model) -> dict[str, str]:

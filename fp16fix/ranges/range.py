@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fp16fix import half
 
@@ -86,6 +86,8 @@ class Ranges(Mapping[str, Range]):
     by_tensor: dict[str, Range]
     samples: int
     """How many samples they were taken over."""
+    rounds: Mapping[str, int] = field(default_factory=dict)
+    """How often the body of each Loop ran in one sample, at most."""
 
     def __getitem__(self, tensor: str) -> Range:
         return self.by_tensor[tensor]

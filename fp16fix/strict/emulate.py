@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor, redirect
@@ -14,9 +15,14 @@ from fp16fix.half import BF16, FP16, FP32
 from fp16fix.strict.jitter import OPSET, jittered
 from fp16fix.strict.profiles import profile_named
 from fp16fix.strict.profiles.profile import Profile
+from fp16fix.strict.rounds import bound
 from fp16fix.strict.steps import spread
 
 LOW = (FP16.onnx, BF16.onnx)
+DOUBLE = onnx.TensorProto.DOUBLE
+"""What an interface may hold; it is computed in FP32, as everything is that FP16 is compared with."""
+OLDEST = 7
+"""Opset from which ONNX Runtime has kernels for arithmetic."""
 IN_GRAPH = 1 << 16
 """Bytes from which a low-precision weight stays low in memory and is widened by a Cast while running."""
 
@@ -37,9 +43,10 @@ def emulate(model: Model, profile: str = "compiled", jitter: int | None = None) 
     """
     assumed = profile_named(profile)
     copy = assumed.written(model)
-    if jitter is not None:
-        raise_in_place(copy, OPSET)
+    copy.rounds = dict(model.rounds)
+    raise_in_place(copy, OLDEST if jitter is None else OPSET)
     spread(copy, assumed.one_step)
+    bound(copy)
     Emulation(copy, assumed, jitter).run()
     return copy
 
@@ -74,7 +81,7 @@ class Emulation:
         for graph in self.model.graphs():
             self.rewrite(graph, is_main=graph is self.model.graph)
         for tensor in tensors:
-            if isinstance(tensor, gs.Variable) and id(tensor) in self.low:
+            if isinstance(tensor, gs.Variable) and (id(tensor) in self.low or element_type(tensor) == DOUBLE):
                 tensor.dtype = np.dtype(np.float32)
         place_early(self.model.graph, widened)
 
@@ -98,7 +105,7 @@ class Emulation:
             element = self.low.get(id(node.outputs[0]), 0) if node.outputs else 0
             if element and node.op in TYPED_BY_ATTRIBUTE:
                 retype_attribute(node, FP32.onnx)
-            elif node.op == "Cast" and node.attrs["to"] in LOW:
+            elif node.op == "Cast" and node.attrs["to"] in (*LOW, DOUBLE):
                 node.attrs["to"] = FP32.onnx
             if node.op in MOVEMENT or node.op in CONTROL or (node.op in SELECTION and self.all_rounded(node)):
                 continue
@@ -112,7 +119,7 @@ class Emulation:
 
     def is_float(self, tensor: gs.Tensor) -> bool:
         """FP16, BF16 or FP32 in the typed graph."""
-        return id(tensor) in self.low or element_type(tensor) == FP32.onnx
+        return id(tensor) in self.low or element_type(tensor) in (FP32.onnx, DOUBLE)
 
     def all_rounded(self, node: gs.Node) -> bool:
         """Every float input is a low tensor (already rounded), so picking among them needs no rounding."""

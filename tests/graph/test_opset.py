@@ -13,6 +13,7 @@ from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.model import Model, bodies, constant
 from fp16fix.graph.opset import changed, obstacle, raise_in_place, raise_opset
 from fp16fix.graph.session import Session, proto_of
+from tests.models import normal
 
 CASES = {
     "softmax flattens": (11, "g (float[2,4,8] x) => (float[2,4,8] y) { y = Softmax <axis = 1> (x) }"),
@@ -145,13 +146,30 @@ def test_raised_as_a_copy_or_in_place() -> None:
     assert "axes" not in model.graph.nodes[0].attrs
 
 
-def test_operator_without_conversion_is_named() -> None:
-    model = model_of(11, "g (float[2,4,8] x) => (float[2,4,8] y) { z = Relu (x) y = Softmax <axis = 1> (z) }")
+@pytest.mark.parametrize("axis", [-1, 0, 1, 2])
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_softmax_of_an_unknown_rank_is_the_same(op: str, axis: int) -> None:
+    model = model_of(11, f"g (float[2,4,8] x) => (float[2,4,8] y) {{ z = Relu (x) y = {op} <axis = {axis}> (z) }}")
+    known, x = raise_opset(model, 17), {"x": normal(2, 4, 8)}
     model.tensors()["z"].shape = None
-    name = next(node.name for node in model.nodes() if node.op == "Softmax")
-    with pytest.raises(ModelError, match="Softmax") as error:
+    raised = raise_opset(model, 17)
+    exact = Session(model).run(x)["y"]
+    np.testing.assert_allclose(Session(raised).run(x)["y"], exact, rtol=1e-6)
+    np.testing.assert_allclose(Session(known).run(x)["y"], exact, rtol=1e-6)
+    assert len(list(raised.nodes())) == (2 if axis == -1 else 5)
+    assert len(list(known.nodes())) == (2 if axis in (-1, 2) else 5), "the last axis needs nothing around it"
+
+
+def test_operator_without_conversion_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no adapter")
+
+    monkeypatch.setattr("onnx.version_converter.convert_version", fail)
+    model = model_of(11, "g (float[2,4,8] x) => (float[4,8] y) { z = Relu (x) y = ReduceSum <axes = [0], keepdims = 0> (z) }")
+    name = next(node.name for node in model.nodes() if node.op == "ReduceSum")
+    with pytest.raises(ModelError, match="ReduceSum") as error:
         raise_opset(model, 17)
     assert name in error.value.what
     assert "opset 17" in error.value.hint
-    assert "Softmax" in obstacle(model, 17)
+    assert "ReduceSum" in obstacle(model, 17)
     assert obstacle(model, 12) == ""

@@ -141,13 +141,29 @@ def test_lengths_fit_the_sequence_they_measure() -> None:
 
 
 def test_what_cannot_be_made_up() -> None:
-    with pytest.raises(SampleError, match="decides a shape"):
-        made("g (float[4] x, int64[2] s) => (float[N,M] y) { y = Reshape(x, s) }")
     with pytest.raises(SampleError, match="neither numbers nor booleans"):
         made(echo("string[1] x"))
-    with pytest.raises(SampleError, match="add --shape x:1x32 with"):
-        made(echo("float[N,?] x"))
     assert len(made(echo("float[N,?] x"), {"x": (4, 7)})) == 8
+
+
+def test_what_decides_a_shape_leaves_it_as_it_is() -> None:
+    text = "g (float[4] x, int64[2] s) => (float[N,M] y) { y = Reshape(x, s) }"
+    assert [output.shape for output in run(text, made(text))] == [(4, 1)] * 8
+    text = "g (float[1,1,4,4] x, float[4] scales) => (float[N,M,K,L] y) { r = Identity (x) y = Resize (r, , scales) }"
+    assert [output.shape for output in run(text, made(text, count=2))] == [(1, 1, 4, 4)] * 2
+    text = "g (float[4] x, int64[1] n) => (float[N] y) { y = Tile (x, n) }"
+    assert [output.shape for output in run(text, made(text, count=2))] == [(4,)] * 2
+
+
+def test_a_condition_of_no_dimension_is_an_array() -> None:
+    samples = made(echo("bool c, float v"))
+    assert all(type(array) is np.ndarray and array.shape == () for sample in samples for array in sample.arrays.values())
+    assert {bool(sample.arrays["c"]) for sample in samples} == {True, False}
+
+
+def test_a_guessed_dimension_is_a_caveat() -> None:
+    assert any("--shape x:1x16" in said for said in made(echo("float[N,?] x")).caveats)
+    assert not any("--shape" in said for said in made(echo("float[N,8] x")).caveats)
 
 
 def test_ids_of_a_contrib_embedding() -> None:
