@@ -66,6 +66,8 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     engine(found.engine)
     for line in (*decisive.reasons, *found.engine.problems):
         typer.echo(f"  ✗ {line}")
+    for each in found.conditions:
+        typer.echo(f"  VERIFIED where products accumulate in FP32: {each.why}" if found.verified else f"  condition: {each.why}")
     for line in (*found.warnings, *found.engine.warnings[:SHOWN]):
         typer.echo(f"  ! {line}")
     for kind, path in sorted(found.files.items()):

@@ -66,6 +66,9 @@ def summarise(trials: Trials, answer: Answer, typed: Model, engine: EngineFacts,
         parts=parts(answer.verdict, len(found.calibration), 0 if found.shared else len(found.held_out)),
         warnings=warnings(found, answer, typed, informed),
         wide_tensors=wide_tensors(typed),
+        conditions=answer.conditions,
+        accumulate=answer.accumulate,
+        certificate=answer.certificate,
     )
 
 
@@ -240,8 +243,13 @@ def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) 
         pattern for pattern in (*found.config.pin, *found.config.allow) if not any(matches(n.name, [pattern]) for n in found.model.nodes())
     ]
     said += [f"The pattern {pattern!r} of pin or allow matches no node." for pattern in silent]
-    if answer.verdict.verified and not informed.pessimistic.verified and informed.pessimistic.profile == "pessimistic":
+    if (
+        answer.verdict.verified
+        and not answer.conditions
+        and not informed.pessimistic.verified
+        and informed.pessimistic.profile == "pessimistic"
+    ):
         said.append(
-            "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails."
+            "Everything stepwise in FP16 (the pessimistic profile) it would fail: it relies on FP32 inside operators, as plans show it."
         )
     return tuple(said)

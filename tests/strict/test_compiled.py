@@ -31,10 +31,10 @@ def ran(typed: Model, inputs: dict[str, np.ndarray], profile: str = "compiled") 
 
 
 def by_hand(weights: np.ndarray) -> np.ndarray:
-    return np.sign(SIGNS) @ weights
+    return np.asarray(SIGNS @ weights)
 
 
-SIGNS = np.stack([np.random.default_rng(row).permutation(np.repeat(np.float32([-1, 1]), 32)) for row in range(8)])
+SIGNS = np.stack([np.random.default_rng(row).permutation(np.repeat(np.array([-1, 1], np.float32), 32)) for row in range(8)])
 
 
 class TestLone:

@@ -1,0 +1,72 @@
+"""An answer that passes → the same, with what kernels that add in FP16 would make of it: certificate, second gate, conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fp16fix.config import Config
+from fp16fix.errors import Fp16fixError
+from fp16fix.graph.model import Model
+from fp16fix.half import LARGEST
+from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.passes.evidence import Arrays
+from fp16fix.progress import Stages, Tick
+from fp16fix.search.answer import Answer
+from fp16fix.search.trials import Trials
+from fp16fix.strict.certificate import certified
+from fp16fix.strict.profiles.accumulate import Accumulate
+from fp16fix.verdict.condition import Bounded, Condition
+from fp16fix.verdict.verdict import Verdict
+
+KIND = "fp32-accumulation"
+NAMED = 5
+"""Products that a condition names."""
+
+
+def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
+    """The answer with its certificate, its verdict under ``accumulate``, and its conditions; fails where the config allows none."""
+    evidence = trials.evidence
+    if not answer.verdict.verified or evidence.config.profile == Accumulate.name:
+        return answer
+    with stages.stage("sums in FP16", len(evidence.judged) + 1) as tick:
+        found = examined(evidence.config, evidence.model, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
+    answer = replace(answer, certificate=found.certificate, accumulate=found.verdict, conditions=found.conditions)
+    return replace(answer, verdict=held_to(evidence.config, answer.verdict, found.conditions))
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What is known of a typed graph with the sums of its products in FP16."""
+
+    conditions: tuple[Condition, ...]
+    verdict: Verdict | None = None
+    """Of the worst sample."""
+    certificate: tuple[Bounded, ...] = ()
+
+
+def examined(config: Config, reference: Model, typed: Model, samples: Arrays, verdict: Verdict, tick: Tick) -> Examined:
+    """Certificate on all samples, second gate on that which the verdict is worst on: sums in blocks take ten times as long as products."""
+    names, shown = list(samples.names), verdict.worst
+    index = names.index(shown.sample) if shown is not None and shown.sample in names else 0
+    few = Arrays(samples.samples.pick([index]))
+    try:
+        bounds = certified(typed, samples, threads=config.threads, tick=tick)
+        with StrictOracle(reference, few, config.tolerance.of, names=few.names, threads=config.threads) as oracle:
+            second = oracle.verdict(typed, profile=Accumulate.name, tick=tick)
+    except Fp16fixError as error:
+        return Examined((Condition(KIND, (), f"sums in FP16 could not be examined: {error.what}"),))
+    return Examined(() if second.verified else (condition(second, bounds),), second, bounds)
+
+
+def condition(verdict: Verdict, bounds: tuple[Bounded, ...]) -> Condition:
+    """What a verdict that fails under ``accumulate`` leaves to be said."""
+    over = [each for each in bounds if each.bound > LARGEST]
+    sums = f"; partial sums may reach {over[0].bound:.3g} in {', '.join(each.node for each in over[:NAMED])}" if over else ""
+    return Condition(KIND, tuple(each.node for each in over), f"with sums of products in FP16, {verdict.reasons[0]}{sums}")
+
+
+def held_to(config: Config, verdict: Verdict, conditions: tuple[Condition, ...]) -> Verdict:
+    """Where the config allows no conditions, they are why it fails."""
+    if not conditions or not config.strict_accumulation:
+        return verdict
+    return replace(verdict, verified=False, reasons=(*verdict.reasons, *(each.why for each in conditions)))
