@@ -68,6 +68,10 @@ class TestLone:
         assert not list(lone_products(typed)), why
         assert [node.name for node in wide_products(typed)] == ["product"]
 
+    def test_what_leaves_the_graph_beside_its_cast_is_kept(self) -> None:
+        text = USERS.replace("(float[8,32] y) {", "(float[8,32] y, float[8,32] p) {")
+        assert not list(lone_products(filled(text, {"w": WEIGHTS}, widened=False)))
+
     def test_the_guard_changes_no_value_and_is_no_node_to_count(self) -> None:
         fp32 = filled(LONE, {"w": normal(64, 32, seed=3) * np.float32(1e4)})
         typed = lower(fp32, {"product": "fp32"}, io="fp16")
