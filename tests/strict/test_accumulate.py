@@ -123,7 +123,9 @@ class TestCertificate:
 
     def test_it_bounds_every_partial_sum_of_every_order(self) -> None:
         x, w = half(normal(3, 64) * 40), half(normal(64, 5, seed=1) * 40)
-        found = self.bounded("g (float[3,64] x, float[64,5] w) => (float[3,5] y) { r = Relu (x) [product] y = MatMul (r, w) }", {"x": x}, {"w": w})["product"]
+        found = self.bounded(
+            "g (float[3,64] x, float[64,5] w) => (float[3,5] y) { r = Relu (x) [product] y = MatMul (r, w) }", {"x": x}, {"w": w}
+        )["product"]
         r, rng = np.maximum(x, 0), np.random.default_rng(0)
         exact = (np.abs(r) @ np.abs(w)).max()
         assert found.terms == 64

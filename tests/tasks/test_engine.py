@@ -70,12 +70,12 @@ class TestBeforeAnyAnalysis:
     @needs_rtx
     def test_a_target_that_the_flavour_does_not_serve(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="no target sm90"):
-            pipeline.repair(settings(tmp_path, PLAIN, **{"build.targets": ("sm90",)}))
+            pipeline.repair(merged(settings(tmp_path, PLAIN), {"build.targets": ("sm90",)}))
 
     @needs_rtx
     def test_a_plugin_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="plugin library .*lost.so' does not exist"):
-            pipeline.repair(settings(tmp_path, PLAIN, **{"build.plugins": (str(tmp_path / "lost.so"),)}))
+        with pytest.raises(ConfigError, match=r"plugin library .*lost\.so' does not exist"):
+            pipeline.repair(merged(settings(tmp_path, PLAIN), {"build.plugins": (str(tmp_path / "lost.so"),)}))
 
     @needs_rtx
     def test_an_operator_that_the_parser_does_not_take(self, tmp_path: Path) -> None:
