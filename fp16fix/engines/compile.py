@@ -71,7 +71,9 @@ def refuse_options(config: Config, backend: Backend) -> None:
     """
     for plugin in config.build.plugins:
         if not plugin.is_file():
-            raise ConfigError(f"plugin library {str(plugin)!r} does not exist", where="build.plugins", hint="--plugin takes a shared library")
+            raise ConfigError(
+                f"plugin library {str(plugin)!r} does not exist", where="build.plugins", hint="--plugin takes a shared library"
+            )
     odd = odd_operators(config.model or Path())
     if not odd and not config.build.targets:
         return

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 
 import fp16fix
+from fp16fix.graph.lone import kept_narrow
 from fp16fix.graph.lower import count_types
 from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
@@ -144,14 +145,14 @@ def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
 def counts(draft: Draft, typed: Model) -> Counts:
     """Nodes, casts, FLOPs and bytes of the typed graph."""
     total = {"flops": 0.0, "bytes": 0.0}
-    wide = {"flops": 0.0, "bytes": 0.0}
+    wide, narrow = {"flops": 0.0, "bytes": 0.0}, kept_narrow(typed)
     for node in typed.nodes():
         if not is_float_node(node):
             continue
         work, moved = flops(node, draft.ranges), traffic(node, draft.ranges)
         total["flops"] += work
         total["bytes"] += moved
-        if any(element_type(t) == FP32.onnx for t in float_outputs(node)) and node.op != "Cast":
+        if any(element_type(t) == FP32.onnx for t in float_outputs(node)) and node.op != "Cast" and node.name not in narrow:
             wide["flops"] += work
             wide["bytes"] += moved
     return Counts(
@@ -220,10 +221,19 @@ def margin_warnings(found: Evidence, answer: Answer) -> Iterator[str]:
         yield f"Only {verdict.spare_db:.1f} dB lie between the verdict and its bound{where}; searches aim at {wanted:g} dB."
 
 
+def sum_warnings(answer: Answer) -> Iterator[str]:
+    """Products whose FP32 sums were asked for: a kernel that adds in FP16 all the same would overflow there."""
+    over = [each for each in answer.certificate if each.node in answer.recipe.sums]
+    if over:
+        names = ", ".join(each.node for each in over)
+        yield f"Partial sums may reach {over[0].bound:.3g} in {names}: casts there ask for FP32 sums, and cost no kernel."
+
+
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = [*sample_warnings(found), *answer.verdict.notes]
     said += [*margin_warnings(found, answer)]
+    said += [*sum_warnings(answer)]
     if answer.stopped:
         said.append(f"The search for pins was stopped ({answer.stopped}): what is used is the best that it had found.")
     if answer.flaky:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fp16fix.config import Config
 from fp16fix.errors import Fp16fixError
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, Node
+from fp16fix.graph.operators import PRODUCTS
 from fp16fix.half import LARGEST
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.evidence import Arrays
+from fp16fix.passes.recipe import asking
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
@@ -19,6 +22,8 @@ from fp16fix.verdict.condition import Bounded, Condition
 from fp16fix.verdict.verdict import Verdict
 
 KIND = "fp32-accumulation"
+STEPS = 6
+"""Nodes between a product and a softmax of the same attention: scale, mask, casts, movement."""
 NAMED = 5
 """Products that a condition names."""
 
@@ -29,9 +34,41 @@ def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
     if not answer.verdict.verified or evidence.config.profile == Accumulate.name:
         return answer
     with stages.stage("sums in FP16", len(evidence.judged) + 1) as tick:
-        found = examined(evidence.config, evidence.model, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
+        typed = trials.typed(answer.recipe)
+        found = examined(evidence.config, evidence.model, typed, evidence.judged, answer.verdict, tick)
+        asked = with_sums(trials, answer, [name for each in found.conditions for name in outside_attention(typed, each.nodes)])
+        if asked is not answer:
+            answer, before = asked, found
+            found = examined(evidence.config, evidence.model, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
+            found = replace(found, certificate=before.certificate)
     answer = replace(answer, certificate=found.certificate, accumulate=found.verdict, conditions=found.conditions)
     return replace(answer, verdict=held_to(evidence.config, answer.verdict, found.conditions))
+
+
+def with_sums(trials: Trials, answer: Answer, nodes: Sequence[str]) -> Answer:
+    """The answer with these products asked to add in FP32, judged again; itself where there are none, or that fails."""
+    if not nodes:
+        return answer
+    recipe = replace(answer.recipe, edits=(*answer.recipe.edits, *map(asking, nodes)))
+    verdict = trials.verdict(recipe, "sums", f"FP32 sums of {', '.join(nodes[:NAMED])}")
+    return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())) if verdict.verified else answer
+
+
+def outside_attention(typed: Model, names: Iterable[str]) -> list[str]:
+    """Those of some products that no softmax feeds or reads: attention as one kernel swallows the request."""
+    nodes = typed.node_map()
+    return [name for name in names if not near_softmax(nodes[name], "inputs") and not near_softmax(nodes[name], "outputs")]
+
+
+def near_softmax(node: Node, way: str) -> bool:
+    """Whether a Softmax lies a few pointwise steps before or behind a node."""
+    around = [node]
+    for _ in range(STEPS):
+        tensors = [tensor for each in around for tensor in getattr(each, way)]
+        around = [each for tensor in tensors for each in (tensor.inputs if way == "inputs" else tensor.outputs) if each.op not in PRODUCTS]
+        if any(each.op == "Softmax" for each in around):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

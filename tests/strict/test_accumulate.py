@@ -13,6 +13,7 @@ from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
 from fp16fix.graph.session import Session
 from fp16fix.report.outcome import Outcome, load
+from fp16fix.report.replay import replay
 from fp16fix.strict.certificate import certified
 from fp16fix.strict.emulate import emulate
 from fp16fix.tasks import repair, verify
@@ -199,24 +200,48 @@ class TestGate:
         assert load(place) == outcome, "it survives its JSON"
         return outcome
 
-    def test_partial_sums_past_fp16_are_a_condition_that_names_the_product(self, tmp_path: Path) -> None:
-        outcome = self.repaired(cancelling(tmp_path))
+    def test_products_whose_partial_sums_pass_fp16_are_asked_to_add_in_fp32(self, tmp_path: Path) -> None:
+        outcome = self.repaired(cancelling(tmp_path, strict_accumulation=True))
         assert outcome.verified
-        (condition,) = outcome.conditions
-        assert (condition.kind, condition.nodes) == ("fp32-accumulation", ("product",))
-        assert "partial sums may reach 1" in condition.why
+        assert outcome.conditions == ()
+        assert outcome.recipe.sums == {"product"}
         assert outcome.accumulate is not None
-        assert (outcome.accumulate.verified, outcome.accumulate.profile, outcome.accumulate.samples) == (False, "accumulate", 1)
-        assert outcome.accumulate.outputs[0].sample == outcome.verdict.worst.sample if outcome.verdict.worst else False
+        assert (outcome.accumulate.verified, outcome.accumulate.profile, outcome.accumulate.samples) == (True, "accumulate", 1)
+        assert outcome.counts.fp32_nodes == 0, "it is an FP16 kernel all the same"
+        assert [(each.node, each.holds) for each in outcome.certificate] == [("product", False)]
+        assert any("Partial sums may reach 1" in line and "product" in line for line in outcome.warnings)
+        save_model(replay(outcome), tmp_path / "again.onnx")
+        assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()
 
     def test_a_scalar_in_front_is_no_excuse(self, tmp_path: Path) -> None:
         q, k = normal(1, 16, 256) * 30 + 100, normal(1, 256, 16) * 3 + 10
         outcome = self.repaired(settings(tmp_path, PRESCALED, [{"q": q, "k": k}, {"q": q * np.float32(0.9), "k": k}], {}))
         assert outcome.verified
-        assert [each.nodes for each in outcome.conditions] == [("product",)]
+        assert outcome.recipe.sums == {"product"}
+
+    def attention(self, folder: Path, **keys: object) -> Config:
+        """Shares of 1/100 beside values of 2,000: undivided, the sum passes 65504."""
+        text = """g (float[1,1,2,4] q, float[1,1,4,100] k, float[1,1,100,4] v) => (float[1,1,2,4] y) {
+            a = MatMul (q, k) b = Softmax <axis = -1> (a) [values] y = MatMul (b, v) }"""
+        samples = [
+            {"q": normal(1, 1, 2, 4, scale=0.1, seed=seed), "k": normal(1, 1, 4, 100), "v": normal(1, 1, 100, 4) + np.float32(2000)}
+            for seed in range(2)
+        ]
+        return settings(folder, text, samples, {}, **keys)
+
+    def test_what_cannot_be_asked_for_is_a_condition_that_names_the_product(self, tmp_path: Path) -> None:
+        """Attention as one kernel swallows the casts."""
+        outcome = self.repaired(self.attention(tmp_path))
+        assert outcome.verified
+        (condition,) = outcome.conditions
+        assert (condition.kind, condition.nodes) == ("fp32-accumulation", ("values",))
+        assert "partial sums may reach" in condition.why
+        assert outcome.accumulate is not None
+        assert not outcome.accumulate.verified
+        assert outcome.recipe.sums == frozenset()
 
     def test_strict_accumulation_makes_it_a_failure(self, tmp_path: Path) -> None:
-        outcome = self.repaired(cancelling(tmp_path, strict_accumulation=True))
+        outcome = self.repaired(self.attention(tmp_path, strict_accumulation=True))
         assert not outcome.verified
         assert outcome.conditions[0].why in outcome.verdict.reasons
         assert not (tmp_path / "out.onnx").exists()
@@ -229,11 +254,11 @@ class TestGate:
         assert [(each.node, each.holds) for each in outcome.certificate] == [("product", True)]
 
     def test_verify_says_it_too(self, tmp_path: Path) -> None:
-        config = cancelling(tmp_path)
+        config = self.attention(tmp_path)
         repair.repair(config)
         verdict = verify.verify(config, tmp_path / "out.onnx")
         assert verdict.verified
-        assert any("where products accumulate in FP32" in note and "product" in note for note in verdict.notes)
+        assert any("where products accumulate in FP32" in note and "values" in note for note in verdict.notes)
         assert not verify.verify(merged(config, {"strict_accumulation": True}), tmp_path / "out.onnx").verified
 
     def test_the_signal_that_is_left_is_that_of_the_loop(self) -> None:

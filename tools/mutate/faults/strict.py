@@ -198,4 +198,20 @@ FAULTS = (
         ACCUMULATE,
         "a certificate leaves no room for rounding",
     ),
+    Fault(
+        "sums-asked-of-attention",
+        "search/accumulation.py",
+        'if any(each.op == "Softmax" for each in around):',
+        "if False:",
+        ACCUMULATE,
+        "a request that fused attention swallows is taken for an answer",
+    ),
+    Fault(
+        "sums-not-asked",
+        "passes/apply.py",
+        ", sums=recipe.sums)",
+        ")",
+        ACCUMULATE,
+        "products that are said to add in FP32 are not asked to",
+    ),
 )
