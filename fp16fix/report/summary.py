@@ -133,7 +133,7 @@ def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
             return Disposition(hazard, "rescaled", f"stored as true × 2^{-scaled[hazard.tensor]:d} (exact)")
         if hazard.internal:
             return Disposition(
-                hazard, "harmless", "engines add in FP32 inside this operator; strict emulation with FP32 accumulators passes"
+                hazard, "harmless", "it is inside this operator, where FP32 is assumed (notes/arithmetic.md); strict emulation passes"
             )
         if (hazard.node, hazard.kind) in left:
             return Disposition(hazard, "refused", "nothing could be done here; see the verdict")

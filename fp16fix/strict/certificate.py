@@ -50,18 +50,19 @@ def bounds(
     probes = Probes(typed, exactly)
     graph = emulated(typed, probes)
     known = {id(tensor) for tensor in graph.graph.outputs}
-    graph.graph.outputs += [tensor for _, *pair in probes.made for tensor in pair if id(tensor) not in known]
+    graph.graph.outputs += [tensor for _, *told in probes.made for tensor in told if id(tensor) not in known]
     if not probes.made:
         return {}
-    session, largest = Session(graph, threads=threads), {node.name: (0.0, 0) for node, *_ in probes.made}
+    session, largest = Session(graph, threads=threads), {node.name: (0.0, 0, 0) for node, *_ in probes.made}
     for sample in samples:
         values = session.run(sample)
-        for node, bound, terms in probes.made:
-            before, most = largest[node.name]
-            largest[node.name] = max(before, float(np.nan_to_num(values[bound.name], nan=np.inf))), max(most, int(values[terms.name]))
+        for node, bound, terms, size in probes.made:
+            before, most, widest = largest[node.name]
+            reached = float(np.nan_to_num(values[bound.name], nan=np.inf))
+            largest[node.name] = max(before, reached), max(most, int(values[terms.name])), max(widest, int(values[size.name]))
         tick()
     ops = {node.name: node.op for node, *_ in probes.made}
-    return {name: Bounded(name, ops[name], terms, bound, exactly is not None) for name, (bound, terms) in largest.items()}
+    return {name: Bounded(name, ops[name], terms, bound, exactly is not None, size) for name, (bound, terms, size) in largest.items()}
 
 
 @dataclass
@@ -70,8 +71,8 @@ class Probes(Compiled):
 
     model: Model
     exactly: Collection[str] | None
-    made: list[tuple[gs.Node, gs.Tensor, gs.Tensor]] = field(default_factory=list)
-    """Node, its bound, and how many terms it adds."""
+    made: list[tuple[gs.Node, gs.Tensor, gs.Tensor, gs.Tensor]] = field(default_factory=list)
+    """Node, its bound, how many terms it adds, and how many results it has."""
     name: ClassVar[str] = "certificate"
 
     def result(self, edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]]:
@@ -82,7 +83,7 @@ class Probes(Compiled):
         work = Blocks(edit, node, raw)
         bound = by_norms(work) if self.exactly is None else None
         bound = bound or largest(work, whole(work))
-        self.made.append((node, bound, terms(work)))
+        self.made.append((node, bound, terms(work), work.emit("Size", raw, element=INT64)))
         return raw, work.nodes
 
 

@@ -29,6 +29,13 @@ class Bounded:
     """A, or what is certainly not less; inf where it was not bounded."""
     exact: bool = False
     """A itself; else by Cauchy's or Hölder's inequality, which was enough."""
+    results: int = 0
+    """How many results it has, in the largest sample."""
+
+    @property
+    def steps(self) -> int:
+        """Rounded additions of one run with sums in FP16."""
+        return math.ceil(self.terms / BLOCK) * self.results
 
     @property
     def margin(self) -> float:

@@ -14,6 +14,7 @@ from fp16fix.graph.save import save_model
 from fp16fix.graph.session import Session
 from fp16fix.report.outcome import Outcome, load
 from fp16fix.report.replay import replay
+from fp16fix.search import accumulation
 from fp16fix.strict.certificate import certified
 from fp16fix.strict.emulate import emulate
 from fp16fix.tasks import repair, verify
@@ -239,6 +240,17 @@ class TestGate:
         assert outcome.accumulate is not None
         assert not outcome.accumulate.verified
         assert outcome.recipe.sums == frozenset()
+
+    def test_a_model_too_large_to_ask_is_a_condition(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = settings(tmp_path, PARTIAL, [{"x": normal(4, 256, seed=seed)} for seed in range(2)], {"w": normal(256, 8)})
+        monkeypatch.setattr(accumulation, "MOST", 4 * 8 * 16)
+        assert self.repaired(config).conditions == ()
+        monkeypatch.setattr(accumulation, "MOST", 4 * 8 * 16 - 1)
+        outcome = self.repaired(config)
+        assert outcome.verified
+        assert outcome.accumulate is None
+        (condition,) = outcome.conditions
+        assert "were not computed: 5.1e+02 rounded additions" in condition.why
 
     def test_strict_accumulation_makes_it_a_failure(self, tmp_path: Path) -> None:
         outcome = self.repaired(self.attention(tmp_path, strict_accumulation=True))
