@@ -65,6 +65,7 @@ def repair(
     held_out: flags.HeldOut = None,
     simplify: flags.Simplify = None,
     keep_unverified: flags.Keep = None,
+    strict_accumulation: flags.StrictSums = None,
     minimise: Annotated[bool | None, typer.Option("--minimise", help="drop every pin that the verdict can do without")] = None,
     check: Annotated[
         str | None, typer.Option("--check", help="your own oracle besides the strict one: 'cmd {model} …', 0 is good", show_default=False)
@@ -103,6 +104,7 @@ def repair(
         held_out=held_out,
         simplify=simplify,
         keep_unverified=keep_unverified,
+        strict_accumulation=strict_accumulation,
         search__minimise=minimise,
         search__check=check,
         search__journal=journal,
@@ -244,6 +246,7 @@ def verify(
     ] = None,
     backend: flags.Backend = None,
     no_tf32: flags.NoTf32 = None,
+    strict_accumulation: flags.StrictSums = None,
     threads: flags.Threads = None,
     as_json: flags.Json = False,
 ) -> None:
@@ -257,6 +260,7 @@ def verify(
         profile=profile,
         build__backend=backend,
         build__tf32=None if no_tf32 is None else not no_tf32,
+        strict_accumulation=strict_accumulation,
         threads=threads,
     )
     from fp16fix.tasks.verify import verify as run

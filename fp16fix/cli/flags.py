@@ -40,6 +40,9 @@ Numerics = Annotated[
     str | None,
     typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),
 ]
+StrictSums = Annotated[
+    bool | None, typer.Option("--strict-accumulation", help="not verified unless it holds where products add in FP16", show_default=False)
+]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads, 0 for all [0]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else")]
 Target = Annotated[

@@ -69,6 +69,8 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     engine(found.engine)
     for line in (*decisive.reasons, *found.engine.problems):
         out(f"  ✗ {line}")
+    for condition in found.conditions:
+        out(f"  VERIFIED where products accumulate in FP32: {condition.why}" if found.verified else f"  condition: {condition.why}")
     for line in (*found.warnings, *found.engine.warnings[:SHOWN]):
         out(f"  ! {line}")
     for kind, path in sorted(found.files.items()):

@@ -247,6 +247,8 @@ class Config(Section):
     ask, half of all. 0 does not try."""
     max_fp32_share: Annotated[Number, Field(ge=0, le=1)] = 0.5
     """Share of the FLOPs that may run in FP32: more is no FP16 engine, and not verified. 1 allows all."""
+    strict_accumulation: StrictBool = False
+    """A verdict that holds only where products accumulate in FP32 is none."""
     build: Build = Build()
     search: Search = Search()
     threads: Annotated[Count, Field(le=MOST_THREADS)] = 0

@@ -84,6 +84,9 @@ class Assembly:
         """Fix layer types in the parsed network; the nodes whose pins did not read back."""
         raise NotImplementedError
 
+    def refuse_targets(self) -> None:
+        """ConfigError, before anything is parsed, where the flavour cannot compile for a target that was asked for."""
+
     def register_plugins(self) -> None:
         """TensorRT's own plugins, then the user's libraries, before the parser looks for them."""
         self.trt.init_libnvinfer_plugins(self.logger, "")
@@ -100,6 +103,7 @@ class Assembly:
             LibraryRefusal: every parser error, in the parser's own words, with its node.
             ConfigError: profiles that do not fit the inputs.
         """
+        self.refuse_targets()
         self.listener.stage("parse", 0.0)
         began = time.perf_counter()
         accepted = self.parser.parse_from_file(str(path))

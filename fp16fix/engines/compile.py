@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
+
 from fp16fix.config import Config
-from fp16fix.engines import BuildOptions, Built, choose
+from fp16fix.engines import Backend, BuildOptions, BuildStoppedError, Built, choose
 from fp16fix.engines import build as build_plan
 from fp16fix.engines.profiles import profiles_of, settled
-from fp16fix.errors import BackendError
+from fp16fix.errors import BackendError, ConfigError
 from fp16fix.graph.model import Model
+from fp16fix.graph.ops import DEFAULT_DOMAINS
 from fp16fix.graph.save import save_model
 from fp16fix.progress import Stages, Tick
+from fp16fix.strict.insides import INSIDES, How
 
 STARTS = {"load": 0, "parse": 2, "build": 10, "write": 96, "prove": 98}
 """Percent of a build that are over when a stage begins, as its bar shows it; builds take most of the time."""
@@ -53,7 +57,39 @@ def ready(config: Config) -> Config:
     status = backend.status()
     if not status.works:
         raise BackendError(f"backend {status.name!r} does not start here: {status.why}", where="build", hint=status.how_to_install)
-    return settled(config)
+    config = settled(config)
+    refuse_options(config, backend)
+    return config
+
+
+def refuse_options(config: Config, backend: Backend) -> None:
+    """What a build would be refused for at its end: a plugin that is not there, a target, operators that no rewrite takes away.
+
+    Raises:
+        ConfigError: a plugin or a target.
+        BuildError: the parser's words on such an operator.
+    """
+    for plugin in config.build.plugins:
+        if not plugin.is_file():
+            raise ConfigError(
+                f"plugin library {str(plugin)!r} does not exist", where="build.plugins", hint="--plugin takes a shared library"
+            )
+    odd = odd_operators(config.model or Path())
+    if not odd and not config.build.targets:
+        return
+    try:
+        backend.check(config.model or Path(), build_options(config))
+    except BuildStoppedError as error:
+        if any(f"({op})" in error.what for op in odd):
+            raise
+
+
+def odd_operators(path: Path) -> set[str]:
+    """Operators of a file that TensorRT may know only by a plugin, or not at all."""
+    graph = onnx.load(path, load_external_data=False).graph
+    own = {DEFAULT_DOMAINS[1], DEFAULT_DOMAINS[2]}
+    refused = {op for op, inside in INSIDES.items() if inside.how is How.REFUSED}
+    return {node.op_type for node in graph.node if node.domain not in own or node.op_type in refused}
 
 
 class Meter:

@@ -151,7 +151,8 @@ def computed_in(node: Node, own: list[Kernel], wanted: str) -> str:
     seen = {held.dtype for kernel in own for held in (*kernel.inputs, *kernel.constants) if not held.is_scalar} & FLOAT_TYPES
     seen = seen or {held.dtype for kernel in own for held in kernel.inputs} & FLOAT_TYPES
     if node.op in PRODUCTS:
-        return "fp32" if "fp32" in seen else min(seen, default="")
+        # A kernel that reads FP32 beside FP16 has a Cast in it: in front of the product where FP16 was asked for, behind others elsewhere.
+        return "fp32" if "fp32" in seen and (wanted == "fp32" or len(seen) == 1) else min(seen - {"fp32"}, default="")
     casts = any(step in {"Cast", CUT} for kernel in own for step in kernel.steps)
     around = seen | {held.dtype for kernel in own for held in kernel.outputs}
     return wanted if casts or wanted in around or len(seen) != 1 else min(seen)

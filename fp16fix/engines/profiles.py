@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def input_of(value: onnx.ValueInfoProto) -> Input:
 def settled(config: Config) -> Config:
     """The config of an engine build with all that its profiles and ``shapes`` say of each other, or an error before any analysis.
 
-    ``shapes`` that settle every dynamic dimension stand for a profile of just these shapes; a profile's ``opt`` shapes are those of
-    made-up samples.
+    ``shapes`` that settle every dynamic dimension stand for a profile of just these shapes; samples in files give one where there is no
+    other; a profile's ``opt`` shapes are those of made-up samples.
 
     Raises:
         ModelError: no such file, or not ONNX.
@@ -61,12 +62,31 @@ def settled(config: Config) -> Config:
         fixed = {each.name: numbers(each) for each in with_dims(inputs, config.shapes)}
         if any(dynamic(each) for each in inputs) and not any(-1 in shape for shape in fixed.values()):
             config = with_profile(config, {each.name: fixed[each.name] for each in inputs if dynamic(each)})
+    if not profiles_of(config) and in_files(config) and any(dynamic(each) for each in inputs):
+        config = with_profiles(config, seen_shapes(inputs, Arrays(load_samples(config.inputs or "", inputs, config.shapes))))
     refuse_unfit(config, inputs)
     if config.inputs is None and not config.shapes and profiles:
         return config.model_copy(update={"shapes": {name: opt for name, (_, opt, _) in plain(profiles[0], inputs).items()}})
     if config.inputs is not None and in_files(config):
         refuse_uncovered(config, Arrays(load_samples(config.inputs, inputs, config.shapes)))
     return config
+
+
+def seen_shapes(inputs: Sequence[Input], samples: Arrays) -> dict[str, ShapeRange]:
+    """The profile of what samples show of dynamic inputs: smallest and largest of each dimension, and the shape that comes most often."""
+    found: dict[str, list[Dims]] = {}
+    for sample in samples:
+        for name, array in sample.items():
+            found.setdefault(name, []).append(tuple(array.shape))
+    return {
+        each.name: ShapeRange(
+            min=tuple(min(dims) for dims in zip(*found[each.name], strict=True)),
+            opt=Counter(found[each.name]).most_common(1)[0][0],
+            max=tuple(max(dims) for dims in zip(*found[each.name], strict=True)),
+        )
+        for each in inputs
+        if dynamic(each) and each.name in found
+    }
 
 
 def in_files(config: Config) -> bool:
@@ -86,7 +106,11 @@ def profiles_of(config: Config) -> tuple[OptimizationProfile, ...]:
 
 def with_profile(config: Config, shapes: Mapping[str, Dims]) -> Config:
     """The config with one profile of exactly these shapes."""
-    profile = {name: ShapeRange(min=dims, opt=dims, max=dims) for name, dims in shapes.items()}
+    return with_profiles(config, {name: ShapeRange(min=dims, opt=dims, max=dims) for name, dims in shapes.items()})
+
+
+def with_profiles(config: Config, profile: dict[str, ShapeRange]) -> Config:
+    """The config with this profile alone."""
     return config.model_copy(update={"build": config.build.model_copy(update={"profiles": (profile,)})})
 
 

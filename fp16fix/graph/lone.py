@@ -6,7 +6,7 @@ the request, and rounds its weights to FP16 (``engines.assumptions`` has the pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +95,29 @@ def wide_products(model: Model) -> list[gs.Node]:
     """Products that multiply FP32 operands in an engine too: all that are typed FP32 but the lone ones."""
     lone = {id(each.node) for each in lone_products(model)}
     return [node for node in fp32_products(model) if id(node) not in lone]
+
+
+def kept_narrow(model: Model) -> frozenset[str]:
+    """Products typed FP32 that become FP16 kernels and lose nothing by it."""
+    return frozenset(each.node.name for each in lone_products(model) if not each.weights)
+
+
+def ask(model: Model, names: Collection[str]) -> None:
+    """Ask, in place, for FP32 sums of FP16 products: operands cast up, the result cast down, weights FP16's values in FP32."""
+    edit = Editor(model) if names else None
+    for node in [node for node in model.nodes() if node.name in names and element_type(node.outputs[0]) == FP16.onnx]:
+        assert edit is not None
+        graph, result = edit.owner(node), node.outputs[0]
+        for index, tensor in enumerate(node.inputs):
+            if not tensor.name or element_type(tensor) != FP16.onnx:
+                continue
+            if isinstance(tensor, gs.Constant):
+                node.inputs[index] = edit.constant(f"{tensor.name}/fp32", np.asarray(tensor.values).astype(np.float32))
+                continue
+            node.inputs[index] = edit.variable(f"{tensor.name}/fp32", FP32.onnx, tensor.shape)
+            edit.before(node, "Cast", f"{tensor.name}/to_fp32", [tensor], [node.inputs[index]], to=FP32.onnx)
+        node.outputs[0] = edit.variable(f"{result.name}/fp32", FP32.onnx, result.shape)
+        edit.insert(graph, position(graph, node) + 1, "Cast", f"{result.name}/to_fp16", [node.outputs[0]], [result], to=FP16.onnx)
 
 
 def narrow(model: Model) -> None:

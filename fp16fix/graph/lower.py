@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix import half
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.lone import clipped, guard
+from fp16fix.graph.lone import ask, clipped, guard, kept_narrow
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
 from fp16fix.graph.operators import CONTROL, MOVEMENT, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.ops import input_accepts, is_float_node, output_follows_inputs, runs_in
@@ -21,7 +21,9 @@ from fp16fix.graph.quantised import dequantizes, quantizes
 from fp16fix.half import FORMATS, FP16, FP32
 
 
-def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, saturate: Collection[str] = ()) -> Model:
+def lower(
+    model: Model, wide: Mapping[str, str], *, io: str | None = None, saturate: Collection[str] = (), sums: Collection[str] = ()
+) -> Model:
     """Type every float tensor FP16 except those of pinned nodes.
 
     Args:
@@ -30,6 +32,7 @@ def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, satur
         io: type of all float graph inputs and outputs, ``"fp32"`` or ``"fp16"``; None keeps what the user's file has.
         saturate: tensors that leave an island through a Clip to ±65504, so that no inf is made at the border; every other exit is
             a plain cast, behind a Clip that changes nothing where a compiler would take the pin away (``graph.lone``).
+        sums: FP16 products that are asked to add in FP32 (``graph.lone.ask``).
 
     Returns:
         A new model; inputs and outputs keep names and order.
@@ -37,6 +40,7 @@ def lower(model: Model, wide: Mapping[str, str], *, io: str | None = None, satur
     typed = model.copy()
     Lowering(Typing(typed, wide, io), saturate).run()
     guard(typed)
+    ask(typed, sums)
     return typed
 
 
@@ -265,11 +269,12 @@ def retype_attribute(node: gs.Node, element: int) -> None:
 def count_types(model: Model) -> dict[str, int]:
     """What the outcome reports of a typed graph: nodes that compute, by the type they do it in, casts, and border Muls.
 
-    A Reshape computes nothing.
+    A Reshape computes nothing. A product that an engine makes an FP16 kernel of (``graph.lone``) is no FP32 node.
 
     A Mul by a power of two between an FP32 graph input or output and its Cast is no FP32 node: it is counted as ``border_muls``.
     """
     counts = {"float_nodes": 0, "fp32_nodes": 0, "bf16_nodes": 0, "casts": 0, "border_muls": 0}
+    narrow = kept_narrow(model)
     for node in model.nodes():
         floats = [element_type(t) for t in (*node.inputs, *node.outputs) if t.name and element_type(t) in FLOATS]
         if node.op == "Cast" and len(floats) == 2:
@@ -279,6 +284,6 @@ def count_types(model: Model) -> dict[str, int]:
         elif is_float_node(node) and node.op not in MOVEMENT:
             counts["float_nodes"] += 1
             own = {element_type(t) for t in node.outputs if t.name} & set(FLOATS) or set(floats)
-            counts["fp32_nodes"] += FP32.onnx in own
+            counts["fp32_nodes"] += FP32.onnx in own and node.name not in narrow
             counts["bf16_nodes"] += half.BF16.onnx in own
     return counts

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-PLACE, SATURATE, RESCALE = "place", "saturate", "rescale"
+PLACE, SATURATE, RESCALE, SUMS = "place", "saturate", "rescale", "fp32-sums"
 """``Edit.by`` of what no rule makes."""
+TYPING = frozenset({PLACE, SATURATE, SUMS})
+"""Those that type the graph, whatever their order."""
 
 
 class Promise(str, Enum):
@@ -27,7 +29,7 @@ class Edit:
     """One change to a model: a rewrite by a rule, a rescale, a node placed in another format, or a tensor that saturates."""
 
     by: str
-    """Who makes it: a rule by name, or ``rescale``, ``place``, ``saturate``."""
+    """Who makes it: a rule by name, or ``rescale``, ``place``, ``saturate``, ``fp32-sums``."""
     node: str
     """ONNX node it starts from (for a fused pattern: the node that produces its output); empty where it is about tensors only."""
     promise: Promise
@@ -59,6 +61,12 @@ def saturation(tensor: str) -> Edit:
     """``tensor`` leaves its island through a Clip to ±65504."""
     why = "not proven to fit FP16 with the head-room asked for: what is larger saturates, it makes no infinity"
     return Edit(SATURATE, "", Promise.ALTERED, tensor=tensor, because=why)
+
+
+def asking(node: str) -> Edit:
+    """``node``, a product, stands in FP32 between casts, its weights in FP16 all the same: the way to ask for FP32 sums."""
+    why = "held in FP16 its partial sums may pass 65504: operands are cast up and the result down, which asks for FP32 sums"
+    return Edit(SUMS, node, Promise.EXACT, covers=(node,), because=why)
 
 
 def rescaling(exponents: Mapping[str, int]) -> Edit:
@@ -95,7 +103,7 @@ class Recipe:
     @property
     def changes(self) -> tuple[Edit, ...]:
         """Edits of the FP32 graph: rewrites and rescales."""
-        return tuple(edit for edit in self.edits if edit.by not in {PLACE, SATURATE})
+        return tuple(edit for edit in self.edits if edit.by not in TYPING)
 
     @property
     def rewrites(self) -> tuple[Edit, ...]:
@@ -118,6 +126,11 @@ class Recipe:
         return frozenset(edit.tensor for edit in self.edits if edit.by == SATURATE)
 
     @property
+    def sums(self) -> frozenset[str]:
+        """Products that are asked to add in FP32."""
+        return frozenset(edit.node for edit in self.edits if edit.by == SUMS)
+
+    @property
     def reasons(self) -> dict[str, str]:
         """Placed node → why it is."""
         return {edit.node: edit.because for edit in self.edits if edit.by == PLACE}
@@ -126,8 +139,8 @@ class Recipe:
     def digest(self) -> str:
         """SHA-256 of what it does; reasons are left out."""
         plain = [replace(edit, because="", covers=()) for edit in self.edits]
-        placed = sorted((edit for edit in plain if edit.by in {PLACE, SATURATE}), key=lambda edit: edit.key)
-        ordered = [edit for edit in plain if edit.by not in {PLACE, SATURATE}]
+        placed = sorted((edit for edit in plain if edit.by in TYPING), key=lambda edit: edit.key)
+        ordered = [edit for edit in plain if edit.by not in TYPING]
         return hashlib.sha256(repr((ordered, placed, self.io)).encode()).hexdigest()
 
     def typed(self, edits: Iterable[Edit]) -> Recipe:

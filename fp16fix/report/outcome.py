@@ -13,6 +13,7 @@ from fp16fix.passes.recipe import Recipe, Refusal
 from fp16fix.ranges.range import Range
 from fp16fix.report.document import Document
 from fp16fix.search.trial import Trial
+from fp16fix.verdict.condition import Bounded, Condition
 from fp16fix.verdict.verdict import Figures, Part, Verdict
 
 VERSION = 3
@@ -197,6 +198,12 @@ class Outcome:
     """What was written, by kind."""
     wide_tensors: tuple[str, ...] = ()
     """Tensors that the repaired graph stores in FP32 or BF16: there, values past 65504 are at home."""
+    conditions: tuple[Condition, ...] = ()
+    """What must be so for the verdict to hold: products add in FP32. Empty: nothing beyond what plans show."""
+    accumulate: Verdict | None = None
+    """The second gate: the worst sample with the sums of products in FP16; None where it was not asked (nothing was verified)."""
+    certificate: tuple[Bounded, ...] = ()
+    """How far partial sums of products and sums can go on the judged samples, whatever their order; the furthest first."""
     version: int = VERSION
 
     @property

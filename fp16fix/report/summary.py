@@ -9,6 +9,7 @@ from importlib import metadata
 
 import fp16fix
 from fp16fix.graph import quantised, safe
+from fp16fix.graph.lone import kept_narrow
 from fp16fix.graph.lower import count_types
 from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
@@ -67,6 +68,9 @@ def summarise(
         parts=parts(answer.verdict, len(found.calibration), 0 if found.shared else len(found.held_out)),
         warnings=warnings(found, answer, typed, informed),
         wide_tensors=wide_tensors(typed),
+        conditions=answer.conditions,
+        accumulate=answer.accumulate,
+        certificate=answer.certificate,
     )
 
 
@@ -130,7 +134,7 @@ def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
             return Disposition(hazard, "rescaled", f"stored as true × 2^{-scaled[hazard.tensor]:d} (exact)")
         if hazard.internal:
             return Disposition(
-                hazard, "harmless", "engines add in FP32 inside this operator; strict emulation with FP32 accumulators passes"
+                hazard, "harmless", "it is inside this operator, where FP32 is assumed (notes/arithmetic.md); strict emulation passes"
             )
         if (hazard.node, hazard.kind) in left:
             return Disposition(hazard, "refused", "nothing could be done here; see the verdict")
@@ -142,14 +146,14 @@ def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
 def counts(draft: Draft, typed: Model) -> Counts:
     """Nodes, casts, FLOPs and bytes of the typed graph."""
     total = {"flops": 0.0, "bytes": 0.0}
-    wide = {"flops": 0.0, "bytes": 0.0}
+    wide, narrow = {"flops": 0.0, "bytes": 0.0}, kept_narrow(typed)
     for node in typed.nodes():
         if not is_float_node(node):
             continue
         work, moved = flops(node, draft.ranges), traffic(node, draft.ranges)
         total["flops"] += work
         total["bytes"] += moved
-        if any(element_type(t) == FP32.onnx for t in float_outputs(node)) and node.op != "Cast":
+        if any(element_type(t) == FP32.onnx for t in float_outputs(node)) and node.op != "Cast" and node.name not in narrow:
             wide["flops"] += work
             wide["bytes"] += moved
     return Counts(
@@ -222,10 +226,19 @@ def safe_warnings() -> tuple[str, ...]:
     return (said,) if safe.is_on() else ()
 
 
+def sum_warnings(answer: Answer) -> Iterator[str]:
+    """Products whose FP32 sums were asked for: a kernel that adds in FP16 all the same would overflow there."""
+    over = [each for each in answer.certificate if each.node in answer.recipe.sums]
+    if over:
+        names = ", ".join(each.node for each in over)
+        yield f"Partial sums may reach {over[0].bound:.3g} in {names}: casts there ask for FP32 sums, and cost no kernel."
+
+
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = [*sample_warnings(found), *answer.verdict.notes, *safe_warnings(), *informed.failed]
     said += [*margin_warnings(found, answer)]
+    said += [*sum_warnings(answer)]
     if answer.stopped:
         said.append(f"The search for pins was stopped ({answer.stopped}): what is used is the best that it had found.")
     if answer.flaky:
@@ -246,8 +259,9 @@ def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) 
     ]
     said += [f"The pattern {pattern!r} of pin or allow matches no node." for pattern in silent]
     second = informed.pessimistic
-    if answer.verdict.verified and second.outputs and not second.verified and second.profile == "pessimistic":
+    failed = second.outputs and not second.verified and second.profile == "pessimistic"
+    if answer.verdict.verified and not answer.conditions and failed:
         said.append(
-            "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails."
+            "Everything stepwise in FP16 (the pessimistic profile) it would fail: it relies on FP32 inside operators, as plans show it."
         )
     return tuple(said)

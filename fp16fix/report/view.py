@@ -16,6 +16,7 @@ from fp16fix.report.headline import Card, cards, story
 from fp16fix.report.outcome import Disposition, Outcome
 from fp16fix.report.words import counted, decibels, place
 from fp16fix.search.trial import Trial
+from fp16fix.verdict.condition import Bounded
 from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, badness, of_entry
 
 CAP = 300
@@ -118,6 +119,8 @@ class View:
     rooms: tuple[Room, ...]
     outputs: tuple[tuple[str, tuple[OutputRow, ...]], ...]
     samples: Capped[BySample]
+    bounds: Capped[Bounded]
+    """Products and sums by how near their partial sums can come to 65504."""
     compiled: Capped[CompiledNode]
     """Nodes in the engine, those with something to say first."""
     stages: tuple[tuple[str, float, float], ...]
@@ -129,7 +132,7 @@ def view(outcome: Outcome) -> View:
     """The page's content."""
     recipe = outcome.recipe
     return View(
-        headline="Verified" if outcome.verified else "Not verified",
+        headline=headline(outcome),
         story=tuple(story(outcome)),
         problems=(*outcome.verdict.reasons, *outcome.engine.problems),
         cards=cards(outcome),
@@ -147,10 +150,18 @@ def view(outcome: Outcome) -> View:
         rooms=rooms(outcome),
         outputs=outputs(outcome),
         samples=by_sample(outcome.engine.verdict or outcome.verdict),
+        bounds=capped(outcome.certificate, ROOMS),
         compiled=capped(compiled_nodes(outcome)),
         stages=timed(outcome.stages),
         command=shlex.join(outcome.command),
     )
+
+
+def headline(outcome: Outcome) -> str:
+    """The word on top; a condition belongs to it."""
+    if not outcome.verified:
+        return "Not verified"
+    return "Verified where products accumulate in FP32" if outcome.conditions else "Verified"
 
 
 def capped(rows: Sequence[Item], cap: int = CAP) -> Capped[Item]:

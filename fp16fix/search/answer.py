@@ -16,6 +16,7 @@ from fp16fix.search.shrink import INTERRUPTED
 from fp16fix.search.thin import thinned
 from fp16fix.search.trial import Trial
 from fp16fix.search.trials import Trials
+from fp16fix.verdict.condition import Bounded, Condition
 from fp16fix.verdict.verdict import Verdict
 
 
@@ -46,6 +47,12 @@ class Answer:
     """Every recipe that was tried, in order."""
     flaky: int = 0
     """Recipes about which the user's command contradicted itself."""
+    certificate: tuple[Bounded, ...] = ()
+    """How far partial sums can go, on the judged samples; the furthest first."""
+    accumulate: Verdict | None = None
+    """Of the worst sample, with the sums of products in FP16: the second gate."""
+    conditions: tuple[Condition, ...] = ()
+    """What must be so for the verdict to hold."""
 
 
 def settle_on(trials: Trials, stages: Stages) -> Answer:

@@ -41,7 +41,11 @@ def emulate(model: Model, profile: str = "compiled", jitter: int | None = None) 
     Raises:
         ConfigError: there is no such profile.
     """
-    assumed = profile_named(profile)
+    return emulated(model, profile_named(profile), jitter)
+
+
+def emulated(model: Model, assumed: Profile, jitter: int | None = None) -> Model:
+    """``emulate`` under a profile itself."""
     copy = assumed.written(model)
     copy.rounds = dict(model.rounds)
     raise_in_place(copy, OLDEST if jitter is None else OPSET)
@@ -78,7 +82,8 @@ class Emulation:
         for tensor in tensors:
             if isinstance(tensor, gs.Constant) and id(tensor) in self.low:
                 widened += self.widen(tensor)
-        for graph in self.model.graphs():
+        # A profile's own bodies are no part of the typed graph.
+        for graph in list(self.model.graphs()):
             self.rewrite(graph, is_main=graph is self.model.graph)
         for tensor in tensors:
             if isinstance(tensor, gs.Variable) and (id(tensor) in self.low or element_type(tensor) == DOUBLE):

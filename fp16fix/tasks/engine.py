@@ -20,6 +20,7 @@ from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import answers_builder, rules
 from fp16fix.progress import Stages
 from fp16fix.report.outcome import Corner, EngineFacts
+from fp16fix.search.accumulation import gated
 from fp16fix.search.answer import Answer, judged, passing, with_less
 from fp16fix.search.draft import extended
 from fp16fix.search.trials import Trials
@@ -87,7 +88,7 @@ def changed(trials: Trials, answer: Answer, edits: Sequence[Edit], stages: Stage
     draft = extended(trials.evidence, answer.draft, edits, stages)
     trials.workshop.keep(draft.recipe, draft.model, draft.ranges)
     found = passing(trials, draft, stages, tried="without what the builder ends over")
-    return replace(judged(trials, with_less(trials, found, stages)), independent=answer.independent)
+    return gated(trials, replace(judged(trials, with_less(trials, found, stages)), independent=answer.independent), stages)
 
 
 def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> Product:

@@ -14,6 +14,7 @@ from fp16fix.report.delivery import deliver, products_for, told
 from fp16fix.report.informed import Informed, inform, uninformed
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.summary import summarise
+from fp16fix.search.accumulation import gated
 from fp16fix.search.answer import settle_on
 from fp16fix.search.trials import refuse_search, trials
 from fp16fix.tasks.engine import graph_only, refuse_no_builds, with_engine
@@ -40,7 +41,7 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
     if wants_plan and not in_files(config):
         refuse_uncovered(config, Arrays(evidence.samples))
     with evidence.blaming(), trials(evidence, stages) as tried:
-        answer = settle_on(tried, stages)
+        answer = gated(tried, settle_on(tried, stages), stages)
         with scratch_beside(products.main) as scratch:
             path = scratch / products.onnx.name
             product = with_engine(tried, answer, path, stages) if wants_plan else graph_only(tried, answer, path)

@@ -18,7 +18,9 @@ from fp16fix.passes.evidence import Arrays, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Tick, Watcher
 from fp16fix.ranges.sizes import sizes
+from fp16fix.search.accumulation import examined, held_to
 from fp16fix.strict.profiles import profile_named
+from fp16fix.strict.profiles.accumulate import Accumulate
 from fp16fix.tasks.tf32 import profile_for
 from fp16fix.verdict.metric import metrics_named
 from fp16fix.verdict.verdict import Verdict
@@ -47,7 +49,7 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
     ):
         for part in (Arrays(split(given, config.held_out)[0]), samples):
             oracle.blend(half_of_blends(config, part))
-        verdict = as_built(config, oracle, typed, tick)
+        verdict = with_sums(config, reference, typed, samples, as_built(config, oracle, typed, tick))
         verdict = within_share(verdict, typed, samples, config.max_fp32_share)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
         return replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
@@ -56,10 +58,20 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
 def as_built(config: Config, oracle: StrictOracle, typed: Model, tick: Tick) -> Verdict:
     """With TF32 as a builder has it by default; where only that fails, the verdict says so."""
     on = config.build.tf32 is not False and bool(wide_products(typed))
-    verdict = oracle.verdict(typed, profile=profile_for(config) if on else config.profile, jitter=config.jitter, tick=tick)
-    if not on or verdict.verified or not oracle.verdict(typed, profile=config.profile, jitter=config.jitter).verified:
+    seeds = config.jitter
+    verdict = oracle.verdict(typed, profile=profile_for(config) if on else config.profile, jitter=seeds, tick=tick)
+    if not on or verdict.verified or not oracle.verdict(typed, profile=config.profile, jitter=seeds).verified:
         return verdict
     return replace(verdict, notes=(*verdict.notes, "With TF32 off (--no-tf32) it passes: FP32 products round their operands otherwise."))
+
+
+def with_sums(config: Config, reference: Model, typed: Model, samples: Arrays, verdict: Verdict) -> Verdict:
+    """What kernels that add in FP16 would make of a graph that passes: said beside it, or why it fails (``strict_accumulation``)."""
+    if not verdict.verified or config.profile == Accumulate.name:
+        return verdict
+    found = examined(config, reference, typed, samples, verdict, lambda: None).conditions
+    notes = [f"Verified where products accumulate in FP32: {each.why}." for each in found]
+    return replace(held_to(config, verdict, found), notes=(*verdict.notes, *notes))
 
 
 def within_share(verdict: Verdict, typed: Model, samples: Arrays, limit: float) -> Verdict:

@@ -156,6 +156,12 @@ class TestBuilt:
         text = "g (float[1,16,12,12] x, float[8,16,3,3] w) => (float[1,8,10,10] y) <float s = {0.3}> { [scale] a = Mul (x, s) y = Conv (a, w) }"
         assert built(lower(filled(text, {"w": normal(8, 16, 3, 3)}), {}, io="fp16"), tmp_path).alphas == ()
 
+    def test_an_fp16_product_whose_kernel_casts_its_operand_is_no_float_product(self, tmp_path: Path) -> None:
+        text = "g (float[1,16,12,12] x, float[8,16,3,3] w) => (float[1,8,10,10] y) { [conv] a = Conv (x, w) y = Sigmoid (a) }"
+        found = built(lower(filled(text, {"w": normal(8, 16, 3, 3)}), {}), tmp_path)
+        assert {each.node: each.computed for each in found.nodes}["conv"] == "fp16"
+        assert found.float_products == ()
+
     def test_a_wide_interior_of_a_fused_kernel_moves_no_byte_in_fp32(self, tmp_path: Path) -> None:
         text = "g (float[8,64] x) => (float[8,64] y) { a = Relu (x) [wide] b = Exp (a) y = Sigmoid (b) }"
         found = built(lower(model(text), {"wide": "fp32"}, io="fp16"), tmp_path)

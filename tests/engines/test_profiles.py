@@ -111,3 +111,12 @@ def test_every_corner_that_samples_show_has_its_own_verdict(dynamic: Path, tmp_p
     opt = seen["opt"]
     assert opt.verdict is not None
     assert (opt.verdict.verified, opt.verdict.samples, opt.shapes) == (True, 2, {"x": (4, 4), "k": (4, 8)})
+
+
+def test_samples_in_files_give_a_profile_where_there_is_no_other(dynamic: Path, tmp_path: Path) -> None:
+    place = str(samples(tmp_path, (3, 7), (5, 7), (3, 7), (2, 9)))
+    (profile,) = settled(config(dynamic, None, inputs=place)).build.profiles
+    assert (profile["x"].min, profile["x"].opt, profile["x"].max) == ((2, 4), (3, 4), (5, 4))
+    assert (profile["k"].min, profile["k"].opt, profile["k"].max) == ((2, 7), (3, 7), (5, 9))
+    given = config(dynamic, inputs=place)
+    assert settled(given).build.profiles == given.build.profiles

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -19,17 +20,20 @@ from fp16fix.config import Config, merged
 from fp16fix.engines import BuildOptions, Built, Proof
 from fp16fix.engines import compile as compile_
 from fp16fix.engines.backend import RTX, BackendStatus, Flavour
+from fp16fix.engines.compiled import CompiledNode
 from fp16fix.engines.story import BuildStoppedError, stopped
 from fp16fix.errors import BackendError, BackendMissingError, ConfigError
 from fp16fix.graph.load import load
+from fp16fix.graph.model import Model
+from fp16fix.graph.save import save_model
 from fp16fix.progress import Silent, Stages
-from fp16fix.report.outcome import Corner
+from fp16fix.report.outcome import Corner, Outcome
 from fp16fix.search.draft import design
 from fp16fix.tasks import build, diagnose, engine
 from fp16fix.tasks import repair as pipeline
 from fp16fix.verdict.verdict import Verdict
 from tests.engines import tiny
-from tests.models import model, proto
+from tests.models import filled, model, normal, proto
 
 needs_rtx = pytest.mark.skipif(not RTX.importable(), reason="TensorRT-RTX is not installed")
 
@@ -66,6 +70,21 @@ class TestBeforeAnyAnalysis:
         with pytest.raises(BackendError, match="backend 'rtx' does not start here: no driver") as caught:
             pipeline.repair(settings(tmp_path, PLAIN))
         assert caught.value.exit_code == 3
+
+    @needs_rtx
+    def test_a_target_that_the_flavour_does_not_serve(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="no target sm90"):
+            pipeline.repair(merged(settings(tmp_path, PLAIN), {"build.targets": ("sm90",)}))
+
+    @needs_rtx
+    def test_a_plugin_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"plugin library .*lost\.so' does not exist"):
+            pipeline.repair(merged(settings(tmp_path, PLAIN), {"build.plugins": (str(tmp_path / "lost.so"),)}))
+
+    @needs_rtx
+    def test_an_operator_that_the_parser_does_not_take(self, tmp_path: Path) -> None:
+        with pytest.raises(BuildStoppedError, match=r"node 'det' \(Det\)"):
+            pipeline.repair(settings(tmp_path, "g (float[4,4] x) => (float y) { e = Exp (x) [det] y = Det (e) }"))
 
     @needs_rtx
     def test_a_dynamic_input_without_a_profile(self, tmp_path: Path) -> None:
@@ -255,3 +274,65 @@ def test_only_attention_named_by_an_ended_build_is_rewritten(tmp_path: Path) -> 
     draft = design(found, Stages(Silent()))
     assert asked("crash", "attn") == asked("refused", "attn") == 1
     assert asked("timeout", "attn") == asked("crash", "other") == asked("crash") == 0
+
+
+@needs_rtx
+class TestCompiled:
+    """Repairs whose plans are not what a parsed network says; the plan is read each time."""
+
+    def repaired(self, folder: Path, graph: Model, samples: list[dict[str, np.ndarray]], **keys: Any) -> Outcome:
+        save_model(graph, folder / "model.onnx")
+        (folder / "in").mkdir()
+        for index, sample in enumerate(samples):
+            np.savez(folder / "in" / f"{index}.npz", **sample)  # type: ignore[arg-type]
+        base = {"model": str(folder / "model.onnx"), "inputs": str(folder / "in"), "output": str(folder / "out.plan"), "jitter": 1}
+        outcome = pipeline.repair(merged(Config(), base | keys))
+        assert outcome.engine.compiled is not None
+        assert outcome.engine.compiled.source == "plan"
+        return outcome
+
+    def told(self, outcome: Outcome, node: str) -> CompiledNode:
+        assert outcome.engine.compiled is not None
+        return next(each for each in outcome.engine.compiled.nodes if each.node == node)
+
+    def test_weights_that_are_the_reason_for_a_pin_stay_fp32(self, tmp_path: Path) -> None:
+        text = """g (float[8,64] x, float[64,32] w, float[32] s, float[32] b) => (float[8,32] y) {
+            a = Sign (x) [product] p = MatMul (a, w) y = LayerNormalization <axis = -1> (p, s, b) }"""
+        weights = {"w": 30 + normal(64, 32) * np.float32(0.02), "s": np.ones(32, np.float32), "b": np.zeros(32, np.float32)}
+        signs = [np.stack([np.random.default_rng(8 * n + i).permutation(np.repeat(np.array([-1, 1], np.float32), 32)) for i in range(8)]) for n in range(4)]  # fmt: skip
+        outcome = self.repaired(tmp_path, filled(text, weights), [{"x": each} for each in signs], max_fp32_share=1.0)
+        assert outcome.verified
+        assert (self.told(outcome, "product").computed, self.told(outcome, "product").narrowed) == ("fp32", False)
+        assert outcome.engine.tf32 is False, "11 bits are too few"
+
+    def test_a_product_in_front_of_a_sine_is_built_without_tf32(self, tmp_path: Path) -> None:
+        text = "g (float[16,64] x, float[64,32] w, float[32,8] v) => (float[16,8] y) { [argument] a = MatMul (x, w) [sin] b = Sin (a) y = MatMul (b, v) }"
+        graph = filled(text, {"w": normal(64, 32, scale=3.0), "v": normal(32, 8, seed=1)})
+        samples = [{"x": normal(16, 64, scale=40.0, seed=seed)} for seed in range(4)]
+        outcome = self.repaired(tmp_path, graph, samples, max_fp32_share=1.0)
+        assert outcome.verified
+        assert outcome.engine.compiled is not None
+        assert outcome.engine.compiled.tf32_products == ("argument",)
+        assert outcome.engine.tf32 is False
+
+    def test_a_softmax_over_66000_keys_keeps_its_sum_in_fp32(self, tmp_path: Path) -> None:
+        text = """g (float[1,1,2,8] q, float[1,1,8,66000] k, float[1,1,66000,4] v) => (float[1,1,2,4] y) {
+            a = MatMul (q, k) [softmax] b = Softmax <axis = -1> (a) y = MatMul (b, v) }"""
+        samples = [
+            {"q": normal(1, 1, 2, 8, scale=0.02, seed=n), "k": normal(1, 1, 8, 66000, scale=0.02), "v": normal(1, 1, 66000, 4)}
+            for n in range(2)
+        ]
+        outcome = self.repaired(tmp_path, model(text), samples)
+        assert outcome.verified
+        assert outcome.recipe.wide == {"softmax": "fp32"}
+        assert self.told(outcome, "softmax").computed == "fp32"
+
+    def test_a_pin_that_the_compiler_took_back_fails_the_outcome(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fp16fix.graph.lower.guard", lambda _: None)
+        monkeypatch.setattr("fp16fix.strict.profiles.compiled.narrow", lambda _: None)
+        text = "g (float[8,64] x, float[64,32] w) => (float[8,32] y) { a = Relu (x) [product] p = MatMul (a, w) y = Sigmoid (p) }"
+        samples = [{"x": normal(8, 64, seed=seed)} for seed in range(2)]
+        outcome = self.repaired(tmp_path, filled(text, {"w": normal(64, 32)}), samples, pin=("product",), max_fp32_share=1.0)
+        assert outcome.verdict.verified
+        assert not outcome.verified
+        assert any(problem.startswith("NARROWED: MatMul 'product'") for problem in outcome.engine.problems)

@@ -40,16 +40,18 @@ class RtxAssembly(StrongAssembly):
         if self.options.timing_cache:
             self.listener.warn("timing_cache is ignored: TensorRT-RTX times no tactics")
         self.targets = self.options.targets or TARGETS
+        config.num_compute_capabilities = len(self.targets)
+        for index, target in enumerate(self.targets):
+            config.set_compute_capability(getattr(self.trt.ComputeCapability, target.upper()), index)
+
+    def refuse_targets(self) -> None:
         served = sorted(name.lower() for name in self.trt.ComputeCapability.__members__ if name.startswith("SM"))
-        unknown = [target for target in self.targets if target.lower() not in served]
+        unknown = [target for target in self.options.targets if target.lower() not in served]
         if unknown:
             raise ConfigError(
                 f"no target {', '.join(unknown)} in TensorRT-RTX {self.version}",
                 hint=f"it has {', '.join(served)}; other GPUs take TensorRT (--backend strong)",
             )
-        config.num_compute_capabilities = len(self.targets)
-        for index, target in enumerate(self.targets):
-            config.set_compute_capability(getattr(self.trt.ComputeCapability, target.upper()), index)
 
     def keep_timing_cache(self, config: Any) -> None:
         """There is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from fp16fix.graph.lone import kept_narrow
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.operators import CONVERTING, MOVEMENT
 from fp16fix.graph.ops import float_outputs, is_float_node
@@ -35,11 +36,9 @@ def wide_share(model: Model, ranges: Mapping[str, Range], wide: Mapping[str, str
 
 def formats(typed: Model) -> dict[str, str]:
     """The nodes of a typed graph that compute in FP32, in the words of a recipe."""
-    return {
-        node.name: "fp32"
-        for node in typed.nodes()
-        if node.op not in CONVERTING and any(element_type(tensor) == FP32.onnx for tensor in float_outputs(node))
-    }
+    narrow = kept_narrow(typed)
+    computing = [node for node in typed.nodes() if node.op not in CONVERTING and node.name not in narrow]
+    return {node.name: "fp32" for node in computing if any(element_type(tensor) == FP32.onnx for tensor in float_outputs(node))}
 
 
 def too_wide(share: float, limit: float, wide: Collection[str]) -> str:

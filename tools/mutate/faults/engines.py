@@ -8,6 +8,8 @@ PROOF, OPTIONS, STORY, SUPERVISE = (f"engines/{name}.py" for name in ("proof", "
 OF_PROOF, OF_OPTIONS, OF_STORY = ("tests/engines/test_proof.py",), ("tests/engines/test_options.py",), ("tests/engines/test_story.py",)
 OF_BACKEND, OF_TASK, OF_WEAK = ("tests/engines/test_backend.py",), ("tests/tasks/test_engine.py",), ("tests/engines/test_weak.py",)
 
+OF_TABLE, OF_COMPILED = ("tests/engines/test_table.py",), ("tests/engines/test_compiled.py",)
+
 FAULTS = (
     Fault(
         "lost-pins-not-told",
@@ -138,5 +140,45 @@ FAULTS = (
         "if chosen:",
         ("tests/engines/test_profiles.py",),
         "a corner has the verdict of all samples",
+    ),
+    Fault(
+        "table-read-loosely",
+        "engines/table.py",
+        "    if rest:\n",
+        "    if False:\n",
+        OF_TABLE,
+        "types of another log format are passed over in silence",
+    ),
+    Fault(
+        "table-not-warned-of",
+        "engines/assemble.py",
+        '            self.listener.warn(\n                f"{UNREAD}',
+        '            str(\n                f"{UNREAD}',
+        OF_TABLE,
+        "a plan that was not proven looks proven",
+    ),
+    Fault(
+        "narrowed-not-told",
+        "engines/compiled.py",
+        'lost = wanted == "fp32" and computed in NARROW and loses(node)',
+        "lost = False",
+        OF_COMPILED,
+        "a pin that the compiler took back is not told",
+    ),
+    Fault(
+        "scalars-make-kernels-wide",
+        "engines/compiled.py",
+        "(*kernel.inputs, *kernel.constants) if not held.is_scalar}",
+        "(*kernel.inputs, *kernel.constants)}",
+        OF_COMPILED,
+        "a Float alpha hides that weights were narrowed",
+    ),
+    Fault(
+        "exact-weights-narrowed",
+        "engines/compiled.py",
+        "any(not exact(values) for values in constants)",
+        "bool(constants)",
+        OF_COMPILED,
+        "pins that lose nothing fail the outcome",
     ),
 )

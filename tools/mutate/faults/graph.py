@@ -64,4 +64,28 @@ FAULTS = (
         ("tests/report/test_replay.py",),
         "a recipe is replayed on another model",
     ),
+    Fault(
+        "pins-unguarded",
+        LOWER,
+        "    guard(typed)\n",
+        "",
+        ("tests/strict/test_compiled.py",),
+        "a compiler rounds the weights of pinned products to FP16",
+    ),
+    Fault(
+        "guard-changes-values",
+        "graph/lone.py",
+        "BEYOND = 2.0**17",
+        "BEYOND = 2.0**10",
+        ("tests/strict/test_compiled.py",),
+        "the guard clips what FP16 holds",
+    ),
+    Fault(
+        "any-reader-is-a-cast",
+        "graph/lone.py",
+        "    if id(tensor) in kept or not tensor.outputs:\n",
+        "    if not tensor.outputs:\n",
+        ("tests/strict/test_compiled.py",),
+        "a product that leaves in FP32 is thought narrow",
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tools.mutate.fault import Fault
 
+COMPILED, ACCUMULATE, BLOCKS = ("tests/strict/test_compiled.py",), ("tests/strict/test_accumulate.py",), "strict/blocks.py"
 EMULATE, STEPS, PESSIMISTIC = "strict/emulate.py", "strict/steps.py", "strict/profiles/pessimistic.py"
 JITTER, VERIFY, OF_JITTER = "strict/jitter.py", "tasks/verify.py", ("tests/strict/test_jitter.py",)
 OF_EMULATE, OF_STEPS = ("tests/strict/test_emulate.py",), ("tests/strict/test_insides.py",)
@@ -96,8 +97,8 @@ FAULTS = (
     Fault(
         "verify-not-shaken",
         VERIFY,
-        "if on else config.profile, jitter=config.jitter",
-        "if on else config.profile, jitter=0",
+        "seeds = config.jitter",
+        "seeds = 0",
         ("tests/oracles/test_emulator.py",),
         "verify is milder than repair about the same file",
     ),
@@ -116,5 +117,109 @@ FAULTS = (
         "reasons=(*verdict.reasons, why)) if False else verdict",
         ("tests/oracles/test_emulator.py",),
         "an FP32 file is verified as an FP16 one",
+    ),
+    Fault(
+        "lone-weights-kept-wide",
+        "strict/profiles/compiled.py",
+        "        narrow(copy)\n",
+        "",
+        COMPILED,
+        "weights that an engine rounds are judged in FP32",
+    ),
+    Fault(
+        "long-sums-kept-wide",
+        "strict/fused.py",
+        "LONG = 2**14",
+        "LONG = 2**30",
+        COMPILED,
+        "a softmax over 70,000 keys is verified, and zero in the engine",
+    ),
+    Fault(
+        "norms-rounded-once",
+        "strict/fused.py",
+        "        if node.op in WRITERS:\n",
+        '        if node.op == "Softmax":\n',
+        COMPILED,
+        "norms are judged better than plans store them",
+    ),
+    Fault(
+        "tf32-not-rounded",
+        "strict/tf32.py",
+        "SPLIT = np.float32(2.0**13 + 1.0)",
+        "SPLIT = np.float32(2.0)",
+        COMPILED,
+        "TF32 is thought harmless",
+    ),
+    Fault(
+        "tf32-stays-on",
+        "tasks/tf32.py",
+        "return answer.verdict.verified and trials",
+        "return answer.verdict.verified or trials",
+        COMPILED,
+        "an engine rounds the products that a pin is for",
+    ),
+    Fault(
+        "sums-not-rounded",
+        BLOCKS,
+        "nodes += self.edit.rounding(total, FP16.onnx, kept)[0]",
+        'nodes.append(gs.Node("Identity", self.edit.fresh("same"), inputs=[total], outputs=[kept]))',
+        ACCUMULATE,
+        "sums in FP16 are thought as good as in FP32",
+    ),
+    Fault(
+        "factors-shrink-sums",
+        BLOCKS,
+        'maker.op == "Mul":',
+        'maker.op == "Multiply":',
+        ACCUMULATE,
+        "a scale that an engine applies behind the sum is thought to protect it",
+    ),
+    Fault(
+        "attention-divides-first",
+        BLOCKS,
+        'maker.op in {"Softmax", "Div"}',
+        'maker.op in {"LogSoftmax"}',
+        ACCUMULATE,
+        "shares are thought to be divided before they are added",
+    ),
+    Fault(
+        "products-never-bounded-exactly",
+        "strict/certificate.py",
+        "    if left:\n",
+        "    if False:\n",
+        ACCUMULATE,
+        "products are said to overflow that cannot",
+    ),
+    Fault(
+        "conditions-not-held-against",
+        "search/accumulation.py",
+        "if not conditions or not config.strict_accumulation:",
+        "if True:",
+        ACCUMULATE,
+        "--strict-accumulation does nothing",
+    ),
+    Fault(
+        "rounding-forgotten-in-bounds",
+        "verdict/condition.py",
+        "LARGEST * (1.0 - rounded) / self.bound",
+        "LARGEST / self.bound",
+        ACCUMULATE,
+        "a certificate leaves no room for rounding",
+    ),
+    Fault(
+        "sums-asked-of-attention",
+        "search/accumulation.py",
+        'if any(each.op == "Softmax" for each in around):',
+        "if False:",
+        ACCUMULATE,
+        "a request that fused attention swallows is taken for an answer",
+    ),
+    Fault(
+        "sums-not-asked",
+        "passes/apply.py",
+        ", sums=recipe.sums)",
+        ")",
+        ACCUMULATE,
+        "products that are said to add in FP32 are not asked to",
     ),
 )

@@ -1,0 +1,125 @@
+"""An answer that passes → the same, with what kernels that add in FP16 would make of it: certificate, second gate, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from fp16fix.config import Config
+from fp16fix.errors import Fp16fixError
+from fp16fix.graph.model import Model, Node
+from fp16fix.graph.operators import PRODUCTS
+from fp16fix.half import LARGEST
+from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.passes.evidence import Arrays
+from fp16fix.passes.recipe import asking
+from fp16fix.progress import Stages, Tick
+from fp16fix.search.answer import Answer
+from fp16fix.search.trials import Trials
+from fp16fix.strict.certificate import certified
+from fp16fix.strict.profiles.accumulate import Accumulate
+from fp16fix.verdict.condition import Bounded, Condition
+from fp16fix.verdict.verdict import Verdict
+
+KIND = "fp32-accumulation"
+MOST = 4 * 10**9
+"""Rounded additions that the second gate may take: some 20 s on two cores; BERT-base with 128 tokens takes 7e8."""
+STEPS = 6
+"""Nodes between a product and a softmax of the same attention: scale, mask, casts, movement."""
+NAMED = 5
+"""Products that a condition names."""
+
+
+def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
+    """The answer with its certificate, its verdict under ``accumulate``, and its conditions; fails where the config allows none."""
+    evidence = trials.evidence
+    if not answer.verdict.verified or evidence.config.profile == Accumulate.name:
+        return answer
+    with stages.stage("sums in FP16", len(evidence.judged) + 1) as tick:
+        typed = trials.typed(answer.recipe)
+        found = examined(evidence.config, evidence.model, typed, evidence.judged, answer.verdict, tick)
+        asked = with_sums(trials, answer, [name for each in found.conditions for name in outside_attention(typed, each.nodes)])
+        if asked is not answer:
+            answer, before = asked, found
+            found = examined(evidence.config, evidence.model, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
+            found = replace(found, certificate=before.certificate)
+    answer = replace(answer, certificate=found.certificate, accumulate=found.verdict, conditions=found.conditions)
+    return replace(answer, verdict=held_to(evidence.config, answer.verdict, found.conditions))
+
+
+def with_sums(trials: Trials, answer: Answer, nodes: Sequence[str]) -> Answer:
+    """The answer with these products asked to add in FP32, judged again; itself where there are none, or that fails."""
+    if not nodes:
+        return answer
+    recipe = replace(answer.recipe, edits=(*answer.recipe.edits, *map(asking, nodes)))
+    verdict = trials.verdict(recipe, "sums", f"FP32 sums of {', '.join(nodes[:NAMED])}")
+    return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())) if verdict.verified else answer
+
+
+def outside_attention(typed: Model, names: Iterable[str]) -> list[str]:
+    """Those of some products that no softmax feeds or reads: attention as one kernel swallows the request."""
+    nodes = typed.node_map()
+    return [name for name in names if not near_softmax(nodes[name], "inputs") and not near_softmax(nodes[name], "outputs")]
+
+
+def near_softmax(node: Node, way: str) -> bool:
+    """Whether a Softmax lies a few pointwise steps before or behind a node."""
+    around = [node]
+    for _ in range(STEPS):
+        tensors = [tensor for each in around for tensor in getattr(each, way)]
+        around = [each for tensor in tensors for each in (tensor.inputs if way == "inputs" else tensor.outputs) if each.op not in PRODUCTS]
+        if any(each.op == "Softmax" for each in around):
+            return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What is known of a typed graph with the sums of its products in FP16."""
+
+    conditions: tuple[Condition, ...]
+    verdict: Verdict | None = None
+    """Of the worst sample."""
+    certificate: tuple[Bounded, ...] = ()
+
+
+def examined(config: Config, reference: Model, typed: Model, samples: Arrays, verdict: Verdict, tick: Tick) -> Examined:
+    """Certificate on all samples, second gate on that which the verdict is worst on: sums in blocks take ten times as long as products."""
+    names, shown = list(samples.names), verdict.worst
+    index = names.index(shown.sample) if shown is not None and shown.sample in names else 0
+    few = Arrays(samples.samples.pick([index]))
+    try:
+        bounds = certified(typed, samples, threads=config.threads, tick=tick)
+        if (work := sum(each.steps for each in bounds)) > MOST:
+            return Examined((unasked(work, bounds),), None, bounds)
+        with StrictOracle(reference, few, config.tolerance.of, names=few.names, threads=config.threads) as oracle:
+            second = oracle.verdict(typed, profile=Accumulate.name, tick=tick)
+    except Fp16fixError as error:
+        return Examined((Condition(KIND, (), f"sums in FP16 could not be examined: {error.what}"),))
+    return Examined(() if second.verified else (condition(second, bounds),), second, bounds)
+
+
+def unasked(work: int, bounds: tuple[Bounded, ...]) -> Condition:
+    """What is said of a model too large for the second gate."""
+    over = tuple(each.node for each in bounds if each.bound > LARGEST)
+    why = f"sums of products in FP16 were not computed: {work:.1e} rounded additions, more than {MOST:.0e}{reach(bounds)}"
+    return Condition(KIND, over, why)
+
+
+def reach(bounds: tuple[Bounded, ...]) -> str:
+    """How far partial sums may go, where that is past FP16."""
+    over = [each for each in bounds if each.bound > LARGEST]
+    return f"; partial sums may reach {over[0].bound:.3g} in {', '.join(each.node for each in over[:NAMED])}" if over else ""
+
+
+def condition(verdict: Verdict, bounds: tuple[Bounded, ...]) -> Condition:
+    """What a verdict that fails under ``accumulate`` leaves to be said."""
+    over = tuple(each.node for each in bounds if each.bound > LARGEST)
+    return Condition(KIND, over, f"with sums of products in FP16, {verdict.reasons[0]}{reach(bounds)}")
+
+
+def held_to(config: Config, verdict: Verdict, conditions: tuple[Condition, ...]) -> Verdict:
+    """Where the config allows no conditions, they are why it fails."""
+    if not conditions or not config.strict_accumulation:
+        return verdict
+    return replace(verdict, verified=False, reasons=(*verdict.reasons, *(each.why for each in conditions)))

@@ -1,0 +1,159 @@
+"""A typed graph → how far the partial sums of its FP16 products can go on given samples, whatever the order in which they are added.
+
+One pass bounds Σ|a||b| from above by norms, which costs no product; what that does not settle is computed in a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fp16fix.graph.edit import Editor
+from fp16fix.graph.model import Model
+from fp16fix.graph.operators import AVERAGES, PRODUCTS, SUMS, operator
+from fp16fix.graph.session import Session
+from fp16fix.half import FP32
+from fp16fix.strict.blocks import INT64, OPSET, Blocks, constant_of, unfolded
+from fp16fix.strict.emulate import emulated
+from fp16fix.strict.profiles.compiled import Compiled
+from fp16fix.verdict.condition import Bounded
+
+Sample = Mapping[str, np.ndarray]
+
+
+def certified(typed: Model, samples: Iterable[Sample], *, threads: int = 0, tick: Callable[[], None] = lambda: None) -> tuple[Bounded, ...]:
+    """Every FP16 product and sum of a typed graph, those that go furthest first.
+
+    Args:
+        typed: not changed.
+        samples: re-iterable; bounds are the largest over them.
+        threads: of ONNX Runtime.
+        tick: called after each sample of each pass.
+    """
+    if typed.opset < OPSET:
+        return ()
+    found = bounds(typed, samples, None, threads, tick)
+    left = {name for name, each in found.items() if not each.holds}
+    if left:
+        found |= bounds(typed, samples, left, threads, tick)
+    return tuple(sorted(found.values(), key=lambda each: (each.margin, each.node)))
+
+
+def bounds(
+    typed: Model, samples: Iterable[Sample], exactly: Collection[str] | None, threads: int, tick: Callable[[], None]
+) -> dict[str, Bounded]:
+    """One pass: by norms for all nodes, or ``exactly`` for some."""
+    probes = Probes(typed, exactly)
+    graph = emulated(typed, probes)
+    known = {id(tensor) for tensor in graph.graph.outputs}
+    graph.graph.outputs += [tensor for _, *told in probes.made for tensor in told if id(tensor) not in known]
+    if not probes.made:
+        return {}
+    session, largest = Session(graph, threads=threads), {node.name: (0.0, 0, 0) for node, *_ in probes.made}
+    for sample in samples:
+        values = session.run(sample)
+        for node, bound, terms, size in probes.made:
+            before, most, widest = largest[node.name]
+            reached = float(np.nan_to_num(values[bound.name], nan=np.inf))
+            largest[node.name] = max(before, reached), max(most, int(values[terms.name])), max(widest, int(values[size.name]))
+        tick()
+    ops = {node.name: node.op for node, *_ in probes.made}
+    return {name: Bounded(name, ops[name], terms, bound, exactly is not None, size) for name, (bound, terms, size) in largest.items()}
+
+
+@dataclass
+class Probes(Compiled):
+    """The profile that decides, with a bound beside each product and sum of the main graph."""
+
+    model: Model
+    exactly: Collection[str] | None
+    made: list[tuple[gs.Node, gs.Tensor, gs.Tensor, gs.Tensor]] = field(default_factory=list)
+    """Node, its bound, how many terms it adds, and how many results it has."""
+    name: ClassVar[str] = "certificate"
+
+    def result(self, edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]]:
+        """As the profile that decides; the bound is computed beside it."""
+        wanted = node.op in PRODUCTS | SUMS if self.exactly is None else node.name in self.exactly
+        if not wanted or edit.owner(node) is not edit.model.graph:
+            return raw, []
+        work = Blocks(edit, node, raw)
+        bound = by_norms(work) if self.exactly is None else None
+        bound = bound or largest(work, whole(work))
+        self.made.append((node, bound, terms(work), work.emit("Size", raw, element=INT64)))
+        return raw, work.nodes
+
+
+def largest(work: Blocks, x: gs.Tensor) -> gs.Tensor:
+    """Of all elements."""
+    return work.emit("ReduceMax", x, keepdims=0)
+
+
+def operands(work: Blocks) -> tuple[list[gs.Tensor], gs.Tensor | None]:
+    """What a kernel multiplies, and what it applies behind the sum."""
+    node = work.node
+    count = len(node.inputs) if node.op == "Einsum" else 2 if node.op in PRODUCTS else 1
+    found: list[gs.Tensor] = list(node.inputs[:count])
+    if node.op != "MatMul":
+        return found, None
+    found[0], factor = unfolded(work, found[0])
+    return found, factor
+
+
+def whole(work: Blocks) -> gs.Tensor:
+    """Σ|a||b| itself."""
+    node, (found, _) = work.node, operands(work)
+    bias, attrs = operator(node.op).bias, {key: value for key, value in node.attrs.items() if key not in {"alpha", "beta"}}
+    rest = node.inputs[len(found) :] if bias is None else ()
+    total = work.emit(node.op, *(work.emit("Abs", each) for each in found), *rest, **attrs)
+    return work.emit("Mul", total, as_float(work, terms(work))) if node.op in AVERAGES else total
+
+
+def as_float(work: Blocks, x: gs.Tensor) -> gs.Tensor:
+    """An integer in FP32."""
+    return work.emit("Cast", x, to=FP32.onnx)
+
+
+def by_norms(work: Blocks) -> gs.Tensor | None:
+    """What Σ|a||b| certainly does not pass, without a product; None where that is not known to be cheaper."""
+    node = work.node
+    if node.op in {"MatMul", "Gemm"}:
+        (a, b), _ = operands(work)
+        left, right = (-2 if node.attrs.get("transA") else -1), (-1 if node.attrs.get("transB") else -2)
+        return work.emit("Mul", norm(work, a, left), norm(work, b, right))
+    weights = constant_of(node.inputs[1]) if node.op in {"Conv", "ConvTranspose"} else None
+    if weights is None:
+        return None
+    shared = (1, *range(2, weights.ndim)) if node.op == "Conv" else (0, *range(2, weights.ndim))
+    heaviest = work.constant(np.float32(np.abs(weights).sum(axis=shared).max()))
+    return work.emit("Mul", largest(work, work.emit("Abs", node.inputs[0])), heaviest)
+
+
+def norm(work: Blocks, x: gs.Tensor, axis: int) -> gs.Tensor:
+    """The largest Euclidean norm along an axis (Cauchy's inequality)."""
+    values = constant_of(x)
+    if values is not None:
+        return work.constant(np.float32(np.sqrt(np.square(values, dtype=np.float64).sum(axis=axis)).max()))
+    return largest(work, work.reduced("ReduceL2", x, axis, keepdims=1))
+
+
+def terms(work: Blocks) -> gs.Tensor:
+    """How many are added for one result."""
+    node = work.node
+    if node.op in {"MatMul", "Gemm"}:
+        axis = -2 if node.attrs.get("transA") else -1
+        return work.emit("Gather", work.emit("Shape", node.inputs[0], element=INT64), work.constant(axis), element=INT64)
+    if node.op in {"Conv", "ConvTranspose"}:
+        shape = work.emit("Shape", node.inputs[1], element=INT64)
+        per = work.emit("Div", work.emit("ReduceProd", shape, keepdims=0, element=INT64), first(work, shape, 0), element=INT64)
+        return per if node.op == "Conv" else work.emit("Mul", per, first(work, shape, 0), element=INT64)
+    read = [work.emit("Size", each, element=INT64) for each in operands(work)[0]]
+    return work.emit("Div", read[0], work.emit("Size", work.raw, element=INT64), element=INT64) if node.op in SUMS else read[0]
+
+
+def first(work: Blocks, shape: gs.Tensor, index: int) -> gs.Tensor:
+    """One dimension."""
+    return work.emit("Gather", shape, work.constant(index), element=INT64)
