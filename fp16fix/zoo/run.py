@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fp16fix.config import Config, ZooConfig
+from fp16fix.graph import safe
 from fp16fix.graph.save import write_atomically
 from fp16fix.progress import Watcher
 from fp16fix.report.document import portable
@@ -23,7 +24,7 @@ from fp16fix.report.outcome import Outcome, load
 from fp16fix.report.words import error
 from fp16fix.verdict.verdict import worst
 
-STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed"}
+STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed", 4: "our fault"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,9 @@ def repair_one(config: Config, folder: Path, command: Sequence[str]) -> Row:
         request.write_text(config.model_dump_json(by_alias=True, exclude_unset=False), encoding="utf-8")
         arguments = [sys.executable, "-m", "fp16fix.zoo.child", str(request), str(result), json.dumps(list(command))]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        if why := safe.ended_by_library(done.returncode):
+            environment = {**os.environ, safe.VARIABLE: why}
+            done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
         said = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
     seconds = time.perf_counter() - began
     if "outcome" in said:
