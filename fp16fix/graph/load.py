@@ -128,7 +128,7 @@ def assembled(
     """A ``Model`` from a proto without its big weights, and these."""
     notes = put_in_order(proto)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = without_functions(proto, notes)
     notes += name_nodes(proto)
     if simplified:
         proto, said = simplify(proto)
@@ -159,6 +159,25 @@ def assembled(
         widen(model)
         model = with_half_scales(model)
     return model
+
+
+FORGETFUL = frozenset({"Upsample", "Resize"})
+"""Operators that ONNX's converter takes to another opset without saying how pixels were mapped (see ``graph.opset.keep_coordinates``)."""
+
+
+def without_functions(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
+    """Local functions written out where they are called; one of another opset that cannot be converted stays a call, with a note."""
+    proto = onnx.inliner.inline_local_functions(proto)
+    if not proto.functions:
+        return proto
+    names = ", ".join(each.name for each in proto.functions)
+    try:
+        if not any(node.op_type in FORGETFUL for each in proto.functions for node in each.node):
+            return onnx.inliner.inline_local_functions(onnx.shape_inference.infer_shapes(proto), convert_version=True)
+    except Exception as error:  # noqa: BLE001 - the converter's assertions share no base class
+        names += f": {first_line(error)}"
+    notes.append(f"functions of another opset are used as they are ({names}); what is inside is not analysed")
+    return proto
 
 
 def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
