@@ -13,8 +13,6 @@ from typing import NoReturn
 
 from fp16fix.graph import safe
 
-DEADLY = frozenset({"SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE"})
-"""How native code ends a process; SIGKILL and SIGTERM come from outside and are obeyed."""
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCONT")
 """Signals that are meant for the command and reach the process that waits for it."""
 PR_SET_PDEATHSIG = 1
@@ -29,10 +27,10 @@ def survive(command: Callable[[], None]) -> NoReturn:
         command()
         sys.exit(0)
     code = attempt(command)
-    if code < 0 and signal.Signals(-code).name in DEADLY and not safe.is_on():
-        reason = f"a library ended the process ({signal.Signals(-code).name})"
-        sys.stderr.write(f"fp16fix: {reason}; once more in safe mode, with graph optimisers off\n")
-        os.environ[safe.VARIABLE] = reason[0].upper() + reason[1:]
+    reason = safe.ended_by_library(code)
+    if reason:
+        sys.stderr.write(f"fp16fix: {reason[0].lower()}{reason[1:]}; once more in safe mode, with graph optimisers off\n")
+        os.environ[safe.VARIABLE] = reason
         code = attempt(command)
     if code < 0:
         ended(-code)
@@ -92,7 +90,7 @@ def passing_on(child: int) -> Iterator[None]:
 def ended(number: int) -> NoReturn:
     """Say what ended a command that nothing could be saved of, and end as it did for whoever started this."""
     name = signal.Signals(number).name
-    if name in DEADLY:
+    if name in safe.DEADLY:
         said = "a library ended the process, in safe mode too: please send the model, and the versions that `fp16fix doctor` prints"
         sys.stderr.write(f"fp16fix: {name}: {said}\n")
         sys.exit(4)

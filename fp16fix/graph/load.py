@@ -122,7 +122,7 @@ def assembled(
     """A ``Model`` from a proto without its big weights, and these."""
     notes = [*drop_repeats(proto), *put_in_order(proto)]
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = without_functions(proto, notes)
     notes += name_nodes(proto)
     if simplified:
         proto, said = simplify(proto)
@@ -165,6 +165,25 @@ def imported(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str) 
     except Exception as error:  # onnx-graphsurgeon and NumPy raise whatever malformed tensors make them raise
         raise ModelError(f"the graph cannot be read ({first_line(error)})", where=name, hint="export the model again") from error
     return graph
+
+
+FORGETFUL = frozenset({"Upsample", "Resize"})
+"""Operators that ONNX's converter takes to another opset without saying how pixels were mapped (see ``graph.opset.keep_coordinates``)."""
+
+
+def without_functions(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
+    """Local functions written out where they are called; one of another opset that cannot be converted stays a call, with a note."""
+    proto = onnx.inliner.inline_local_functions(proto)
+    if not proto.functions:
+        return proto
+    names = ", ".join(each.name for each in proto.functions)
+    try:
+        if not any(node.op_type in FORGETFUL for each in proto.functions for node in each.node):
+            return onnx.inliner.inline_local_functions(onnx.shape_inference.infer_shapes(proto), convert_version=True)
+    except Exception as error:  # noqa: BLE001 - the converter's assertions share no base class
+        names += f": {first_line(error)}"
+    notes.append(f"functions of another opset are used as they are ({names}); what is inside is not analysed")
+    return proto
 
 
 def with_shapes(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:

@@ -71,6 +71,8 @@ class Trait(Enum):
     """It draws random numbers each time it runs."""
     BYSTANDS = "bystands"
     """Its constant operands are not rounded to FP16, or enter no arithmetic."""
+    FLATTENS = "flattens"
+    """Before opset 13 it took everything from its axis on for one row (ONNX operator changelog)."""
     UNPARSED = "unparsed"
     """It quantises while running, or multiplies integers by itself; TensorRT's parser does not have it (its list of operators)."""
     WRITTEN_OUT = "written out"
@@ -160,9 +162,10 @@ TABLE: tuple[Operator, ...] = (
     *rows("Softplus", T.RISES, T.WRITTEN_OUT, T.ALONG),
     *rows("Greater Less GreaterOrEqual LessOrEqual", T.COMPARES),
     *rows("ArgMax ArgMin", T.PICKS),
-    *rows("Softmax", T.WRITTEN_OUT, T.SHARES, T.EXPONENTIATES),
+    *rows("Softmax", T.WRITTEN_OUT, T.SHARES, T.EXPONENTIATES, T.FLATTENS),
     *rows("Gelu Mish HardSwish Softsign Celu Selu Elu ThresholdedRelu", T.WRITTEN_OUT, T.ALONG),
-    *rows("LogSoftmax", T.WRITTEN_OUT, T.EXPONENTIATES),
+    *rows("LogSoftmax", T.WRITTEN_OUT, T.EXPONENTIATES, T.FLATTENS),
+    *rows("Hardmax", T.FLATTENS),
     *rows("MeanVarianceNormalization", T.WRITTEN_OUT),
     # Sums over axes and windows.
     *rows("ReduceSum", T.SUMS, power=1),
@@ -238,4 +241,4 @@ DRAWING = having(T.DRAWS)
 """Dropout draws too, in training (``graph.random``)."""
 BYSTANDERS = having(T.BYSTANDS)
 WRITTEN_OUT = having(T.WRITTEN_OUT)
-UNPARSED = having(T.UNPARSED)
+UNPARSED, FLATTENING = having(T.UNPARSED), having(T.FLATTENS)

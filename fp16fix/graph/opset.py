@@ -15,6 +15,7 @@ from fp16fix.errors import UnraisableError
 from fp16fix.graph.admit import complaint
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
+from fp16fix.graph.operators import FLATTENING
 from fp16fix.graph.ops import DEFAULT_DOMAINS, schema_of
 
 EMBEDDED = 1024
@@ -114,9 +115,8 @@ def check(proto: onnx.ModelProto) -> None:
         raise ValueError(said)
 
 
-FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
 ALONG_AN_AXIS = 13
-"""Opset from which these go along one axis; before, they take everything from there on for one (ONNX operator changelog)."""
+"""Opset from which ``FLATTENING`` operators go along one axis (ONNX operator changelog)."""
 
 
 def along_an_axis(edit: Editor, node: gs.Node) -> None:

@@ -78,7 +78,8 @@ class Contract:
         notes: list[str] = []
         for entry in self.inputs:
             place = f"{where}, input {entry.name!r}"
-            _shape(entry, arrays[entry.name].shape, place, symbols)
+            if entry.ranked:
+                _shape(entry, arrays[entry.name].shape, place, symbols)
             fed[entry.name], note = convert(arrays[entry.name], entry.element, place)
             _numbers(fed[entry.name], place)
             notes += [f"input {entry.name!r}: {note}"] if note else []

@@ -25,6 +25,8 @@ _SMALL = 8
 _STEPS = 1000
 _SIDE = 8
 """Pixels; less is no picture."""
+UNRANKED = (None, None)
+"""What an input of an unknown rank is taken for: a batch of rows."""
 _CHANNELS = (1, 3, 4)
 """Of an image: grey, colour, colour and alpha."""
 
@@ -83,7 +85,7 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
         SampleError: a value that cannot be guessed.
         ConfigError: ``shapes`` contradict the signature.
     """
-    inputs = with_dims(signature, shapes)
+    inputs = tuple(entry if entry.ranked else Input(entry.name, entry.element, UNRANKED) for entry in with_dims(signature, shapes))
     tensors = {tensor.name: tensor for tensor in model.graph.inputs}
     facts = {entry.name: uses(tensors[entry.name]) for entry in inputs}
     kinds = {entry.name: _kind(entry, facts[entry.name]) for entry in inputs}

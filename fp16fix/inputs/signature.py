@@ -12,6 +12,9 @@ import onnx
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph.model import Constant, Model, Variable, element_type
 
+ANYTHING = "of any shape"
+"""Said of an input whose rank is not declared."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -22,16 +25,18 @@ class Input:
     """``onnx.TensorProto`` element type."""
     shape: tuple[int | str | None, ...]
     """A number is fixed, a name is free but equal wherever it stands, None is free."""
+    ranked: bool = True
+    """Whether the model says how many dimensions there are; if not, any number will do, and ``shape`` is empty."""
 
     def __str__(self) -> str:
-        return f"{element_name(self.element)} {show(self.shape)}"
+        return f"{element_name(self.element)} {show(self.shape) if self.ranked else ANYTHING}"
 
 
 def signature(model: Model) -> tuple[Input, ...]:
     """Inputs of the main graph without initializers.
 
     Raises:
-        ModelError: an input that is no tensor (sequence, optional), or that declares no type or no rank.
+        ModelError: an input that is no tensor (sequence, optional), or that declares no type.
     """
     return tuple(_input(tensor) for tensor in model.graph.inputs if not isinstance(tensor, Constant))
 
@@ -41,9 +46,10 @@ def _input(tensor: Variable) -> Input:
     if getattr(tensor, "type", "tensor_type") != "tensor_type":
         raise ModelError("is a sequence or an optional, not a tensor", where=where, hint="export the model with plain tensors as inputs")
     element = element_type(tensor)
-    if element == onnx.TensorProto.UNDEFINED or tensor.shape is None:
-        missing = "shape" if element else "element type"
-        raise ModelError(f"declares no {missing}", where=where, hint="export the model again with typed inputs of a known rank")
+    if element == onnx.TensorProto.UNDEFINED:
+        raise ModelError("declares no element type", where=where, hint="export the model again with typed inputs")
+    if tensor.shape is None:
+        return Input(tensor.name, element, (), ranked=False)
     return Input(tensor.name, element, tuple(_dimension(dim) for dim in tensor.shape))
 
 
@@ -85,12 +91,17 @@ def with_dims(inputs: tuple[Input, ...], shapes: Mapping[str, tuple[int, ...]]) 
     for entry in inputs:
         if entry.name in shapes:
             _match(entry, shapes[entry.name], symbols)
-    return tuple(Input(entry.name, entry.element, _settled(entry, shapes.get(entry.name), symbols)) for entry in inputs)
+    return tuple(
+        Input(entry.name, entry.element, _settled(entry, shapes.get(entry.name), symbols), entry.ranked or entry.name in shapes)
+        for entry in inputs
+    )
 
 
 def _match(entry: Input, dims: tuple[int, ...], symbols: dict[str, int]) -> None:
     """Check ``dims`` against the declared shape; add the names they settle to ``symbols``."""
     where = f"--shape {entry.name}"
+    if not entry.ranked:
+        return
     if len(dims) != len(entry.shape) or any(want != got for want, got in zip(entry.shape, dims, strict=True) if isinstance(want, int)):
         raise ConfigError(f"expected {show(entry.shape)}, found {show(dims)}", where=where, hint="only free dimensions can be chosen")
     for want, got in zip(entry.shape, dims, strict=True):

@@ -9,14 +9,16 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from fp16fix.config import Config, ZooConfig
 from fp16fix.errors import InputError
+from fp16fix.graph import safe
 from fp16fix.graph.save import write_atomically
 from fp16fix.process.children import command as python
 from fp16fix.process.children import environment
@@ -27,7 +29,7 @@ from fp16fix.report.outcome import Outcome, load
 from fp16fix.report.words import error
 from fp16fix.verdict.verdict import worst
 
-STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed"}
+STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed", 4: "our fault"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ def with_outputs(zoo: ZooConfig) -> list[Config]:
     return found
 
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
 class Children:
     """The processes that run now: none outlives the block, and none starts once it is being left."""
 
@@ -113,13 +118,13 @@ class Children:
             for each in list(self._running):
                 each.terminate()
 
-    def run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """Run one to its end; its error stream is kept."""
+    def run(self, arguments: Sequence[str], more: Mapping[str, str] = NOTHING) -> subprocess.CompletedProcess[str]:
+        """Run one to its end, with ``more`` in its environment; its error stream is kept."""
         with self._lock:
             if self._closed:
                 raise KeyboardInterrupt
             child = subprocess.Popen(
-                arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment()
+                arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env={**environment(), **more}
             )
             self._running.add(child)
         try:
@@ -137,7 +142,10 @@ def repair_one(config: Config, folder: Path, command: Sequence[str], children: C
     with tempfile.TemporaryDirectory(prefix="fp16fix-") as scratch:
         request, result = Path(scratch) / "config.json", Path(scratch) / "result.json"
         request.write_text(config.model_dump_json(by_alias=True, exclude_unset=False), encoding="utf-8")
-        done = children.run(python("fp16fix.zoo.child", str(request), str(result), json.dumps(list(command))))
+        arguments = python("fp16fix.zoo.child", str(request), str(result), json.dumps(list(command)))
+        done = children.run(arguments)
+        if why := safe.ended_by_library(done.returncode):
+            done = children.run(arguments, {safe.VARIABLE: why})
         said = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
     seconds = time.perf_counter() - began
     if "outcome" in said:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from fp16fix.errors import ModelError
@@ -145,3 +146,16 @@ def test_contrib_operators_get_their_types_from_the_runtime() -> None:
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
     found = model_from_proto(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10))
     assert element_type(found.tensors()["g"]) == 1
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_functions_of_an_older_opset_are_written_out(opset: int) -> None:
+    made = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17, "own" : 1]> g (float[2,4,3] x) => (float[2,4,3] y) {{ z = own.f (x) y = Neg (z) }}
+        <domain: "own", opset_import: ["" : {opset}]> f (a) => (b) {{ b = Softmax <axis = 1> (a) }}"""
+    )
+    x = normal(2, 4, 3)
+    exact = -np.exp(x) / np.exp(x).sum(axis=(1, 2) if opset == 11 else 1, keepdims=True)
+    found = model_from_proto(made)
+    assert "f" not in {node.op for node in found.nodes()}
+    np.testing.assert_allclose(Session(found).run({"x": x})["y"], exact, rtol=1e-5)

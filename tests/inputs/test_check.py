@@ -122,11 +122,13 @@ def test_one_name_one_value() -> None:
     assert "input 'y': dimension 'N' is 3 here and 4 in input 'x'" in message
 
 
-@pytest.mark.parametrize(("bad", "word"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
 @pytest.mark.parametrize("kind", ["float", "float16", "bfloat16", "double"])
-def test_values_must_be_finite(bad: float, word: str, kind: str) -> None:
-    message = refused(f"{kind}[2,2] x", x=np.array([[0.0, 0.0], [0.0, bad]]))
-    assert f"s.npz, input 'x': expected finite values, found {word} at [1, 1] (1 of 4 not finite)" in message
+def test_values_must_be_numbers(kind: str) -> None:
+    message = refused(f"{kind}[2,2] x", x=np.array([[0.0, 0.0], [0.0, np.nan]]))
+    assert "s.npz, input 'x': expected numbers, found NaN at [1, 1] (1 of 4)" in message
+    masked = np.array([[0.0, -np.inf], [0.0, np.inf]])
+    fed = Contract(takes(f"{kind}[2,2] x")).check("s", {"x": masked}).arrays["x"]
+    assert np.array_equal(fed.astype(np.float64), masked), "a mask is made of infinities"
 
 
 def test_what_fits_comes_back_in_the_models_order() -> None:

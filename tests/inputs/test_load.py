@@ -122,7 +122,7 @@ def test_conversions_are_noted_once_with_their_count(tmp_path: Path) -> None:
 def test_the_last_file_is_checked_before_anything_runs(tmp_path: Path) -> None:
     path = folder(tmp_path)
     np.savez(path / "s2.npz", x=np.full((1, 2), np.nan, np.float32), ids=np.ones(1, np.int64))
-    assert fails(path).startswith(f"{path / 's2.npz'}, input 'x': expected finite values, found NaN at [0, 0]")
+    assert fails(path).startswith(f"{path / 's2.npz'}, input 'x': expected numbers, found NaN at [0, 0]")
     np.savez(path / "s2.npz", x=np.ones((1, 2), np.float32), ids=np.ones(1, np.float32))
     assert f"{path / 's2.npz'}, input 'ids': expected int64, found float32" in fails(path)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph.model import Model
+from fp16fix.inputs.check import Contract
+from fp16fix.inputs.made import make
 from fp16fix.inputs.signature import Input, signature, with_dims
 
 from .models import model, takes
@@ -39,12 +42,23 @@ def test_minus_one_is_free() -> None:
     assert signature(built)[0].shape == (None, None)
 
 
-@pytest.mark.parametrize("attribute", ["shape", "dtype"])
-def test_an_input_must_declare_type_and_rank(attribute: str) -> None:
+def test_an_input_must_declare_its_type() -> None:
     built = model("g (float[1] x) => (float[1] y) { y = Relu(x) }")
-    setattr(built.graph.inputs[0], attribute, None)
+    built.graph.inputs[0].dtype = None
     with pytest.raises(ModelError, match=r"'x'.*declares no"):
         signature(built)
+
+
+def test_an_input_without_a_rank_takes_what_it_is_given() -> None:
+    built = model("g (float[1] x) => (float[1] y) { y = Relu(x) }")
+    built.graph.inputs[0].shape = None
+    (entry,) = signature(built)
+    assert str(entry) == "float32 of any shape"
+    for shape in ((), (3,), (2, 3, 4)):
+        assert Contract((entry,)).check("s", {"x": np.zeros(shape, np.float32)}).arrays["x"].shape == shape
+    assert with_dims((entry,), {"x": (2, 7)})[0].shape == (2, 7)
+    assert make(built, (entry,), {}, count=2)[1].arrays["x"].shape == (2, 16)
+    assert make(built, (entry,), {"x": (5,)}, count=2)[1].arrays["x"].shape == (5,)
 
 
 def test_sequences_are_refused() -> None:

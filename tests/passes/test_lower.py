@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx.shape_inference
 import pytest
 
+from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.lower import count_types, lower
 from fp16fix.graph.model import element_type
 from fp16fix.graph.session import Session, proto_of
@@ -149,3 +151,48 @@ def test_multiplications_at_the_interface_are_counted_apart() -> None:
     text = "g (float[4] x) => (float[4] y) <float k = {1000.0}> { a = Mul (x, k) y = Neg (a) }"
     typed = apply(model(text), exponents(x=3, a=3, y=3))
     assert {count: found for count, found in count_types(typed).items() if found} == {"float_nodes": 2, "casts": 2, "border_muls": 2}
+
+
+QUANTISED = """g (float[4,8] x) => (float[4,8] y) <float s = {0.02}, int8 z = {0}, int8[8,8] wq = {WQ}, float ws = {0.05}> {
+    q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) w = DequantizeLinear (wq, ws, z) m = MatMul (d, w)
+    r = QuantizeLinear (m, s, z) e = DequantizeLinear (r, s, z) y = Add (e, e) }""".replace("WQ", ",".join(["3"] * 64))
+
+
+def types(wide: dict[str, str], text: str = QUANTISED) -> dict[str, int]:
+    """Types of what each node quantises, makes or computes."""
+    typed = lower(model(text, opset=19), wide)
+    checked(typed)
+    floats = {node.name: node.inputs[0] if node.op == "QuantizeLinear" else node.outputs[0] for node in typed.nodes()}
+    return {name: element_type(tensor) for name, tensor in floats.items()}
+
+
+def test_quantising_takes_what_there_is_and_dequantising_makes_what_is_read() -> None:
+    plain = types({})
+    assert plain["QuantizeLinear_q"] == FP32.onnx, "the input before anybody rounds it"
+    assert plain["QuantizeLinear_r"] == FP16.onnx
+    assert {plain[f"DequantizeLinear_{name}"] for name in "dwe"} == {FP16.onnx}
+    pinned = types({"MatMul_m": "fp32"})
+    assert {pinned[f"DequantizeLinear_{name}"] for name in "dw"} == {FP32.onnx}
+    assert pinned["QuantizeLinear_r"] == FP32.onnx
+    assert pinned["DequantizeLinear_e"] == FP16.onnx
+    assert "Cast" not in {node.op for node in lower(model(QUANTISED, opset=19), {"MatMul_m": "fp32"}).nodes() if "to_io" not in node.name}
+
+
+def test_readers_that_disagree_have_a_dequantiser_each() -> None:
+    text = QUANTISED.replace("y = Add (e, e)", "a = Neg (e) b = Exp (e) y = Add (a, b)")
+    typed = lower(model(text, opset=19), {"Exp_b": "fp32"})
+    checked(typed)
+    (wide,) = [node for node in typed.nodes() if node.op == "Exp"]
+    maker = wide.inputs[0].inputs[0]
+    assert maker.op == "DequantizeLinear"
+    assert element_type(maker.inputs[1]) == FP32.onnx
+    x = normal(4, 8)
+    exact, found = (Session(graph).run({"x": x})["y"] for graph in (model(text, opset=19), emulate(typed)))
+    assert sqnr_db(exact, found) > 40
+
+
+def test_a_contributed_operator_computes_in_half_where_it_can() -> None:
+    text = "g (float[2,16] x) => (float[2,16] y) { z = com.microsoft.FastGelu (x) y = Neg (z) }"
+    made = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 17, "com.microsoft" : 1]> {text}')
+    typed = lower(model_from_proto(made), {})
+    assert {node.op: element_type(node.outputs[0]) for node in typed.nodes() if node.op != "Cast"} == {"FastGelu": 10, "Neg": 10}

@@ -240,3 +240,17 @@ def test_the_same_model_gives_the_same_answer() -> None:
     original, samples = ill_chain()
     seen = ranges_of(original, samples)
     assert assign(original, seen) == assign(original, seen)
+
+
+def test_no_mul_stands_behind_a_dequantiser() -> None:
+    """What a Softmax reads has exponent 0: scales of 3e-8 stay as they are, for a Mul would come between."""
+    values = ",".join(str(k) for k in range(-16, 16))
+    text = f"""g (float[4,8] x) => (float[4,8] y) <int8[4,8] q = {{{values}}}, float s = {{0.00000003}}, int8 z = {{0}}> {{
+        d = DequantizeLinear (q, s, z) p = Softmax (d) y = Mul (p, x) }}"""
+    found = scaling(model(text, opset=19))
+    assert "d" not in found.exponents
+    assert found.muls == 0
+    lifted = scaling(model(text.replace("Softmax", "Neg"), opset=19))
+    assert lifted.exponents["d"] < 0
+    assert lifted.exponents["s"] == lifted.exponents["d"], "the scale takes it"
+    assert lifted.muls == 0

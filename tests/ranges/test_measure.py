@@ -141,3 +141,12 @@ def test_a_tensor_may_be_called_like_our_own_output() -> None:
         model("g (float[4,8] x) => (float[4,8] y) { rows = Mul (x, x) y = Neg (rows) }"), [{"x": np.full((4, 8), 3.0, np.float32)}]
     )
     assert found["rows"].high == 9.0
+
+
+def test_shapes_inside_bodies_are_those_of_the_run() -> None:
+    text = """g (float[B,L] x, bool c) => (float[B,L] y) {
+        y = If (c) <then_branch = t () => (float[b,l] p) { q = Exp (x) p = Neg (q) }, else_branch = e () => (float[b,l] n) { n = Neg (x) }> }"""
+    samples = [{"x": np.ones((2, length), np.float32), "c": np.array(True)} for length in (5, 3)]
+    seen = measure(model(text), samples)
+    assert seen["q"].shape == (2, 5)
+    assert "n" not in seen, "a branch that never ran has no shape, and nobody can ask for it"

@@ -11,6 +11,7 @@ import pytest
 from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
+from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.passes.apply import apply
 from fp16fix.strict.emulate import emulate
@@ -21,7 +22,7 @@ from fp16fix.trace.segments import borders, segments
 from fp16fix.trace.shadow import Damage, shadow, side_by_side
 
 from ..ill.case import case
-from ..models import model
+from ..models import model, normal
 from ..recipes import exponents
 
 NAMES = ("residual-t5-ffn", "subgraph-loop-residual", "subgraph-if-layernorm", "subgraph-scan-power", "detector-boxes-off")
@@ -166,3 +167,35 @@ def test_rescaled_tensors_are_compared_at_their_true_size() -> None:
     assert all(found[name].sqnr_db > 60.0 for name in ("a", "b", "y"))
     blind = shadow(subject, typed, samples)
     assert all(blind[name].sqnr_db < 1.0 for name in held), "a sixteenth of what it should be"
+
+
+def test_graphs_of_two_opsets_meet_in_the_newer() -> None:
+    """A rule that raises the typed graph brings attributes that the older opset does not have."""
+    halves = ",".join(["0.5"] * 12)
+    text = f"""g (float[3,1,2] x) => (float[3,1,1,2] y) <float[1,6,2] w = {{{halves}}}, float[1,6,2] r = {{{halves}}}> {{
+        y, h = GRU <hidden_size = 2> (x, w, r) }}"""
+    fp32 = model(text, opset=13)
+    found = shadow(fp32, lower(raise_opset(fp32, 17), {}), [{"x": normal(3, 1, 2)}])
+    assert 50 < found["y"].sqnr_db < 100
+
+
+def test_a_twin_that_fails_is_damaged_there_and_what_follows_is_not() -> None:
+    """FP16 makes 2052 of 2051.2: a row that the table does not have."""
+    text = """g (float[4] x, float[2052] table) => (float[4] y) <float far = {2051.2}> {
+        a = Mul (x, far) i = Cast <to = 7> (a) t = Gather (table, i) y = Exp (t) }"""
+    fp32 = model(text)
+    sample = {"x": np.array([0.0, 0.5, 0.25, 1.0], np.float32), "table": normal(2052)}
+    found = shadow(fp32, lower(fp32, {}), [sample])
+    assert found["t"].damage_db == -math.inf
+    assert found["y"].damage_db > 50, "it reads the exact value"
+
+
+def test_a_twin_of_another_length_is_damaged_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2049 copies of two values are 2048 in FP16; whether tensors are small or compared in pieces."""
+    text = """g (float[1] x, float[2] v) => (float[N] y, float[1] z) { z = Neg (x) p = Abs (z) n = Cast <to = 7> (p) s = Tile (v, n) y = Exp (s) }"""
+    fp32, sample = model(text), {"x": np.array([2049.0], np.float32), "v": normal(2)}
+    for small in (False, True):
+        monkeypatch.setattr(shadow_module, "is_small", lambda _, small=small: small)
+        found = shadow(fp32, lower(fp32, {}), [sample])
+        assert found["s"].damage_db == -math.inf
+        assert found["z"].damage_db > 50

@@ -162,8 +162,8 @@ FAULTS = (
     Fault(
         "edits-overlap",
         DESIGN,
-        "        if touched & taken:\n",
-        "        if False:\n",
+        "        if touched & taken or edit.key",
+        "        if edit.key",
         OF_DESIGN,
         "one rule's second edit takes apart what its first made",
     ),
