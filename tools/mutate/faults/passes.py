@@ -20,7 +20,7 @@ FAULTS = (
         OF_RECIPE,
         "a replay makes another graph than the search judged",
     ),
-    Fault("saturation-skipped", APPLY, "saturate=recipe.saturated)", "saturate=())", OF_RECIPE, "islands hand infinities on"),
+    Fault("saturation-skipped", APPLY, "saturate=recipe.saturated,", "saturate=(),", OF_RECIPE, "islands hand infinities on"),
     Fault("foreign-pin-ignored", APPLY, "    if unknown:\n", "    if False:\n", OF_RECIPE, "a recipe for another model seems to fit"),
     Fault(
         "digest-without-shift",
