@@ -91,7 +91,10 @@ def assembled(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str,
     """A ``Model`` from a proto without its big weights, and these."""
     notes = drop_repeats(proto)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        try:
+            proto = onnx.inliner.inline_local_functions(proto)
+        except Exception as error:  # its assertions are C++ exceptions
+            raise ModelError(f"its functions cannot be written out ({first_line(error)})", where=name, hint="export it again") from error
     notes += name_nodes(proto)
     if simplified:
         proto, said = simplify(proto)
