@@ -122,7 +122,7 @@ def assembled(
     """A ``Model`` from a proto without its big weights, and these."""
     notes = [*drop_repeats(proto), *put_in_order(proto)]
     if proto.functions:
-        proto = without_functions(proto, notes)
+        proto = without_functions(proto, name, notes)
     notes += name_nodes(proto)
     if simplified:
         proto, said = simplify(proto)
@@ -171,9 +171,16 @@ FORGETFUL = frozenset({"Upsample", "Resize"})
 """Operators that ONNX's converter takes to another opset without saying how pixels were mapped (see ``graph.opset.keep_coordinates``)."""
 
 
-def without_functions(proto: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
-    """Local functions written out where they are called; one of another opset that cannot be converted stays a call, with a note."""
-    proto = onnx.inliner.inline_local_functions(proto)
+def without_functions(proto: onnx.ModelProto, where: str, notes: list[str]) -> onnx.ModelProto:
+    """Local functions written out where they are called; one of another opset that cannot be converted stays a call, with a note.
+
+    Raises:
+        ModelError: a call does not fit its function.
+    """
+    try:
+        proto = onnx.inliner.inline_local_functions(proto)
+    except Exception as error:  # its assertions are C++ exceptions
+        raise ModelError(f"its functions cannot be written out ({first_line(error)})", where=where, hint="export it again") from error
     if not proto.functions:
         return proto
     names = ", ".join(each.name for each in proto.functions)

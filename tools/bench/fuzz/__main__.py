@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tools.bench.fuzz.trial import FAILURES, LIMIT_DB, SANE, SECONDS, End, trial
@@ -53,11 +54,11 @@ def main() -> int:
 
 
 def run(numbers: Sequence[int], jobs: int) -> list[End]:
-    """Every mutant, several at a time; this process only imports, so that its forks are sound."""
+    """Every mutant, several at a time; this process only imports, so that its forks are sound. Ctrl-C leaves those that were tried."""
     if jobs <= 1:
         return [trial(number) for number in numbers]
-    found = []
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    found: list[End] = []
+    with suppress(KeyboardInterrupt), multiprocessing.get_context("fork").Pool(jobs) as pool:
         for end in pool.imap_unordered(trial, numbers):
             found.append(end)
             print(f"\r{len(found)}/{len(numbers)}", end="", file=sys.stderr, flush=True)

@@ -161,8 +161,8 @@ def runs(folder: Path) -> bool:
 
 def fault(folder: Path) -> str:
     """What is wrong with a verified product by ONNX's own reference evaluator, which computes in NumPy's FP16; empty if nothing is."""
-    run = original(folder)
     try:
+        run = original(folder)
         judge = ReferenceEvaluator(onnx.load(folder / "o.onnx"))
         pairs = [
             (run(sample), dict(zip(judge.output_names, judge.run(None, cast(judge, sample)), strict=True))) for sample in samples_of(folder)
