@@ -61,7 +61,10 @@ def alone(held: set[signal.Signals], command: Callable[[], None]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
         command()
     except KeyboardInterrupt:
-        sys.stderr.write("fp16fix: interrupted; nothing was left at the output path\n")
+        # It came before the command line could say so itself.
+        from fp16fix.cli import left
+
+        sys.stderr.write(f"fp16fix: interrupted; {left()}\n")
         sys.exit(INTERRUPTED)
     sys.exit(0)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -39,17 +40,12 @@ def refuse_unloadable(path: Path, why: str) -> None:
 
 
 def put_in_order(proto: onnx.ModelProto) -> list[str]:
-    """Names for graphs that have none, nodes behind what they read, each output once; in place, with notes on what was done."""
+    """Names for graphs that have none, nodes behind what they read; in place, with notes on what was done."""
     notes = []
     for graph in graphs_of(proto.graph):
         graph.name = graph.name or UNNAMED
         if sort(graph):
             notes.append(f"the nodes of graph {graph.name!r} were not in topological order and were sorted")
-    names = [value.name for value in proto.graph.output]
-    if len(set(names)) < len(names):
-        for index in reversed([i for i, name in enumerate(names) if name in names[:i]]):
-            del proto.graph.output[index]
-        notes.append("outputs that were declared twice are declared once")
     return notes
 
 
@@ -76,18 +72,30 @@ def sort(graph: onnx.GraphProto) -> bool:
     needs = [{made[name] for name in reads(node) if name in made} for node in nodes]
     if all(before < index for index, each in enumerate(needs) for before in each):
         return False
-    order: list[int] = []
-    done: set[int] = set()
-    while len(order) < len(nodes):
-        ready = [index for index, each in enumerate(needs) if index not in done and each <= done]
-        if not ready:
-            return False
-        order += ready
-        done.update(ready)
+    order = topological(needs)
+    if len(order) < len(nodes):
+        return False
     copies = [onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in order]
     del graph.node[:]
     graph.node.extend(copies)
     return True
+
+
+def topological(needs: Sequence[set[int]]) -> list[int]:
+    """Numbers behind those they need, the lowest that can come first (Kahn 1962); those of a cycle are missing."""
+    left = [len(each) for each in needs]
+    readers: list[list[int]] = [[] for _ in needs]
+    for index, each in enumerate(needs):
+        for before in each:
+            readers[before].append(index)
+    ready, order = [index for index, count in enumerate(left) if not count], []
+    while ready:
+        order.append(heapq.heappop(ready))
+        for reader in readers[order[-1]]:
+            left[reader] -= 1
+            if not left[reader]:
+                heapq.heappush(ready, reader)
+    return order
 
 
 def reads(node: onnx.NodeProto) -> set[str]:
@@ -108,7 +116,7 @@ def undeclared(proto: onnx.ModelProto) -> dict[str, onnx.TensorShapeProto]:
 
 
 def declare(proto: onnx.ModelProto, shapes: Mapping[str, onnx.TensorShapeProto]) -> list[str]:
-    """Give outputs their declared shapes again, in place, but for those whose rank is another one; with a note each."""
+    """Give outputs their declared shapes again, in place, but for those that are of another shape; with a note each."""
     notes = []
     for value in proto.graph.output:
         found, declared = value.type.tensor_type, shapes.get(value.name)
@@ -116,6 +124,18 @@ def declare(proto: onnx.ModelProto, shapes: Mapping[str, onnx.TensorShapeProto])
             continue
         if found.HasField("shape") and len(declared.dim) != len(found.shape.dim):
             notes.append(f"output {value.name!r} is declared with rank {len(declared.dim)} and has rank {len(found.shape.dim)}")
+        elif found.HasField("shape") and any(map(differ, declared.dim, found.shape.dim)):
+            notes.append(f"output {value.name!r} is declared as {dims(declared)} and is {dims(found.shape)}")
         else:
             found.shape.CopyFrom(declared)
     return notes
+
+
+def differ(one: onnx.TensorShapeProto.Dimension, other: onnx.TensorShapeProto.Dimension) -> bool:
+    """Whether two sizes are known and not the same."""
+    return one.HasField("dim_value") and other.HasField("dim_value") and one.dim_value != other.dim_value
+
+
+def dims(shape: onnx.TensorShapeProto) -> str:
+    """``1x24x?``."""
+    return "x".join(str(each.dim_value) if each.HasField("dim_value") else each.dim_param or "?" for each in shape.dim)

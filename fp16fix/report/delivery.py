@@ -227,7 +227,7 @@ def written(outcome: Outcome, products: Products, scratch: Path) -> tuple[Outcom
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in a page that only informs
         said = f"The report could not be made ({type(error).__name__}: {first_line(error)})."
         files = {kind: file for kind, file in outcome.files.items() if kind != "report"}
-        outcome, papers = replace(outcome, files=files, warnings=(*outcome.warnings, said)), [sheet]
+        outcome, papers = replace(outcome, files=files, warnings=tuple(dict.fromkeys((*outcome.warnings, said)))), [sheet]
     save(outcome, sheet.source)
     return outcome, papers
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from fp16fix.errors import ModelError
-from fp16fix.graph.admit import put_in_order, sort
+from fp16fix.graph.admit import put_in_order, sort, topological
 from fp16fix.graph.load import load, model_from_proto
 from fp16fix.graph.session import Session, options_for
 from tests.models import normal, proto
@@ -72,7 +72,21 @@ def test_a_rank_that_is_not_so_is_declared_anew() -> None:
     assert [tensor.name for tensor in found.graph.outputs] == ["y"]
     assert found.graph.outputs[0].shape == [4, 64]
     assert any("declared with rank 1 and has rank 2" in note for note in found.notes)
-    assert any("declared twice" in note for note in found.notes)
+    assert any("listed more than once" in note for note in found.notes)
+
+
+def test_a_size_that_is_not_so_is_declared_anew() -> None:
+    made = proto("g (float[4,64] x) => (float[4,32] y) { y = Tanh (x) }", check=False)
+    found = model_from_proto(made)
+    assert found.graph.outputs[0].shape == [4, 64]
+    assert "output 'y' is declared as 4x32 and is 4x64" in found.notes
+
+
+def test_nodes_are_sorted_as_they_stood_where_they_may() -> None:
+    assert topological([{3}, set(), {0}, set()]) == [1, 3, 0, 2]
+    assert topological([{1}, {0}, set()]) == [2], "what is in a cycle has no place"
+    many = 20_000
+    assert topological([{number + 1} if number + 1 < many else set() for number in range(many)]) == list(reversed(range(many)))
 
 
 def test_quantised_graphs_run_as_they_are_written() -> None:
