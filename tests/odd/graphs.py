@@ -230,7 +230,7 @@ CASES = (
     Odd("softmax-in-branches", branches, condition((1, 5, 16), 3.0)),
     Odd("norm-before-gru", norm_before_gru, small(6, 1, 32)),
     Odd("kept-rows", kept_rows, rows),
-    Odd("looked-up", looked_up, flat, wide=7),
+    Odd("looked-up", looked_up, flat, wide=8),
     Odd("old-softmax", old_softmax, any_rank),
     Odd("disorderly", disorderly, matrix),
     Odd("wrong-rank", wrong_rank, matrix),
