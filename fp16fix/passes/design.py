@@ -15,7 +15,7 @@ from fp16fix.graph.operators import MOVEMENT
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node, runs_in
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
-from fp16fix.passes.apply import carry_out, prepared
+from fp16fix.passes.changes import Changes, failure
 from fp16fix.passes.place.islands import islands
 from fp16fix.passes.place.pins import forced
 from fp16fix.passes.place.placement import placements
@@ -24,14 +24,12 @@ from fp16fix.passes.recipe import RESCALE, Edit, Promise, Recipe, Refusal, resca
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
 from fp16fix.passes.rewrite.rule import Findings, Rule
 from fp16fix.passes.rewrite.rules import answers_builder, guards, looks_again, rules
-from fp16fix.passes.sound import Soundness
 from fp16fix.ranges.measure import measure, needs_detail
 from fp16fix.ranges.range import Range, Ranges
 
 LEFT_OUT = "left out: with this the verdict fails, without it passes"
 BEYOND_SAMPLES = frozenset({Kind.SWAMP, Kind.CONSTANT, Kind.COARSE})
 """Kinds that guard inputs which calibration may not hold: longer ones, fully masked ones, near ties."""
-FAILED = "it failed, which is a fault of its own; everything else goes on without it"
 NEIGHBOUR = "beside wide nodes: two casts cost more than running it wide"
 TIGHT = "no one exponent gives it the head-room asked for and keeps its small values"
 ROUNDING = 0.01
@@ -97,23 +95,23 @@ class Draft:
 class Design:
     """The making of one draft; each step narrows what is left to do."""
 
-    model: Model
+    origin: Model
+    """As it came."""
     ranges: Ranges
     samples: Iterable[Mapping[str, np.ndarray]]
     options: Options
     acquit: Acquit
     refusals: list[Refusal] = field(default_factory=list)
-    changes: list[Edit] = field(default_factory=list)
     muls: int = 0
-    origin: Model = field(init=False)
-    """The model as it came; every change that fails leads back to it."""
-    sound: Soundness = field(init=False)
-    fallen: set[str] = field(default_factory=set, init=False)
-    """Edits by key that did not stand."""
+    changes: Changes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.origin = self.model
-        self.sound = Soundness(self.model, self.samples, self.options.threads)
+        self.changes = Changes(self.origin, self.samples, self.refuse, self.options.threads)
+
+    @property
+    def model(self) -> Model:
+        """As it is by now."""
+        return self.changes.model
 
     def draft(self, hazards: Sequence[Hazard], proofs: Mapping[Hazard, str]) -> Draft:
         """From the hazards of the model as it came (and the proofs already made) to a draft."""
@@ -122,7 +120,7 @@ class Design:
             live, proofs = self.look_again(frozenset())
         spared = spared_tensors(self.model, self.ranges, proofs)
         exponents = {} if self.options.calm else self.rescale(spared)
-        if exponents and self.attempt([rescaling(exponents)]):
+        if exponents and self.changes.attempt([rescaling(exponents)]):
             live, proofs = self.look_again(frozenset(exponents))
             if self.rewrite([each for each in rules() if looks_again(each)], live):
                 live, proofs = self.look_again(frozenset())
@@ -132,17 +130,10 @@ class Design:
     def extended(self, draft: Draft, edits: Sequence[Edit]) -> Draft:
         """A draft of this model with more rewrites at the end of its changes."""
         self.ranges, self.muls, self.refusals = draft.ranges, draft.muls, list(draft.refusals)
-        self.change(draft.recipe.changes)
-        self.attempt(edits)
+        self.changes.change(draft.recipe.changes)
+        self.changes.attempt(edits)
         live, proofs = self.look_again(frozenset())
         return self.finished(live, spared_tensors(self.model, self.ranges, proofs), self.tight(draft.recipe.exponents))
-
-    def change(self, edits: Sequence[Edit]) -> None:
-        """Carry edits out on the model being designed, a copy from the first one on."""
-        if not self.changes:
-            self.model = self.model.copy()
-        carry_out(self.model, edits)
-        self.changes += edits
 
     def look_again(self, moved: frozenset[str]) -> tuple[list[Hazard], Mapping[Hazard, str]]:
         """Measure a changed model, in which ``moved`` tensors hold other values; the hazards that still need something, and proofs."""
@@ -150,9 +141,7 @@ class Design:
         try:
             self.ranges = measure(self.model, self.samples, threads=self.options.threads, known=known)
         except ModelError:
-            # What runs on one sample need not run on another of another shape.
-            self.sound.ask_all(list(self.samples))
-            self.keep(self.sifted([], self.changes))
+            self.changes.prove_on_all()
             self.ranges = measure(self.model, self.samples, threads=self.options.threads)
         hazards = diagnose(self.model, self.ranges, frozenset(self.model.placed))
         proofs = self.acquit(self.model, hazards)
@@ -171,21 +160,21 @@ class Design:
 
     def rewrite(self, chosen: Iterable[Rule], hazards: Sequence[Hazard]) -> bool:
         """Let every rule look once, in order; whether anything was rewritten that stands."""
-        before, chosen = list(self.changes), list(chosen)
+        before, chosen = list(self.changes.made), list(chosen)
         self.look(chosen, hazards)
-        if not self.prove(before):
+        if not self.changes.prove(before):
             # What was taken back had stood in the way of other rules.
-            self.keep(before)
+            self.changes.keep(before)
             self.look(chosen, hazards)
-            self.prove(before)
-        return len(self.changes) > len(before)
+            self.changes.prove(before)
+        return len(self.changes.made) > len(before)
 
     def look(self, chosen: Iterable[Rule], hazards: Sequence[Hazard]) -> None:
         """Carry out what each rule wants in turn."""
         for each in chosen:
             edits = self.proposed(each, hazards)
             if edits:
-                self.carry(edits)
+                self.changes.carry(edits)
 
     def proposed(self, rule: Rule, hazards: Sequence[Hazard]) -> list[Edit]:
         """What a rule wants to do and may; one that fails has refused."""
@@ -193,7 +182,7 @@ class Design:
         try:
             proposals = list(rule.propose(findings))
         except Exception as error:  # noqa: BLE001 - rules are many, other packages add theirs, and none may end a repair
-            self.refuse(Refusal("*", rule.name, f"{FAILED} ({type(error).__name__}: {error})"))
+            self.refuse(Refusal("*", rule.name, failure(error)))
             return []
         taken: set[str] = set()
         edits = []
@@ -207,54 +196,6 @@ class Design:
                 taken |= {proposal.node, *proposal.covers}
         return edits
 
-    def attempt(self, edits: Sequence[Edit]) -> bool:
-        """Carry edits out and hold the result against FP32; whether any stands."""
-        before = list(self.changes)
-        self.carry(edits)
-        self.prove(before)
-        return len(self.changes) > len(before)
-
-    def carry(self, edits: Sequence[Edit]) -> None:
-        """Carry out what can be; an edit that fails is refused, and the graph is as if nobody had tried it."""
-        before = list(self.changes)
-        try:
-            self.change(edits)
-        except Exception:  # noqa: BLE001 - see ``proposed``
-            self.keep(self.sifted(before, edits))
-
-    def prove(self, before: Sequence[Edit]) -> bool:
-        """Take back, of what was done since, whatever changes the FP32 function; whether all of it stands."""
-        new = self.changes[len(before) :]
-        if not new or not self.sound.fault(self.model):
-            return True
-        self.keep(self.sifted(before, new))
-        return False
-
-    def sifted(self, kept: Sequence[Edit], new: Sequence[Edit]) -> list[Edit]:
-        """``kept`` and those of the new edits that stand, by halves; the rest is refused."""
-        why = self.fault([*kept, *new])
-        if not why or not new:
-            return [*kept, *new]
-        if len(new) == 1:
-            self.refuse(Refusal(new[0].node or "*", new[0].by, why))
-            self.fallen.add(new[0].key)
-            return list(kept)
-        middle = len(new) // 2
-        return self.sifted(self.sifted(kept, new[:middle]), new[middle:])
-
-    def fault(self, changes: Sequence[Edit]) -> str:
-        """Why these changes do not stand; empty if they do."""
-        try:
-            changed = prepared(self.origin, Recipe(tuple(changes)))
-        except Exception as error:  # noqa: BLE001 - see ``proposed``
-            return f"{FAILED} ({type(error).__name__}: {error})"
-        return self.sound.fault(changed)
-
-    def keep(self, changes: Sequence[Edit]) -> None:
-        """Go on from the original with these changes."""
-        self.changes = list(changes)
-        self.model = prepared(self.origin, Recipe(tuple(changes)))
-
     def is_needed(self, rule: Rule, edit: Edit, findings: Findings) -> bool:
         """Whether an edit is worth making though plain FP16 is right on every sample."""
         return guards(rule) or answers_builder(rule) or bool(findings.hazards_at([edit.node, *edit.covers]))
@@ -262,7 +203,7 @@ class Design:
     def permitted(self, edit: Edit, taken: set[str]) -> bool:
         """Whether the user's options and earlier edits of the same rule leave room for this one."""
         touched = {edit.node, *edit.covers}
-        if touched & taken or edit.key in self.fallen:
+        if touched & taken or edit.key in self.changes.fallen:
             return False
         why = ""
         if edit.key in self.options.without:
@@ -295,7 +236,7 @@ class Design:
         try:
             found = assign(self.model, ranges, asked)
         except Exception as error:  # noqa: BLE001 - see ``proposed``
-            self.refuse(Refusal("*", RESCALE, f"{FAILED} ({type(error).__name__}: {error})"))
+            self.refuse(Refusal("*", RESCALE, failure(error)))
             return {}
         self.muls = found.muls
         return {name: e for name, e in found.exponents.items() if e}
@@ -312,7 +253,7 @@ class Design:
         allowed = frozenset(n.name for n in self.model.nodes() if matches(n.name, self.options.allow))
         force = replace(force, nodes=force.nodes | asked, tensors=force.tensors | (tight - spared))
         cut = islands(self.model, self.ranges, force, allowed)
-        bare = Recipe(tuple(self.changes), self.options.io)
+        bare = Recipe(tuple(self.changes.made), self.options.io)
         draft = Draft(
             bare,
             tuple(self.refusals),

@@ -67,7 +67,7 @@ FAULTS = (
     ),
     Fault(
         "lying-rule-stands",
-        "passes/design.py",
+        "passes/changes.py",
         "        if not new or not self.sound.fault(self.model):\n",
         "        if True:\n",
         OF_ISOLATION,
