@@ -71,6 +71,35 @@ def picture(seed: int, height: int, width: int) -> np.ndarray:
     return made.astype(np.float32)
 
 
+GLYPHS = (
+    "01110100011000111111100011000110001",
+    "11110100011000111110100011000111110",
+    "11111100001000011110100001000011111",
+    "10001110011010110011100011000110001",
+    "01110100011000110001100011000101110",
+    "11111001000010000100001000010000100",
+)
+"""Five by seven dots, row by row."""
+
+
+def writing(seed: int, height: int, width: int) -> np.ndarray:
+    """Lines of dark letters on a bright page, in [0, 1]; channels first."""
+    rng = np.random.default_rng(seed)
+    page = np.full((height, width), rng.uniform(0.75, 1.0), np.float32)
+    size = int(rng.integers(2, 4)) if height > 48 else 4
+    for top in range(8, height - 7 * size, 12 * size) if height > 48 else (10,):
+        left = int(rng.integers(4, 24))
+        for _ in range(int(rng.integers(4, 14))):
+            dots = np.array([int(dot) for dot in GLYPHS[int(rng.integers(len(GLYPHS)))]]).reshape(7, 5)
+            letter = np.kron(dots, np.ones((size, size)))
+            if left + letter.shape[1] >= width:
+                break
+            page[top : top + letter.shape[0], left : left + letter.shape[1]] *= np.where(letter > 0, rng.uniform(0.05, 0.3), 1.0)
+            left += 6 * size
+    made: np.ndarray = np.clip(np.repeat(page[None], 3, axis=0) + 0.01 * rng.standard_normal((3, height, width)), 0, 1)
+    return made.astype(np.float32)
+
+
 def spectrum(seed: int, *shape: int) -> np.ndarray:
     """Logarithms of magnitudes, larger at low frequencies."""
     rng = np.random.default_rng(seed)
@@ -105,9 +134,9 @@ SUBJECTS = (
         lambda s: {"input": sound(s, 5760).reshape(10, 576), **zeros(h=(1, 1, 128), c=(1, 1, 128))},
     ),
     Subject("silero-vad", "silero_vad_openvino_16k.onnx", lambda s: {"input": sound(s, 576)[None], **zeros(state=(2, 1, 128))}),
-    Subject("rapidocr-onnxruntime", "det_infer.onnx", lambda s: {"x": (picture(s, 192, 320)[None] - 0.5) / 0.25}),
-    Subject("rapidocr-onnxruntime", "rec_infer.onnx", lambda s: {"x": (picture(s, 48, 160)[None] - 0.5) / 0.5}),
-    Subject("rapidocr-onnxruntime", "cls_infer.onnx", lambda s: {"x": (picture(s, 48, 192)[None] - 0.5) / 0.5}),
+    Subject("rapidocr-onnxruntime", "det_infer.onnx", lambda s: {"x": (writing(s, 192, 320)[None] - 0.5) / 0.25}),
+    Subject("rapidocr-onnxruntime", "rec_infer.onnx", lambda s: {"x": (writing(s, 48, 160)[None] - 0.5) / 0.5}),
+    Subject("rapidocr-onnxruntime", "cls_infer.onnx", lambda s: {"x": (writing(s, 48, 192)[None] - 0.5) / 0.5}),
     Subject("basic-pitch", "nmp.onnx", lambda s: {"serving_default_input_2:0": sound(s, 43844)[None, :, None]}),
     Subject("magika", "standard_v3_3/model.onnx", lambda s: {"bytes": text(s)}),
     Subject("nudenet", "320n.onnx", lambda s: {"images": picture(s, 320, 320)[None]}),
