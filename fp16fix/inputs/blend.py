@@ -7,6 +7,7 @@ known, so strict emulation can be judged on them. Where a fresh sample of a real
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,13 +26,16 @@ class Blend:
     """Of ``one``; the other has the rest."""
     cut: float
     """Up to here, along the last axis, whole numbers are those of ``one``."""
+    loud: int
+    """The sample that it is as loud as."""
 
 
 class Blends(Sequence[Arrays]):
     """Samples of the same shapes blended two by two; read when asked for and kept by nobody.
 
-    Floats are added up with weights; integers, booleans and floats that are whole in every sample (tokens, masks, counts) are spliced:
-    the beginning of one, the end of the other. Nothing is made louder or quieter than the samples are: how far that may go, head-room says.
+    Floats are added up with weights and scaled to the RMS of a sample, which may be a third: nothing is louder or quieter than the samples
+    are, for how far that may go, head-room says. Integers, booleans and floats that are whole in every sample (tokens, masks, counts) are
+    spliced: the beginning of one, the end of the other.
     """
 
     def __init__(self, samples: Sequence[Arrays], names: Sequence[str], blends: Sequence[Blend], whole: frozenset[str]) -> None:
@@ -42,14 +46,15 @@ class Blends(Sequence[Arrays]):
 
     def __getitem__(self, index: int) -> Arrays:  # type: ignore[override]
         blend = self.blends[index]
-        one, other = self.samples[blend.one], self.samples[blend.other]
-        return {name: self.mixed(blend, name, array, other[name]) for name, array in one.items()}
+        one, other, loud = (self.samples[number] for number in (blend.one, blend.other, blend.loud))
+        return {name: self.mixed(blend, name, array, other[name], loud[name]) for name, array in one.items()}
 
-    def mixed(self, blend: Blend, name: str, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    def mixed(self, blend: Blend, name: str, one: np.ndarray, other: np.ndarray, loud: np.ndarray) -> np.ndarray:
         """One input."""
         if one.dtype.kind == "f" and name not in self.whole:
-            made = np.float32(blend.weight) * one + np.float32(1.0 - blend.weight) * other
-            return made.astype(one.dtype)
+            made = blend.weight * one.astype(np.float64) + (1.0 - blend.weight) * other.astype(np.float64)
+            now, wanted = rms(made), rms(loud)
+            return np.asarray(made * (wanted / now) if now > 0.0 and math.isfinite(wanted / now) else made, one.dtype)
         if not one.ndim:
             return one
         cut = round(blend.cut * one.shape[-1])
@@ -86,9 +91,15 @@ def blended(samples: Sequence[Arrays], names: Sequence[str], count: int, seed: i
 
 
 def drawn(rng: np.random.Generator, groups: Sequence[Sequence[int]]) -> Blend:
-    """At random: two samples of one group."""
-    one, other = rng.choice(groups[int(rng.integers(len(groups)))], 2, replace=False)
-    return Blend(int(one), int(other), float(rng.uniform(0.1, 0.9)), float(rng.uniform()))
+    """At random: samples of one group."""
+    group = groups[int(rng.integers(len(groups)))]
+    one, other = rng.choice(group, 2, replace=False)
+    return Blend(int(one), int(other), float(rng.uniform(0.1, 0.9)), float(rng.uniform()), int(rng.choice(group)))
+
+
+def rms(array: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.square(array, dtype=np.float64).mean())) if array.size else 0.0
 
 
 def is_whole(array: np.ndarray) -> bool:

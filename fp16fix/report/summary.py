@@ -147,10 +147,12 @@ def counts(draft: Draft, typed: Model) -> Counts:
     """Nodes, casts, FLOPs and bytes of the typed graph."""
     total = {"flops": 0.0, "bytes": 0.0}
     wide, narrow = {"flops": 0.0, "bytes": 0.0}, kept_narrow(typed)
+    # Sizes are known of what the FP32 graph reads, not of what casts make of it.
+    exact = draft.model.node_map()
     for node in typed.nodes():
         if not is_float_node(node):
             continue
-        work, moved = flops(node, draft.ranges), traffic(node, draft.ranges)
+        work, moved = flops(exact.get(node.name, node), draft.ranges), traffic(node, draft.ranges)
         total["flops"] += work
         total["bytes"] += moved
         if any(element_type(t) == FP32.onnx for t in float_outputs(node)) and node.op != "Cast" and node.name not in narrow:

@@ -12,7 +12,7 @@ from tests.models import normal
 def sample(seed: int, length: int = 6) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {
-        "audio": np.asarray(100.0 + normal(2, length, seed=seed), np.float32),
+        "audio": np.asarray((1 + seed) * (100.0 + normal(2, length, seed=seed)), np.float32),
         "mask": np.asarray(rng.integers(0, 2, (2, length)), np.float32),
         "ids": np.asarray(1000 * seed + np.arange(2 * length).reshape(2, length), np.int64),
         "size": np.asarray(length, np.int64),
@@ -24,19 +24,22 @@ def made(count: int = 40, seed: int = 0, lengths: tuple[int, ...] = (6, 6, 6)) -
     return blended(samples, [f"s{number}" for number in range(len(samples))], count, seed), samples
 
 
-def test_floats_are_between_those_of_two_samples() -> None:
+def test_floats_are_of_two_samples_and_as_loud_as_a_third() -> None:
     blends, samples = made()
     assert len(blends) == 40
     for blend, found, name in zip(blends.blends, blends, blends.names, strict=True):
-        one, other = samples[blend.one]["audio"], samples[blend.other]["audio"]
+        one, other, loud = (samples[number]["audio"] for number in (blend.one, blend.other, blend.loud))
         assert blend.one != blend.other
-        assert (found["audio"] >= np.minimum(one, other) - 1e-4).all()
-        assert (found["audio"] <= np.maximum(one, other) + 1e-4).all()
+        assert np.isclose(np.sqrt(np.square(found["audio"]).mean()), np.sqrt(np.square(loud).mean()), rtol=1e-5)
+        mixed = blend.weight * one + (1 - blend.weight) * other
+        np.testing.assert_allclose(found["audio"] / found["audio"].max(), mixed / mixed.max(), rtol=1e-4)
         assert not np.array_equal(found["audio"], one)
-        assert not np.array_equal(found["audio"], other)
         assert found["audio"].dtype == np.float32
         assert name == f"s{blend.one} + s{blend.other}"
     assert {(blend.one, blend.other) for blend in blends.blends} == {(i, j) for i in range(3) for j in range(3) if i != j}
+    assert {blend.loud for blend in blends.blends} == {0, 1, 2}
+    silent = blended([{"x": np.zeros(3, np.float32)}, {"x": np.full(3, 0.5, np.float32)}], ["a", "b"], 16, 0)
+    assert all(np.isfinite(found["x"]).all() for found in silent)
 
 
 def test_whole_numbers_are_spliced_and_never_averaged() -> None:

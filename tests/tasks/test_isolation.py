@@ -183,7 +183,13 @@ def test_safe_mode_optimises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_command(number: int, tmp_path: Path) -> None:
     code = "import time, sys; sys.path.insert(0, sys.argv[1])\nfrom fp16fix.cli.survive import survive\nsurvive(lambda: time.sleep(60))"
-    running = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parents[2])], stderr=subprocess.PIPE, cwd=tmp_path)
+    # A shell's background job ignores SIGINT and hands that on.
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, str(Path(__file__).parents[2])],
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    )
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
     while not children.exists() or not children.read_text().split():
         assert running.poll() is None

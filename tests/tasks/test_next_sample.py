@@ -77,9 +77,9 @@ def loads(seed: int) -> Arrays:
     return {"load": x[None].astype(np.float32), "seconds": t[None].astype(np.int64)}
 
 
-DURATIONS = """g (float[1,24,16] x) => (float[1,24] ends, float[1,24,32] y) <float rate = {2.5}, int64 axis = {1}, int64[1] last = {-1}, float third = {0.3}> {
+DURATIONS = """g (float[1,24,16] x) => (float[1,24] ends, float[1,24,512] y) <float rate = {2.5}, int64 axis = {1}, int64[1] last = {-1}, float third = {0.3}> {
     [hidden] h = MatMul (x, w1)  [relu] r = Relu (h)  [log] l = MatMul (r, w2)  [flat] f = Squeeze (l, last)  [size] e = Exp (f)
-    [paced] p = Mul (e, rate)  [whole] c = Ceil (p)  [ends] ends = CumSum (c, axis)  [scaled] s = Mul (h, third)  [out] y = Tanh (s) }"""
+    [paced] p = Mul (e, rate)  [whole] c = Ceil (p)  [ends] ends = CumSum (c, axis)  [wave] g1 = MatMul (h, w3)  [scaled] s = Mul (g1, third)  [out] y = Tanh (s) }"""
 
 
 KERAS = """g (float[1,12,32] x) => (float[1,12,32] y) <float top = {inf}, float floor = {1e-12}> {
@@ -108,7 +108,11 @@ KINDS = {
     "durations": Kind(
         DURATIONS,
         lambda seed: {"x": normal(1, 24, 16, seed=seed)},
-        lambda: {"w1": normal(16, 32, scale=0.25, seed=1), "w2": normal(32, 1, scale=0.15, seed=2)},
+        lambda: {
+            "w1": normal(16, 32, scale=0.25, seed=1),
+            "w2": normal(32, 1, scale=0.15, seed=2),
+            "w3": normal(32, 512, scale=0.2, seed=3),
+        },
     ),
     "keras": Kind(KERAS, lambda seed: {"x": normal(1, 12, 32, scale=400, seed=seed)}, wide_stream, 13),
 }
@@ -136,7 +140,7 @@ def repaired(name: str, folder: Path) -> tuple[Outcome, float]:
 EXPECTED = {
     "flow": (False, set(), "of the FLOPs would run in FP32"),
     "forecast": (True, {"mean", "centred", "angle", "sine"}, ""),
-    "durations": (True, {"ends"}, ""),
+    "durations": (True, {"ends", "whole", "size"}, ""),
     "keras": (True, set(), ""),
 }
 """Whether it is verified, what must be wide at least, and why not."""
@@ -150,4 +154,6 @@ def test_verified_holds_for_the_next_sample(name: str, tmp_path: Path) -> None:
     assert outcome.verified == verified
     assert any(why in reason for reason in outcome.verdict.reasons) == bool(why)
     assert wide <= set(outcome.recipe.wide)
+    counts = outcome.counts
+    assert (counts.flops_fp32 <= 0.5 * counts.flops_total) == verified, "what is counted is what the verdict is held to"
     assert ("layernorm" in {edit.by for edit in outcome.recipe.rewrites}) == (name == "keras")
