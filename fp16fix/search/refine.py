@@ -50,10 +50,11 @@ def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
         calls = REFINE_CALLS if trials.evidence.config.search.budget_s is None else math.inf
         with trials.judge.within(calls):
             result = search.run(margin=True)
-            if not result.stopped and not search.is_affordable(result):
-                plain = search.run(margin=False)
-                result = plain if result.best is None or search.is_affordable(plain) else result
-    found = result.best if result.best is not None else search.fewest
+            found = result.best
+            if found is None or not search.is_affordable(found):
+                # A search that was stopped may have met on its way what passes without the margin.
+                result = result if result.stopped else search.run(margin=False)
+                found = search.least if found is None or search.is_affordable(search.least) else found
     if result.stopped == INTERRUPTED and not found:
         raise KeyboardInterrupt
     return search.recipe(found or frozenset()), result.stopped
@@ -66,8 +67,8 @@ class Refinement:
         """Accuses."""
         evidence, self.own = trials.evidence, draft.recipe.wide
         self.trials, self.draft, self.tick = trials, draft, tick
-        self.fewest: Names | None = None
-        """The fewest that passed, with the margin or without: what is used where a search for more was stopped."""
+        self.least: Names | None = None
+        """The fewest that passed, with the margin or without; any that leave no more in FP32 than is allowed come first."""
         nodes = [node for node in draft.model.nodes() if is_float_node(node)]
         self.elements = [node.name for node in nodes if node.name not in self.own and not matches(node.name, evidence.config.allow)]
         self.cost = costs(nodes, draft.ranges)
@@ -80,8 +81,8 @@ class Refinement:
 
         def holds(names: Names) -> bool:
             held = asked(names)
-            if (self.fewest is None or len(names) < len(self.fewest)) and self.trials.judge.good(self.recipe(names)):
-                self.fewest = names
+            if self.trials.judge.good(self.recipe(names)) and self.rank(names) < self.rank(self.least):
+                self.least = names
             return held
 
         return best(shrink(self.elements, holds, ranking=self.accused.ranking, cost=self.cost))
@@ -91,9 +92,13 @@ class Refinement:
         because = {name: self.accused.because.get(name, NEEDED) for name in names}
         return self.draft.pinned(self.own | dict.fromkeys(sorted(names), "fp32"), because)
 
-    def is_affordable(self, result: Result[Names]) -> bool:
-        """Whether it found something, and that leaves no more in FP32 than is allowed."""
-        return result.best is not None and not self.trials.too_wide(self.recipe(result.best))
+    def is_affordable(self, names: Names | None) -> bool:
+        """Whether there is something, and it leaves no more in FP32 than is allowed."""
+        return names is not None and not self.trials.too_wide(self.recipe(names))
+
+    def rank(self, names: Names | None) -> tuple[bool, float]:
+        """Sorts what is affordable first, then what is less."""
+        return not self.is_affordable(names), math.inf if names is None else len(names)
 
 
 def words(names: Names) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from fp16fix.graph.lower import lower
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Silent, Stages
 from fp16fix.search.draft import design
-from fp16fix.search.refine import NEEDED, accuse, refined
-from fp16fix.search.trials import trials
+from fp16fix.search.refine import NEEDED, Refinement, accuse, refined
+from fp16fix.search.trials import Trials, trials
 from tests.models import model, normal
 from tests.search.test_leave_out import STREAM, given, wave
 
@@ -62,3 +64,13 @@ def test_what_shows_in_the_output_is_pinned_before_what_is_worst_where_it_is_bor
     assert found.ranking[0] == "mild"
     assert found.ranking.index("mild") < found.ranking.index("loud")
     assert set(found.ranking) <= {node.name for node in subject.nodes()}
+
+
+def test_what_leaves_too_much_in_fp32_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, stages = given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1e-8)}), Stages(Silent())
+    monkeypatch.setattr(Trials, "too_wide", lambda _, recipe: "too much" if "Mul_a" in recipe.wide else "")
+    with trials(found, stages) as tried:
+        search = Refinement(tried, design(found, stages), lambda: None)
+        order = [frozenset({"Log_y"}), frozenset({"Log_y", "Mul_d"}), frozenset({"Mul_a"}), None]
+        assert sorted(reversed(order), key=search.rank) == order
+        assert [search.is_affordable(each) for each in order] == [True, True, False, False]
