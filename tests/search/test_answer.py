@@ -44,6 +44,7 @@ def test_plain_fp16_that_passes_with_margin_is_left_alone(tmp_path: Path) -> Non
     assert answer.verdict.verified
     assert [trial.search for trial in answer.derivation] == ["plain", "draft", "all samples"]
     assert len(answer.verdict.stressed) == found.config.jitter + 1 == 4
+    assert answer.verdict.stressed[0].samples == found.config.blends == 16, "half of calibration samples, half of all"
 
 
 def test_head_room_alone_is_no_reason_to_change_anything(tmp_path: Path) -> None:
