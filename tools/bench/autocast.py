@@ -24,7 +24,8 @@ from fp16fix.graph.load import load
 from fp16fix.graph.lower import count_types
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.signature import signature
-from fp16fix.oracles.emulator import Sample, StrictOracle
+from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.oracles.reference import Sample
 from fp16fix.passes.evidence import Arrays
 from fp16fix.report.document import portable
 

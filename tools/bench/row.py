@@ -16,7 +16,8 @@ from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.session import Session
 from fp16fix.half import FP16
 from fp16fix.hazards.hazard import Kind
-from fp16fix.oracles.emulator import Sample, StrictOracle
+from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.oracles.reference import Sample
 from fp16fix.passes.apply import prepared
 from fp16fix.passes.design import spared_tensors
 from fp16fix.passes.recipe import Promise
