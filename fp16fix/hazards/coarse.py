@@ -13,10 +13,11 @@ import numpy as np
 
 from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor, is_float
-from fp16fix.graph.operators import ADDITIONS, DECIDING, EXPONENTIATING, SATURATING, STEPPING, TRIGONOMETRIC
+from fp16fix.graph.operators import ADDITIONS, DECIDING, EXPONENTIATING, MOVEMENT, SATURATING, STEPPING, TRIGONOMETRIC
 from fp16fix.graph.ops import float_inputs
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.hazards.overflow import is_square
 from fp16fix.hazards.positions import LENGTHENING, decides_a_shape
 from fp16fix.ranges.range import Range
 
@@ -41,6 +42,12 @@ errors, in 8/3.5·M of all elements, leave less than 50 dB of a sigmoid's 0.5. A
 ``STEEP`` are 2⁻⁸ times a slope of at most 0.02."""
 
 
+NOISE = 2.0**-12
+"""Typical rounding error of what FP16 adds up, beside its RMS: uniform up to 2⁻¹¹ of each term, 2⁻¹¹ / √3 RMS."""
+FELT = 2.0**-6
+"""Relative error of the least value from which its logarithm shows in an extreme of logarithms: 0.016 of the ten or so that they span."""
+
+
 def find(context: Context) -> Iterator[Hazard]:
     """Arguments of exponentials and sines, of what rounds to whole numbers, of decisions; differences before a sigmoid."""
     for node in context.nodes():
@@ -49,6 +56,7 @@ def find(context: Context) -> Iterator[Hazard]:
         yield from steps(context, node)
         yield from decisions(context, node)
         yield from steep(context, node)
+        yield from least(context, node)
 
 
 def exponentials(context: Context, node: Node) -> Iterator[Hazard]:
@@ -115,6 +123,44 @@ def decisions(context: Context, node: Node) -> Iterator[Hazard]:
         if spread < LEVELS * step:
             why = f"{node.op} decides between {seen.low:.6g} and {seen.high:.6g}: FP16 has {spread / step:.0f} steps there"
             yield hazard(node, Kind.COARSE, seen, math.log2(LEVELS * step / spread), why)
+
+
+def least(context: Context, node: Node) -> Iterator[Hazard]:
+    """The least of logarithms, as spectra are normalised by it: of all values it picks the one that the rounding of the others drowns.
+
+    What FP16 adds up errs by 2⁻¹² of its RMS r, whatever the single result: a magnitude m by 2⁻¹²·r/m, a square by (2⁻¹²)²·r/m.
+    """
+    log = logarithm(node.inputs[0]) if node.op == "ReduceMin" else None
+    seen = None if log is None else context.range_of(log.inputs[0])
+    if log is None or seen is None or not 0.0 < seen.smallest < math.inf:
+        return
+    drowned = (NOISE**2 if squared(log.inputs[0]) else NOISE) * seen.rms / seen.smallest
+    if drowned >= FELT:
+        why = f"{node.op} picks the least of logarithms, of {seen.smallest:.3g} beside {seen.rms:.3g}: FP16 rounds by more"
+        yield hazard(log, Kind.COARSE, seen, math.log2(drowned / FELT), why)
+
+
+def logarithm(tensor: Tensor) -> Node | None:
+    """The Log that a tensor is made of by movement, literal factors and literal addends."""
+    while tensor.inputs:
+        node = tensor.inputs[0]
+        if node.op == "Log":
+            return node
+        held = [each for each in float_inputs(node) if not isinstance(each, Constant)]
+        if len(held) != 1 or node.op not in MOVEMENT | ADDITIONS | {"Mul", "Div"}:
+            return None
+        tensor = held[0]
+    return None
+
+
+def squared(tensor: Tensor) -> bool:
+    """Whether it is a square, but for a literal addend (an eps)."""
+    while tensor.inputs and tensor.inputs[0].op in ADDITIONS | {"Max", "Clip"}:
+        held = [each for each in float_inputs(tensor.inputs[0]) if not isinstance(each, Constant)]
+        if len(held) != 1:
+            return False
+        tensor = held[0]
+    return bool(tensor.inputs) and is_square(tensor.inputs[0])
 
 
 def steep(context: Context, node: Node) -> Iterator[Hazard]:

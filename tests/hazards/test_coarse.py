@@ -7,6 +7,7 @@ import pytest
 
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
+from fp16fix.passes.place.pins import forced
 from fp16fix.ranges.measure import measure
 from fp16fix.trace.harmless import harmless
 from tests.models import model, normal
@@ -150,3 +151,34 @@ def test_what_saturates_is_coarse_only_where_large_values_cancel_before_it(op: s
     assert coarse(text, {"a": a, "b": b / 1000}) == [], "where it is steep, both operands are small"
     assert coarse(text, {"a": a / 10, "b": b / 10}) == []
     assert coarse(text, {"a": a + 1e5 / 2, "b": b - 1e4}) == [], "all of it is saturated"
+
+
+def spectrum(op: str = "ReduceMin", eps: float = 1e-12, square: bool = True) -> str:
+    made = "p = Mul (x, x)" if square else "p = Abs (x)"
+    return f"""g (float[1,4096] x) => (float[1,4096] y) <float e = {{{eps}}}, float k = {{4.3}}> {{
+        {made}  q = Add (p, e)  [log] l = Log (q)  s = Mul (l, k)  [extreme] m = {op} <axes = [-1]> (s)  y = Sub (s, m) }}"""
+
+
+@pytest.mark.parametrize("square", [True, False])
+def test_the_least_of_logarithms_is_what_rounding_drowns(square: bool) -> None:
+    (found,) = coarse(spectrum(square=square), {"x": normal(1, 4096)})
+    assert (found.node, found.op, found.tensor) == ("log", "Log", "q")
+    assert found.why.startswith("ReduceMin picks the least of logarithms, of ")
+
+
+def test_no_other_extreme_of_logarithms_is() -> None:
+    assert coarse(spectrum("ReduceMax"), {"x": normal(1, 4096)}) == []
+    assert coarse(spectrum("ReduceMean"), {"x": normal(1, 4096)}) == []
+    assert coarse(spectrum(eps=1e-3), {"x": normal(1, 4096)}) == [], "an eps that is more than the rounding"
+    assert coarse(spectrum(square=False), {"x": normal(1, 4096, scale=0.1) + 1.0}) == []
+    assert coarse("g (float[4,8] x) => (float[4,1] y) { a = Abs (x)  y = ReduceMin <axes = [-1]> (a) }", {"x": normal(4, 8)}) == []
+
+
+def test_all_that_it_is_made_of_is_kept_wide() -> None:
+    text = """g (float[1,64] x, float[64,64] u, float[64,4096] w) => (float[1,4096] y) { [first] b = MatMul (x, u)  [second] c = MatMul (b, w)  [square] p = Mul (c, c)
+        [log] l = Log (p)  [least] m = ReduceMin <axes = [-1]> (l)  [out] y = Sub (l, m) }"""
+    fp32, samples = model(text), [{"x": normal(1, 64), "u": normal(64, 64, seed=2), "w": normal(64, 4096, seed=1)}]
+    ranges = measure(fp32, samples)
+    found = forced(fp32, ranges, [hazard for hazard in diagnose(fp32, ranges) if hazard.kind is Kind.COARSE], frozenset())
+    assert "log" in found.nodes
+    assert {"b", "c", "p"} <= found.tensors

@@ -16,7 +16,7 @@ from fp16fix.ranges.range import Range
 STAGES = 2
 """Products back to which the argument of a softmax is kept wide: the similarity, and the projections whose rounding it would magnify."""
 ALL = 1 << 16
-"""Back to the inputs: a count that decides a shape is right or wrong, and nothing heals it."""
+"""Back to the inputs: a count that decides a shape is right or wrong, and nothing heals it; nor a value that others' rounding drowns."""
 PASSED = KEEPING_AXES | MOVEMENT | SUMS
 """Operators that hand on the rounding of what they read as it is."""
 WHOLE_PIXELS = 1.0 / 8
@@ -31,7 +31,7 @@ def deciding(node: Node, tensor: Tensor) -> set[str]:
     """The argument of a node that magnifies, as far back as its kind asks for."""
     if node.op in EXPONENTIATING | TRIGONOMETRIC:
         return argument(tensor, STAGES)
-    return argument(tensor, ALL if decides_a_shape(node) else 1)
+    return argument(tensor, ALL if decides_a_shape(node) or node.op == "Log" else 1)
 
 
 def argument(tensor: Tensor, stages: int) -> set[str]:

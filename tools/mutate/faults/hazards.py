@@ -111,4 +111,20 @@ FAULTS = (
         ("tests/hazards/test_running_sums.py",),
         "a sum that a Loop carries is right for short inputs alone",
     ),
+    Fault(
+        "drowned-logarithms-unseen",
+        "hazards/coarse.py",
+        "    if drowned >= FELT:\n",
+        "    if False:\n",
+        ("tests/hazards/test_coarse.py",),
+        "a spectrum is normalised by its rounding noise",
+    ),
+    Fault(
+        "drowned-logarithms-pinned-alone",
+        "passes/place/reach.py",
+        'decides_a_shape(node) or node.op == "Log"',
+        "decides_a_shape(node)",
+        ("tests/hazards/test_coarse.py",),
+        "the logarithm is wide and reads what was rounded before",
+    ),
 )
