@@ -141,6 +141,7 @@ def assembled(
             tensor.dtype = None
     for each in model.graphs():
         inline_constants(each)
+        drop_masks(each)
     model.notes += make_names_unique(model)
     refuse_sequences(model)
     infer_types(model)
@@ -148,6 +149,14 @@ def assembled(
         widen(model)
         model = with_half_scales(model)
     return model
+
+
+def drop_masks(graph: gs.Graph) -> None:
+    """Take the mask off a Dropout that nobody reads it of: a float up to opset 9, a boolean from 10 on (ONNX operator changelog)."""
+    results = {id(tensor) for tensor in graph.outputs}
+    for node in graph.nodes:
+        if node.op == "Dropout" and len(node.outputs) > 1 and not node.outputs[1].outputs and id(node.outputs[1]) not in results:
+            del node.outputs[1]
 
 
 def imported(proto: onnx.ModelProto, weights: dict[str, np.ndarray], name: str) -> gs.Graph:

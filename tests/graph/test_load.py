@@ -13,6 +13,7 @@ from fp16fix.errors import ModelError
 from fp16fix.graph.load import load, model_from_proto
 from fp16fix.graph.lower import count_types, lower
 from fp16fix.graph.model import element_type
+from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session, light, proto_of
 from fp16fix.half import FP16
 from tests.models import model, normal, proto
@@ -159,3 +160,14 @@ def test_functions_of_an_older_opset_are_written_out(opset: int) -> None:
     found = model_from_proto(made)
     assert "f" not in {node.op for node in found.nodes()}
     np.testing.assert_allclose(Session(found).run({"x": x})["y"], exact, rtol=1e-5)
+
+
+def test_a_mask_that_nobody_reads_is_no_output() -> None:
+    text = "g (float[2,8] x) => (float[2,8] y{more}) {{ a, m = Dropout <ratio = 0.5> (x)  y = Tanh (a) }}"
+    found = model_from_proto(proto(text.format(more=""), opset=9), "test")
+    (dropout,) = [node for node in found.nodes() if node.op == "Dropout"]
+    assert [tensor.name for tensor in dropout.outputs] == ["a"]
+    raised = raise_opset(found, 17)
+    assert Session(raised).run({"x": normal(2, 8)})["y"].shape == (2, 8)
+    read = model_from_proto(proto(text.format(more=", float[2,8] m"), opset=9, check=False), "test")
+    assert [tensor.name for node in read.nodes() if node.op == "Dropout" for tensor in node.outputs] == ["a", "m"]
