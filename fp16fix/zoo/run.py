@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from fp16fix.config import Config, ZooConfig
 from fp16fix.errors import InputError
@@ -28,6 +28,9 @@ from fp16fix.report.html import Row, write_index
 from fp16fix.report.outcome import Outcome, load
 from fp16fix.report.words import error
 from fp16fix.verdict.verdict import worst
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STATUS = {0: "verified", 1: "not verified", 2: "bad input", 3: "backend failed", 4: "our fault"}
 
