@@ -6,12 +6,10 @@ import platform
 import sys
 import tempfile
 import traceback
-from importlib import metadata
 from pathlib import Path
 
 from fp16fix import __version__
-
-LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy")
+from fp16fix.process.versions import versions
 
 
 def described(error: BaseException) -> str:
@@ -25,18 +23,8 @@ def described(error: BaseException) -> str:
 
 def written(error: BaseException) -> Path:
     """A new file with traceback, versions and command."""
-    lines = [f"fp16fix {__version__}, Python {platform.python_version()}, {platform.platform()}", *versions(), " ".join(sys.argv), ""]
+    installed = [f"{name} {version}" for name, version in versions().items()]
+    lines = [f"fp16fix {__version__}, {platform.platform()}", *installed, " ".join(sys.argv), ""]
     with tempfile.NamedTemporaryFile("w", prefix="fp16fix-fault-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write("\n".join([*lines, *traceback.format_exception(error)]))
     return Path(file.name)
-
-
-def versions() -> list[str]:
-    """Of what a result depends on, as far as it is installed."""
-    found = []
-    for name in LIBRARIES:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 
 import fp16fix
 from fp16fix.graph import quantised, safe
@@ -20,6 +18,7 @@ from fp16fix.passes.design import Draft, matches
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.place.islands import flops
 from fp16fix.passes.recipe import Refusal
+from fp16fix.process.versions import versions
 from fp16fix.progress import Stages
 from fp16fix.ranges.range import Range
 from fp16fix.report.informed import Informed
@@ -29,7 +28,6 @@ from fp16fix.search.trials import Trials
 from fp16fix.trace.shadow import Damage
 from fp16fix.verdict.verdict import parts
 
-LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
 MASK_OCTAVES = 4
 """Values in so few octaves are a mask's literals."""
 
@@ -100,17 +98,6 @@ def sample_facts(found: Evidence) -> SampleFacts:
         found.shared,
         samples.notes,
     )
-
-
-def versions() -> dict[str, str]:
-    """Python and the libraries whose behaviour the result depends on."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:

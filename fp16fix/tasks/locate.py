@@ -11,9 +11,10 @@ from fp16fix.location.least import is_asked, journal_of, minimal, refuse_oracle
 from fp16fix.location.locate import locate as locate_in
 from fp16fix.location.witnesses import summon
 from fp16fix.passes.evidence import gather
+from fp16fix.process.versions import versions
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.located import Located
-from fp16fix.report.summary import model_facts, sample_facts, sample_warnings, versions
+from fp16fix.report.summary import model_facts, sample_facts, sample_warnings
 from fp16fix.search.draft import design
 
 
