@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -11,7 +11,8 @@ import onnx.checker
 import onnxruntime as ort
 
 from fp16fix.errors import ModelError, first_line
-from fp16fix.graph.session import options_for
+from fp16fix.graph.protos import bodies_of, graphs_of
+from fp16fix.graph.session import PROVIDERS, options_for
 
 UNNAMED = "graph"
 """What a graph is called that has no name."""
@@ -33,7 +34,7 @@ def refuse_unloadable(path: Path, why: str) -> None:
         ModelError: it does not; in the words of both.
     """
     try:
-        ort.InferenceSession(str(path), options_for(optimise=False), providers=["CPUExecutionProvider"])
+        ort.InferenceSession(str(path), options_for(optimise=False), providers=PROVIDERS)
     except Exception as error:
         said = f"onnx.checker refuses it: {why}; and ONNX Runtime does not load it: {first_line(error)}"
         raise ModelError(said, where=str(path), hint="repair the export; nothing was changed") from error
@@ -47,22 +48,6 @@ def put_in_order(proto: onnx.ModelProto) -> list[str]:
         if sort(graph):
             notes.append(f"the nodes of graph {graph.name!r} were not in topological order and were sorted")
     return notes
-
-
-def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and all bodies under it."""
-    yield graph
-    for node in graph.node:
-        for body in bodies_of(node):
-            yield from graphs_of(body)
-
-
-def bodies_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Graphs that a node holds itself."""
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def sort(graph: onnx.GraphProto) -> bool:
@@ -100,8 +85,8 @@ def topological(needs: Sequence[set[int]]) -> list[int]:
 
 def reads(node: onnx.NodeProto) -> set[str]:
     """Every name that a node and the bodies in it read."""
-    inner = (each for body in bodies_of(node) for graph in graphs_of(body) for each in graph.node)
-    results = (value.name for body in bodies_of(node) for graph in graphs_of(body) for value in graph.output)
+    inner = (each for body in bodies_of([node]) for graph in graphs_of(body) for each in graph.node)
+    results = (value.name for body in bodies_of([node]) for graph in graphs_of(body) for value in graph.output)
     return {*node.input, *(name for each in inner for name in each.input), *results}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from fp16fix.errors import ModelError
+from fp16fix.graph.protos import bodies_of
 
 ALIGNED = 16
 """Bytes to which weights must be aligned to be used where they lie; others are copied."""
@@ -72,8 +73,8 @@ def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
             yield from _of_sparse([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else [])
             yield from _of_sparse(attribute.sparse_tensors)
-            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _of_graph(graph)
+        for body in bodies_of([node]):
+            yield from _of_graph(body)
 
 
 def _of_sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:

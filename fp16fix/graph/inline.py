@@ -12,7 +12,8 @@ import onnx
 import onnx.inliner
 import onnx.shape_inference
 
-from fp16fix.graph.admit import bodies_of, reads
+from fp16fix.graph.admit import reads
+from fp16fix.graph.protos import bodies_of
 
 Types = Mapping[str, onnx.ValueInfoProto]
 
@@ -28,11 +29,10 @@ def inline_bodies(proto: onnx.ModelProto, graph: onnx.GraphProto, outer: Types, 
     """Write out what stands in the bodies under a graph, the innermost first, in place."""
     types = {**outer, **{value.name: value for value in (*graph.input, *graph.output, *graph.value_info)}}
     types |= {tensor.name: onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
-        for body in bodies_of(node):
-            inline_bodies(proto, body, types, operators)
-            if any((each.domain, each.op_type) in operators for each in body.node):
-                inline_body(proto, body, types, operators)
+    for body in bodies_of(graph.node):
+        inline_bodies(proto, body, types, operators)
+        if any((each.domain, each.op_type) in operators for each in body.node):
+            inline_body(proto, body, types, operators)
 
 
 def inline_body(proto: onnx.ModelProto, body: onnx.GraphProto, types: Types, operators: Sequence[tuple[str, str]]) -> None:

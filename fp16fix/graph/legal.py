@@ -10,6 +10,7 @@ import onnx
 
 from fp16fix.errors import ModelError
 from fp16fix.graph.external import tensors_of
+from fp16fix.graph.protos import bodies_of, graphs_of
 
 TYPES = frozenset(onnx.TensorProto.DataType.values())
 """Element types that exist."""
@@ -49,7 +50,7 @@ def drop_repeats(proto: onnx.ModelProto) -> list[str]:
 def _element_types(proto: onnx.ModelProto) -> Iterator[tuple[str, int]]:
     """Names and element types of every tensor, and of every value that is said to be one."""
     yield from ((tensor.name, tensor.data_type) for tensor in tensors_of(proto))
-    for graph in _graphs(proto.graph):
+    for graph in graphs_of(proto.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
             yield from ((value.name, element) for element in _of_type(value.type))
 
@@ -61,19 +62,6 @@ def _of_type(type_: onnx.TypeProto) -> Iterator[int]:
         yield getattr(type_, kind).elem_type
     elif kind in {"sequence_type", "optional_type"}:
         yield from _of_type(getattr(type_, kind).elem_type)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and the bodies in it."""
-    yield graph
-    for body in _bodies(graph.node):
-        yield from _graphs(body)
-
-
-def _bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
 
 
 def refuse_endless(proto: onnx.ModelProto, path: Path) -> None:
@@ -98,7 +86,7 @@ def refuse_endless(proto: onnx.ModelProto, path: Path) -> None:
     def total(nodes: Iterable[onnx.NodeProto]) -> int:
         found = 0
         for node in nodes:
-            found += size((node.domain, node.op_type, node.overload)) + sum(total(body.node) for body in _bodies([node]))
+            found += size((node.domain, node.op_type, node.overload)) + sum(total(body.node) for body in bodies_of([node]))
         return found
 
     try:

@@ -5,7 +5,7 @@ Which nodes are wide comes from ``BuildOptions.pins`` for an FP32 graph, else fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fp16fix.engines.metadata import owners
 from fp16fix.engines.options import BuildOptions
 from fp16fix.engines.proof import dtype_name
 from fp16fix.errors import ConfigError
+from fp16fix.graph.protos import graphs_of
 
 FLAVOUR = Flavour(
     "weak",
@@ -155,7 +156,7 @@ def declared_pins(path: Path) -> dict[str, str]:
 
     names = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16", onnx.TensorProto.BFLOAT16: "bf16"}
     main = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False)).graph
-    graphs = list(graphs_under(main))
+    graphs = list(graphs_of(main))
     values = [value for graph in graphs for value in (*graph.value_info, *graph.output, *graph.input)]
     typed = {value.name: names.get(value.type.tensor_type.elem_type) for value in values}
     if "fp16" not in typed.values():
@@ -166,12 +167,3 @@ def declared_pins(path: Path) -> dict[str, str]:
         if node.op_type != "Cast" and len(formats) == 1 and formats <= {"fp32", "bf16"}:
             pins[node.name] = str(formats.pop())
     return pins
-
-
-def graphs_under(graph: Any) -> Iterator[Any]:
-    """A GraphProto and the bodies of its If, Loop and Scan nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from graphs_under(attribute.g)
