@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
+from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.oracles.oracle import Score, scored
 from fp16fix.oracles.reference import Reference, Sample
@@ -99,16 +100,12 @@ class StrictOracle:
         strict: bool = True,
         profile: str = "compiled",
         jitter: int | None = None,
-        metrics: Sequence[Metric] = (),
         tick: Tick = lambda: None,
     ) -> tuple[Figures, ...]:
-        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``.
-
-        ``metrics`` are told of every sample.
-        """
+        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``."""
         self.calls += 1
         graph = emulate(candidate, profile, jitter) if strict else candidate
-        return self.own.figures(graph, self.channels, metrics=metrics, tick=tick)
+        return self.own.figures(graph, self.channels, tick=tick)
 
     def verdict(self, candidate: Model, *, profile: str = "compiled", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
         """Pass or fail against the tolerance, and what passes on blends, and under jitter, until it fails.
@@ -119,20 +116,27 @@ class StrictOracle:
             jitter: with how many seeds a candidate that passes is shaken, which it must survive (``gates.stressed``).
             tick: called after each sample of each run.
         """
-        metrics = [kind() for kind in self.metrics]
-        figures = self.figures(candidate, profile=profile, metrics=metrics, tick=tick)
-        verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
-        if self.own.failures:
-            said = f"the candidate fails on {len(self.own.failures)} of {self.count} samples, first as follows: {self.own.failures[0]}"
-            verdict = replace(verdict, reasons=(*verdict.reasons, said))
-        if verdict.verified and self.blends.count:
-            figures = self.blends.figures(emulate(candidate, profile), self.channels, tick=tick)
-            verdict = stressed(verdict, BLENDED, self.blends.count, figures, self.tolerance)
+        verdict = self._unshaken(candidate, profile, tick)
         for seed in range(1, jitter + 1):
             if not verdict.verified:
                 return verdict
             figures = self.figures(candidate, profile=profile, jitter=seed, tick=tick)
             verdict = stressed(verdict, SHAKEN.format(seed=seed), self.count, figures, self.tolerance)
+        return verdict
+
+    def _unshaken(self, candidate: Model, profile: str, tick: Tick) -> Verdict:
+        """On samples and, of what passes, on blends: one graph, opened once."""
+        self.calls += 1
+        graph, metrics = emulate(candidate, profile), [kind() for kind in self.metrics]
+        session = Session(graph, threads=self.own.threads)
+        figures = self.own.figures(graph, self.channels, session=session, metrics=metrics, tick=tick)
+        verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
+        if self.own.failures:
+            said = f"the candidate fails on {len(self.own.failures)} of {self.count} samples, first as follows: {self.own.failures[0]}"
+            verdict = replace(verdict, reasons=(*verdict.reasons, said))
+        if verdict.verified and self.blends.count:
+            figures = self.blends.figures(graph, self.channels, session=session, tick=tick)
+            verdict = stressed(verdict, BLENDED, self.blends.count, figures, self.tolerance)
         return verdict
 
 

@@ -97,13 +97,20 @@ class Reference:
             yield {name: np.load(self._file(number, index)) for index, name in enumerate(self.outputs)}
 
     def figures(
-        self, graph: Model, channels: Mapping[str, Channels], *, metrics: Sequence[Metric] = (), tick: Tick = lambda: None
+        self,
+        graph: Model,
+        channels: Mapping[str, Channels],
+        *,
+        session: Session | None = None,
+        metrics: Sequence[Metric] = (),
+        tick: Tick = lambda: None,
     ) -> tuple[Figures, ...]:
         """Figures of every output of a graph that ONNX Runtime computes as it is.
 
         Args:
             graph: FP32 or emulated.
             channels: see ``verdict.channels``.
+            session: one that is open over ``graph`` already.
             metrics: are told of every sample.
             tick: called after each.
 
@@ -111,7 +118,8 @@ class Reference:
             ModelError: ONNX Runtime refuses the graph.
         """
         self.failures = []
-        session, comparison, references = Session(graph, threads=self.threads), Comparison(channels, self.names), self.values()
+        session = session or Session(graph, threads=self.threads)
+        comparison, references = Comparison(channels, self.names), self.values()
         for number, samples in enumerate(self._batches):
             if number and self.draws:
                 # The reference began its random numbers anew here.
