@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -206,13 +206,24 @@ def free(path: Path) -> Path:
     return next(other for name in names if not (other := path.with_suffix(f"{name}{path.suffix}")).exists())
 
 
-def told(outcome: Outcome, delivered: Outcome, products: Products) -> Outcome:
-    """The outcome once more, with what was measured after the delivery; the product stays where it is, whatever comes of this."""
-    more = [line for line in delivered.warnings if line not in outcome.warnings]
-    outcome = replace(outcome, files=delivered.files, engine=delivered.engine, warnings=(*outcome.warnings, *more))
-    with scratch_beside(products.main) as scratch:
-        outcome, papers = written(outcome, products, scratch)
-        exchange(papers, [])
+def told(delivered: Outcome, products: Products, informed: Callable[[], Outcome]) -> Outcome:
+    """The outcome once more, with what is measured after the delivery; whatever comes of that, what was delivered stands.
+
+    Args:
+        delivered: as it lies beside the product.
+        products: where.
+        informed: measures, and gives the same outcome with what it found.
+    """
+    try:
+        outcome = informed()
+        more = [line for line in delivered.warnings if line not in outcome.warnings]
+        outcome = replace(outcome, files=delivered.files, engine=delivered.engine, warnings=(*outcome.warnings, *more))
+        with scratch_beside(products.main) as scratch:
+            outcome, papers = written(outcome, products, scratch)
+            exchange(papers, [])
+    except Exception as error:  # noqa: BLE001 - nothing that only informs may cost a product
+        said = f"What is told beside the verdict could not be ({type(error).__name__}: {first_line(error)}); the verdict does not need it."
+        return replace(delivered, warnings=(*delivered.warnings, said))
     return outcome
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fp16fix.config import Config
-from fp16fix.errors import Fp16fixError
+from fp16fix.errors import Fp16fixError, first_line
 from fp16fix.graph.model import Model, Node
 from fp16fix.graph.operators import PRODUCTS
+from fp16fix.graph.walk import makers, readers
 from fp16fix.half import LARGEST
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.evidence import Arrays
@@ -59,15 +60,14 @@ def with_sums(trials: Trials, answer: Answer, nodes: Sequence[str]) -> Answer:
 def outside_attention(typed: Model, names: Iterable[str]) -> list[str]:
     """Those of some products that no softmax feeds or reads: attention as one kernel swallows the request."""
     nodes = typed.node_map()
-    return [name for name in names if not near_softmax(nodes[name], "inputs") and not near_softmax(nodes[name], "outputs")]
+    return [name for name in names if not near_softmax(nodes[name], makers) and not near_softmax(nodes[name], readers)]
 
 
-def near_softmax(node: Node, way: str) -> bool:
+def near_softmax(node: Node, beside: Callable[[Node], Iterable[Node]]) -> bool:
     """Whether a Softmax lies a few pointwise steps before or behind a node."""
     around = [node]
     for _ in range(STEPS):
-        tensors = [tensor for each in around for tensor in getattr(each, way)]
-        around = [each for tensor in tensors for each in (tensor.inputs if way == "inputs" else tensor.outputs) if each.op not in PRODUCTS]
+        around = [other for each in around for other in beside(each) if other.op not in PRODUCTS]
         if any(each.op == "Softmax" for each in around):
             return True
     return False
@@ -94,8 +94,9 @@ def examined(config: Config, reference: Model, typed: Model, samples: Arrays, ve
             return Examined((unasked(work, bounds),), None, bounds)
         with StrictOracle(reference, few, config.tolerance.of, names=few.names, threads=config.threads) as oracle:
             second = oracle.verdict(typed, profile=Accumulate.name, tick=tick)
-    except Fp16fixError as error:
-        return Examined((Condition(KIND, (), f"sums in FP16 could not be examined: {error.what}"),))
+    except Exception as error:  # noqa: BLE001 - an answer that passes is not lost over what may only qualify it
+        said = error.what if isinstance(error, Fp16fixError) else f"{type(error).__name__}: {first_line(error)}"
+        return Examined((Condition(KIND, (), f"sums in FP16 could not be examined: {said}"),))
     return Examined(() if second.verified else (condition(second, bounds),), second, bounds)
 
 

@@ -52,4 +52,4 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
 
             # The product and its verdict are safe before anything runs that only informs.
             delivered = deliver(outcome(uninformed(tried, "it was not measured")), products, path)
-        return told(outcome(inform(tried, answer, typed, stages)), delivered, products)
+        return told(delivered, products, lambda: outcome(inform(tried, answer, typed, stages)))

@@ -16,7 +16,7 @@ import pytest
 
 from fp16fix import Config, repair
 from fp16fix.cli import run
-from fp16fix.errors import ModelError, OwnFaultError
+from fp16fix.errors import InputError, ModelError, OwnFaultError
 from fp16fix.graph import safe
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model
@@ -113,6 +113,31 @@ def test_what_only_informs_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sum("report could not be made" in said for said in told.warnings) == 1
     assert "report" not in told.files
     assert told.pessimistic.outputs, "what does not fail is told"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no pictures"), MemoryError(), InputError("the disk is full", where="x")])
+def test_whatever_becomes_of_what_informs_the_result_is_given(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fp16fix.tasks.repair.inform", fail)
+    outcome = repaired(tmp_path)
+    assert outcome.verified
+    assert outcome_of(tmp_path / "fixed.outcome.json").verified
+    assert (tmp_path / "fixed.onnx").exists()
+    assert any("What is told beside the verdict could not be" in said and type(error).__name__ in said for said in outcome.warnings)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no shape"), MemoryError(), ModelError("does not run")])
+def test_sums_that_cannot_be_examined_are_a_condition(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fp16fix.search.accumulation.certified", fail)
+    outcome = repaired(tmp_path)
+    assert outcome.verified
+    (condition,) = outcome.conditions
+    assert condition.why.startswith("sums in FP16 could not be examined: ")
 
 
 def test_the_product_is_there_before_anything_informs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
