@@ -134,10 +134,19 @@ def unfolded(work: Blocks, a: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor | None]:
 
 
 def is_softmax(maker: gs.Node) -> bool:
-    """Along the last axis; ``strict.fused`` writes a long one out and ends it with a Div."""
+    """Along the last axis; one written out, as ``strict.fused`` does with a long one, ends with exponentials over their own sum."""
     if maker.op == "Div":
-        return maker.name.endswith("/Div") and any(each.inputs and each.inputs[0].op == "Where" for each in maker.inputs)
+        shares, total = stored_by(maker.inputs[0]), stored_by(maker.inputs[1])
+        summed = total is not None and total.op == "ReduceSum" and total.inputs[0] is maker.inputs[0]
+        return summed and shares is not None and shares.op == "Exp"
     return maker.attrs.get("axis", -1) in {-1, len(maker.inputs[0].shape or ()) - 1}
+
+
+def stored_by(tensor: gs.Tensor) -> gs.Node | None:
+    """What made a tensor before it was rounded, by Casts or by a choice of what they made and what they read (``strict.fused.stored``)."""
+    while tensor.inputs and tensor.inputs[0].op in {"Cast", "Identity", "Where"}:
+        tensor = tensor.inputs[0].inputs[-1]
+    return tensor.inputs[0] if tensor.inputs else None
 
 
 def finished(work: Blocks, product: gs.Tensor) -> gs.Tensor:

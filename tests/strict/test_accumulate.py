@@ -17,6 +17,7 @@ from fp16fix.report.replay import replay
 from fp16fix.search import accumulation
 from fp16fix.strict.certificate import certified
 from fp16fix.strict.emulate import emulate
+from fp16fix.strict.fused import LONG
 from fp16fix.tasks import repair, verify
 from fp16fix.verdict.condition import Bounded
 from tests.models import filled, model, normal, sqnr_db
@@ -109,6 +110,27 @@ def test_attention_divides_last() -> None:
     assert np.isinf(ran(text, inputs)).all()
     calm = ran(text, inputs | {"v": normal(1, 1, 100, 4)})
     np.testing.assert_allclose(calm, normal(1, 1, 100, 4).mean(axis=2, keepdims=True).repeat(2, axis=2), atol=2e-3)
+
+
+def test_a_quotient_is_no_softmax_whatever_its_name() -> None:
+    """As exporters call it: behind a Where, all zeros, so that nothing may be divided by its largest."""
+    text = """g (float[4,64] x, bool[4,64] m, float[64,8] w) => (float[4,8] y) <float zero = {0}, float two = {2}> {
+        a = Where (m, zero, x) d = Div (a, two) y = MatMul (d, w) }"""
+    typed = lower(model(text), {})
+    for node in typed.nodes():
+        node.name = node.name if node.op == "Cast" else f"block/{node.op}"
+    inputs = {"x": normal(4, 64), "m": np.ones((4, 64), bool), "w": normal(64, 8, seed=1)}
+    found = Session(emulate(typed, "accumulate")).run(inputs)["y"]
+    np.testing.assert_array_equal(found, np.zeros((4, 8), np.float32))
+
+
+def test_a_long_softmax_that_a_profile_wrote_out_is_one() -> None:
+    keys = LONG + 3
+    text = f"g (float[1,{keys}] x, float[{keys},2] v) => (float[1,2] y) {{ [share] p = Softmax (x) [product] y = MatMul (p, v) }}"
+    inputs, values = {"x": np.zeros((1, keys), np.float32)}, np.full((keys, 2), 1.0, np.float32)
+    typed = lower(filled(text, {"v": values}), {})
+    (found,) = [each for each in certified(typed, [inputs]) if each.node == "product"]
+    assert found.bound > keys / 2, "shares are added before they are divided by their sum"
 
 
 def test_a_scalar_in_front_shrinks_no_partial_sum() -> None:
