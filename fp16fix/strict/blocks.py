@@ -118,9 +118,7 @@ def unfolded(work: Blocks, a: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor | None]:
     A scalar factor in front is its alpha. Shares of attention are divided by their sum in the end: while they are added, the largest is 1.
     """
     pair = rounding_of(a)
-    maker = pair[0].inputs[0].inputs[0] if pair is not None and pair[0].inputs[0].inputs else None
-    while maker is not None and maker.op in {"Cast", "Identity"}:
-        maker = maker.inputs[0].inputs[0] if maker.inputs[0].inputs else None
+    maker = unrounded(pair[0].inputs[0]) if pair is not None else None
     if maker is not None and maker.op == "Mul":
         for own, other in ((0, 1), (1, 0)):
             if scalar(maker.inputs[own]) is not None and maker.inputs[other].shape is not None and scalar(maker.inputs[other]) is None:
@@ -143,9 +141,15 @@ def is_softmax(maker: gs.Node) -> bool:
 
 
 def stored_by(tensor: gs.Tensor) -> gs.Node | None:
-    """What made a tensor before it was rounded, by Casts or by a choice of what they made and what they read (``strict.fused.stored``)."""
-    while tensor.inputs and tensor.inputs[0].op in {"Cast", "Identity", "Where"}:
-        tensor = tensor.inputs[0].inputs[-1]
+    """What made a tensor before it was rounded, or before rounding was chosen where a row is long (``strict.fused.stored``)."""
+    maker = unrounded(tensor)
+    return unrounded(maker.inputs[-1]) if maker is not None and maker.op == "Where" else maker
+
+
+def unrounded(tensor: gs.Tensor) -> gs.Node | None:
+    """What made a tensor, Casts apart, and what is left of those that were written out."""
+    while tensor.inputs and tensor.inputs[0].op in {"Cast", "Identity"}:
+        tensor = tensor.inputs[0].inputs[0]
     return tensor.inputs[0] if tensor.inputs else None
 
 
