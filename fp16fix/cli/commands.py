@@ -135,14 +135,23 @@ def diagnose(
     inputs: flags.Inputs = None,
     config: flags.YamlConfig = None,
     shape: flags.Shape = None,
+    box: flags.Box = None,
     simplify: flags.Simplify = None,
     threads: flags.Threads = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Name every hazard of a model under FP16, and which are proven harmless; change nothing."""
-    settled = flags.config_from(config, model=model, inputs=inputs, shapes=flags.shapes(shape), simplify=simplify, threads=threads)
+    """Name every hazard of a model under FP16, and which are proven harmless; change nothing. With --box: exit 1 unless proven."""
+    settled = flags.config_from(
+        config, model=model, inputs=inputs, shapes=flags.shapes(shape), box=flags.box(box), simplify=simplify, threads=threads
+    )
+    from fp16fix.tasks.diagnose import bounded
     from fp16fix.tasks.diagnose import diagnose as run
 
+    if settled.box:
+        with watching(as_json) as eyes:
+            proof = bounded(settled, eyes)
+        show.boxed(proof, as_json=as_json)
+        raise typer.Exit(0 if proof.proven else 1)
     with watching(as_json) as eyes:
         found = run(settled, eyes)
     show.study(found, as_json=as_json)

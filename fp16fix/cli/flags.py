@@ -27,6 +27,10 @@ YamlConfig = Annotated[Path | None, typer.Option("-c", "--config", help="YAML wi
 Shape = Annotated[
     list[str] | None, typer.Option("--shape", help="settle free dimensions: name:1x3x224x224 (repeatable)", show_default=False)
 ]
+Box = Annotated[
+    list[str] | None,
+    typer.Option("--box", help="instead of samples: prove that no input within name:low,high overflows (repeatable)", show_default=False),
+]
 Io = Annotated[str | None, typer.Option("--io", help="type of float inputs and outputs: fp32 or fp16", show_default=False)]
 WideFormat = Annotated[str | None, typer.Option("--wide", help="what islands compute in: fp32, bf16 or auto", show_default=False)]
 Headroom = Annotated[float | None, typer.Option("--headroom", help="octaves to leave above what calibration saw [2]", show_default=False)]
@@ -109,6 +113,24 @@ def dotted(key: str) -> str:
 def shapes(flags: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
     """``--shape`` flags."""
     return dict(parse_shape(text) for text in flags) if flags else None
+
+
+def box(flags: Sequence[str] | None) -> dict[str, list[float]] | None:
+    """``--box`` flags.
+
+    Raises:
+        ConfigError: one that is no name with two numbers.
+    """
+    return dict(_interval(text) for text in flags) if flags else None
+
+
+def _interval(text: str) -> tuple[str, list[float]]:
+    name, _, ends = text.rpartition(":")
+    try:
+        low, high = (float(end) for end in ends.split(","))
+    except ValueError:
+        raise ConfigError(f"expected name:low,high, found {text!r}", where="--box", hint="--box image:0,1") from None
+    return name, [low, high]
 
 
 def targets(flags: Sequence[str] | None) -> list[str] | None:

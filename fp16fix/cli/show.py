@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
     from fp16fix.search.shrink import Minimal
+    from fp16fix.strict.box import Boxed
     from fp16fix.tasks.build import BuiltPlan
     from fp16fix.verdict.verdict import Figures, Part, Verdict
     from fp16fix.weights import WeightReport
@@ -115,6 +116,23 @@ def hazards(found: Outcome) -> None:
         out(f"    {each.hazard.node}: {each.hazard.why} → {each.end}")
     if len(found.hazards) > SHOWN:
         out(f"    … and {len(found.hazards) - SHOWN} more in {found.files.get('outcome', 'the outcome')}")
+
+
+def boxed(found: Boxed, *, as_json: bool) -> None:
+    """What is proven of all inputs in a box."""
+    if as_json:
+        emit({"version": 1, "proven": found.proven, **asdict(found)})
+        return
+    given = ", ".join(f"{name} {'x'.join(map(str, shape))} in [{low:g}, {high:g}]" for name, (shape, (low, high)) in found.box.items())
+    out(f"\n{'PROVEN: no' if found.proven else 'NOT PROVEN that no'} input in this box overflows in FP16 ({given})")
+    for each in found.open[:SHOWN]:
+        out(f"  ✗ {each.node}{f' ({each.op})' if each.op else ''}: {each.why}")
+    if len(found.open) > SHOWN:
+        out(f"  … and {len(found.open) - SHOWN} more (--json)")
+    for held in found.tensors[: SHOWN if found.proven else 0]:
+        out(f"  {held.tensor}: [{held.low:.4g}, {held.high:.4g}], {held.margin:.1f} octaves below 65504")
+    for far in found.sums[: SHOWN if found.proven else 0]:
+        out(f"  {far.node} ({far.op}, {far.terms} terms): partial sums to {far.bound:.4g}, {far.margin:.1f} octaves below")
 
 
 def error(figures: Figures | None) -> str:

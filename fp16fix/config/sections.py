@@ -210,6 +210,8 @@ class Config(Section):
     """How many samples to make up without ``inputs``."""
     shapes: dict[str, Dims] = {}
     """Free dimensions settled, by input name: ``1x3x224x224`` or a list."""
+    box: dict[str, tuple[Number, Number]] = {}
+    """``diagnose`` alone: the least and the largest value of each input, for a proof that needs no samples."""
     reference: Place | None = None
     """Outputs of the framework the model came from, for triage: a folder of ``.npz``, one a sample."""
     module: Annotated[Text, AfterValidator(_code), AfterValidator(_resolve_spec)] | None = None

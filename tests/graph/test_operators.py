@@ -23,6 +23,7 @@ KNOWN = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if s
 ELSEWHERE = {
     "graph/operators.py": "the table",
     "passes/rescale/laws.py": "laws of exponents, a row a law",
+    "strict/interval.py": "laws of intervals, a row a law; which operators have one is tested against the rows of tests/strict/test_box.py",
     "strict/insides.py": "what TensorRT's parser makes of each operator",
     "strict/steps.py": "the functions that write the steps of an operator: no facts but those of strict/insides.py, which its test compares",
 }

@@ -9,6 +9,8 @@ EMULATE, STEPS, PESSIMISTIC = "strict/emulate.py", "strict/steps.py", "strict/pr
 JITTER, VERIFY, OF_JITTER = "strict/jitter.py", "tasks/verify.py", ("tests/strict/test_jitter.py",)
 OF_EMULATE, OF_STEPS = ("tests/strict/test_emulate.py",), ("tests/strict/test_insides.py",)
 
+BOX, INTERVAL = ("tests/strict/test_box.py",), "strict/interval.py"
+
 FAULTS = (
     Fault(
         "results-not-rounded",
@@ -221,5 +223,80 @@ FAULTS = (
         ")",
         ACCUMULATE,
         "products that are said to add in FP32 are not asked to",
+    ),
+    Fault(
+        "intervals-subtracted-end-by-end",
+        INTERVAL,
+        'work.emit("Sub", a.low, b.high)',
+        'work.emit("Sub", a.low, b.low)',
+        BOX,
+        "a difference is said to be no less than it can be",
+    ),
+    Fault(
+        "divisors-never-zero",
+        INTERVAL,
+        "work.where(work.straddles(b), work.unknown(), quotients)",
+        "quotients",
+        BOX,
+        "what is divided by zero is proven to fit",
+    ),
+    Fault(
+        "norms-of-one-value",
+        INTERVAL,
+        'rooted(work, work.emit("ReduceProd", row, element=INT64, keepdims=0))',
+        "work.number(1.0)",
+        BOX,
+        "a normalised row is thought to hold no outlier",
+    ),
+    Fault(
+        "shares-of-nothing",
+        INTERVAL,
+        'maker.op != "Softmax"',
+        'maker.op not in {"Softmax", "Relu"}',
+        BOX,
+        "any product is taken for an average",
+    ),
+    Fault(
+        "bodies-take-no-part",
+        "strict/box.py",
+        'return self.lose(node, "what is inside a body is not bounded")',
+        "return []",
+        BOX,
+        "what a branch computes is proven without being looked at",
+    ),
+    Fault(
+        "partial-sums-not-boxed",
+        "strict/box.py",
+        "if not each.holds}",
+        "if False}",
+        BOX,
+        "a proof leaves out what is added on the way",
+    ),
+    Fault(
+        "box-ends-at-the-interface",
+        "strict/box.py",
+        "if tensor.name in far}",
+        "if False}",
+        BOX,
+        "an input past 65504 is proven to fit",
+    ),
+    Fault(
+        "constants-not-boxed",
+        "strict/box.py",
+        """            self.probe(work, node)
+            return work.nodes
+""",
+        """            return work.nodes
+""",
+        BOX,
+        "what is computed of constants is thought to fit",
+    ),
+    Fault(
+        "shapes-from-values",
+        "strict/box.py",
+        'return self.lose(node, "a shape or a place depends on values")',
+        "pass",
+        BOX,
+        "places that depend on the input are thought to stay where a sample had them",
     ),
 )
