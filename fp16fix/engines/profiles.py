@@ -16,7 +16,7 @@ from fp16fix.engines.options import Dims, EngineInput, check_profiles
 from fp16fix.errors import ConfigError, ModelError, first_line
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.shapes import text_from_dims
-from fp16fix.inputs.signature import Input, with_dims
+from fp16fix.inputs.signature import Input, dimension, with_dims
 from fp16fix.passes.evidence import Arrays
 
 Sample = Mapping[str, np.ndarray]
@@ -41,8 +41,8 @@ def declared(path: Path) -> tuple[Input, ...]:
 def input_of(value: onnx.ValueInfoProto) -> Input:
     """One declared input."""
     tensor = value.type.tensor_type
-    dims = (d.dim_param or None if d.WhichOneof("value") != "dim_value" or d.dim_value < 0 else d.dim_value for d in tensor.shape.dim)
-    return Input(value.name, tensor.elem_type, tuple(dims))
+    dims = (d.dim_value if d.WhichOneof("value") == "dim_value" else d.dim_param for d in tensor.shape.dim)
+    return Input(value.name, tensor.elem_type, tuple(map(dimension, dims)))
 
 
 def settled(config: Config) -> Config:

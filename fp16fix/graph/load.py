@@ -19,7 +19,7 @@ from fp16fix.graph.admit import complaint, declare, put_in_order, refuse_unloada
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.external import is_external, slice_of, tensors_of
 from fp16fix.graph.legal import drop_repeats, refuse_illegal
-from fp16fix.graph.model import Model, element_type, graphs_under, is_tensor
+from fp16fix.graph.model import Model, element_type, graphs_under, is_tensor, tell_apart
 from fp16fix.graph.names import make_names_unique, name_nodes
 from fp16fix.graph.quantised import with_half_scales
 from fp16fix.graph.session import Session, infer_types
@@ -132,6 +132,7 @@ def assembled(
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     model = Model(imported(proto, weights, name), name, notes=notes, metadata=metadata)
     del proto
+    tell_apart(model, ())
     declared = {id(tensor) for each in model.graphs() for tensor in (*each.inputs, *each.outputs)}
     for tensor in model.tensors().values():
         if not isinstance(tensor, gs.Constant) and not is_tensor(tensor) and id(tensor) not in declared:

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import FLOATS, Model, element_type, numpy_type
-from fp16fix.graph.operators import CARRIERS, PRODUCTS
+from fp16fix.graph.operators import CARRIERS, PRODUCTS, RECURRENCES
 from fp16fix.half import FP16, FP32
 
 BEYOND = 2.0**17
@@ -132,18 +132,26 @@ def narrow(model: Model) -> None:
 
 
 def guard(model: Model) -> None:
-    """Put, in place, a Clip that changes nothing between each lone product whose weights FP16 does not hold and its Casts.
+    """Put, in place, a Clip that changes nothing between a Cast and what a compiler would take it into.
 
-    The Clips are ``Model.border``: nobody's pins, and no nodes to count.
+    That is between each lone product whose weights FP16 does not hold and the Casts behind it, and in front of each FP32 recurrence: one
+    that reads a Cast from FP16 ends the builder of TensorRT-RTX 1.7.1 ("Mismatched number of elements in reshape op"). The Clips are
+    ``Model.border``: nobody's pins, and no nodes to count.
     """
-    found = [each for each in lone_products(model) if each.weights]
-    if not found:
-        return
-    edit = Editor(model)
-    for leaving in (leaving for each in found for leaving in each.exits):
-        clip, leaving.inputs[0] = clipped(edit, leaving.inputs[0], BEYOND, f"{leaving.inputs[0].name}/guarded")
-        graph = edit.owner(leaving)
-        graph.nodes.insert(position(graph, leaving), clip)
+    leaving = [(cast, 0) for each in lone_products(model) if each.weights for cast in each.exits]
+    entered = [
+        (node, index)
+        for node in model.nodes()
+        if node.op in RECURRENCES and element_type(node.outputs[0]) == FP32.onnx
+        for index, tensor in enumerate(node.inputs)
+        if is_widened(tensor)
+    ]
+    edit = Editor(model) if leaving or entered else None
+    for reader, index in (*leaving, *entered):
+        assert edit is not None
+        clip, reader.inputs[index] = clipped(edit, reader.inputs[index], BEYOND, f"{reader.inputs[index].name}/guarded")
+        graph = edit.owner(reader)
+        graph.nodes.insert(position(graph, reader), clip)
         model.border.add(clip.name)
 
 

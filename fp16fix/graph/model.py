@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,9 @@ class Model:
     def tensors(self) -> dict[str, Tensor]:
         """Tensors by name, those of bodies included."""
         found: dict[str, Tensor] = {}
-        for graph in self.graphs():
-            for tensor in (*graph.inputs, *graph.outputs):
+        for tensor in every_tensor(self):
+            if tensor.name:
                 found.setdefault(tensor.name, tensor)
-            for node in graph.nodes:
-                for tensor in (*node.inputs, *node.outputs):
-                    if tensor.name:
-                        found.setdefault(tensor.name, tensor)
         return found
 
     @property
@@ -126,6 +122,27 @@ def bodies(node: Node) -> dict[str, Graph]:
 def inner_nodes(node: Node) -> list[Node]:
     """Every node in the bodies of a node, however deep; outer before inner."""
     return [inner for body in bodies(node).values() for graph in graphs_under(body) for inner in graph.nodes]
+
+
+def tell_apart(model: Model, dimensions: Collection[str]) -> None:
+    """Undo these names of dimensions, in place: each dimension of an input gets its own, and nothing is said of other tensors.
+
+    Engines take dimensions of one name for equal, and ONNX Runtime gives tensors of equal shapes one buffer. "?" is no name.
+    """
+    undone = {*dimensions, "?"}
+    inputs = {id(tensor) for tensor in model.graph.inputs}
+    for tensor in every_tensor(model):
+        if isinstance(tensor, Variable) and tensor.shape is not None and undone.intersection(map(str, tensor.shape)):
+            own = f"/{tensor.name}/" if id(tensor) in inputs else ""
+            tensor.shape = [dim if dim not in undone else f"{dim}{own}{axis}" if own else None for axis, dim in enumerate(tensor.shape)]
+
+
+def every_tensor(model: Model) -> Iterator[Tensor]:
+    """Each as often as it is met, those of bodies too."""
+    for graph in model.graphs():
+        yield from (*graph.inputs, *graph.outputs)
+        for node in graph.nodes:
+            yield from (*node.inputs, *node.outputs)
 
 
 def is_tensor(tensor: Tensor) -> bool:

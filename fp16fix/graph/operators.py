@@ -67,6 +67,8 @@ class Trait(Enum):
     """Its result is a whole number and jumps where its argument passes one, or a half."""
     PICKS = "picks"
     """It says where the largest or smallest of many values stands."""
+    RECURS = "recurs"
+    """It runs over time steps and keeps a state between them."""
     DRAWS = "draws"
     """It draws random numbers each time it runs."""
     BYSTANDS = "bystands"
@@ -185,6 +187,8 @@ TABLE: tuple[Operator, ...] = (
     *rows("InstanceNormalization", bias=2, channels=1),
     *rows("GroupNormalization", bias=2),
     *rows("BatchNormalization", bias=2, small=4, channels=1),
+    # Recurrences.
+    *rows("LSTM GRU RNN", T.RECURS),
     # What computes nothing in FP16 itself.
     *rows("If Loop Scan", T.BODIES, T.BYSTANDS),
     *rows("Resize", T.BYSTANDS, shape=3),
@@ -237,6 +241,7 @@ EXPONENTIATING, STEPPING = having(T.EXPONENTIATES), having(T.STEPS)
 DECIDING = having(T.COMPARES, T.PICKS)
 """Operators that only ask which of their operands is the larger."""
 KEEPING_AXES, PROBABILITIES = having(T.ALONG), having(T.SHARES)
+RECURRENCES = having(T.RECURS)
 DRAWING = having(T.DRAWS)
 """Dropout draws too, in training (``graph.random``)."""
 BYSTANDERS = having(T.BYSTANDS)

@@ -26,6 +26,8 @@ class Fed:
 
     arrays: dict[str, np.ndarray]
     notes: tuple[str, ...]
+    apart: frozenset[str] = frozenset()
+    """Names of dimensions that have two sizes here."""
 
 
 class Entry(Protocol):
@@ -56,10 +58,9 @@ class Contract:
             SampleError: names and shapes, as ``check``; an input of free dimensions that is larger than any input.
         """
         self._names(where, sample)
-        symbols: dict[str, tuple[int, str]] = {}
         for entry in self.inputs:
             declared, place = sample[entry.name], f"{where}, input {entry.name!r}"
-            _shape(entry, declared.shape, place, symbols)
+            _shape(entry, declared.shape, place)
             if declared.elements > LARGEST and not all(isinstance(dim, int) for dim in entry.shape):
                 raise SampleError(
                     f"is {declared}, more than {LARGEST:,} elements", where=place, hint=f"if that is meant: --shape {entry.name}:…"
@@ -69,21 +70,29 @@ class Contract:
         """The arrays in the model's order and types. ``where`` names the sample in errors.
 
         Raises:
-            SampleError: a name unknown or missing, another rank or dimension, one symbolic dimension with two values, a type that
-                cannot be converted without loss, or NaN. An infinity is a number: masks are made of it.
+            SampleError: a name unknown or missing, another rank or dimension, a type that cannot be converted without loss, or NaN.
+                An infinity is a number: masks are made of it. Exporters give one name to dimensions that differ, and a model runs all
+                the same; where that is a mistake, it says so itself.
         """
         self._names(where, arrays)
-        symbols: dict[str, tuple[int, str]] = {}
+        symbols: dict[str, set[int]] = {}
         fed: dict[str, np.ndarray] = {}
         notes: list[str] = []
         for entry in self.inputs:
             place = f"{where}, input {entry.name!r}"
             if entry.ranked:
-                _shape(entry, arrays[entry.name].shape, place, symbols)
+                _shape(entry, arrays[entry.name].shape, place)
+                for name, size in zip(entry.shape, arrays[entry.name].shape, strict=True):
+                    if isinstance(name, str):
+                        symbols.setdefault(name, set()).add(size)
             fed[entry.name], note = convert(arrays[entry.name], entry.element, place)
             _numbers(fed[entry.name], place)
             notes += [f"input {entry.name!r}: {note}"] if note else []
-        return Fed(fed, tuple(notes))
+        apart = frozenset(name for name, seen in symbols.items() if len(seen) > 1)
+        notes += [
+            f"dimension {name!r} has sizes {', '.join(map(str, sorted(symbols[name])))} at once: told apart" for name in sorted(apart)
+        ]
+        return Fed(fed, tuple(notes), apart)
 
     def _names(self, where: str, arrays: Collection[str]) -> None:
         legal = [entry.name for entry in self.inputs]
@@ -98,17 +107,12 @@ class Contract:
             raise SampleError(f"lacks input {', '.join(map(repr, missing))}; found {found}", where=where, hint="save all by name")
 
 
-def _shape(entry: Input, found: tuple[int, ...], place: str, symbols: dict[str, tuple[int, str]]) -> None:
+def _shape(entry: Input, found: tuple[int, ...], place: str) -> None:
     fits = len(found) == len(entry.shape) and all(
         want == got for want, got in zip(entry.shape, found, strict=True) if isinstance(want, int)
     )
     if not fits:
         raise SampleError(f"expected shape {show(entry.shape)}, found {show(found)}", where=place, hint=_shape_hint(entry.shape, found))
-    for want, got in zip(entry.shape, found, strict=True):
-        if isinstance(want, str):
-            value, owner = symbols.setdefault(want, (got, entry.name))
-            if value != got:
-                raise SampleError(f"dimension {want!r} is {got} here and {value} in input {owner!r}", where=place)
 
 
 def _shape_hint(want: tuple[int | str | None, ...], found: tuple[int, ...]) -> str:

@@ -37,14 +37,16 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     notes: Counter[str] = Counter()
     first: dict[bytes, SampleEntry] = {}
     copies: list[str] = []
+    apart: set[str] = set()
     for entry in entries:
         checked = contract.fed(entry)
         notes.update(checked.notes)
+        apart |= checked.apart
         original = first.setdefault(content(checked.arrays), entry)
         copies += [f"{entry.name} (of {original.name})"] if original is not entry else []
     said = (f"{note} ({count} of {len(entries)} samples)" for note, count in sorted(notes.items()))
     left = (f"copies left out: {', '.join(copies[:SHOWN])}{', …' if len(copies) > SHOWN else ''}",) if copies else ()
-    return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *left), copies=len(copies))
+    return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *left), copies=len(copies), apart=tuple(sorted(apart)))
 
 
 def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[SampleEntry, ...], tuple[str, ...]]:

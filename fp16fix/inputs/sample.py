@@ -55,6 +55,8 @@ class Samples(Sequence[Sample]):
 
     guessed: tuple[str, ...] = ()
     """What was guessed of made-up inputs though nothing tells it, a sentence each."""
+    apart: tuple[str, ...] = ()
+    """Names of dimensions that the model's inputs share and the samples give different sizes."""
     copies: int = 0
     """Samples left out because another one has the same content: a verdict counts each once."""
 

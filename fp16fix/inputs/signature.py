@@ -50,11 +50,11 @@ def _input(tensor: Variable) -> Input:
         raise ModelError("declares no element type", where=where, hint="export the model again with typed inputs")
     if tensor.shape is None:
         return Input(tensor.name, element, (), ranked=False)
-    return Input(tensor.name, element, tuple(_dimension(dim) for dim in tensor.shape))
+    return Input(tensor.name, element, tuple(dimension(dim) for dim in tensor.shape))
 
 
-def _dimension(dim: Any) -> int | str | None:
-    """Some exporters write −1, 0-length names or '?' for a free dimension."""
+def dimension(dim: Any) -> int | str | None:
+    """A size, a name, or None where it is free: some exporters write −1, 0-length names or '?' for a free dimension."""
     if isinstance(dim, str):
         return None if dim in {"", "?"} else dim
     return int(dim) if dim is not None and int(dim) >= 0 else None

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from fp16fix.errors import ReplayError
 from fp16fix.graph.lower import lower
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, tell_apart
 from fp16fix.passes.recipe import RESCALE, Edit, Recipe
 from fp16fix.passes.rescale.fold import fold
 from fp16fix.passes.rewrite.rules import rule
@@ -32,9 +32,10 @@ def prepared(model: Model, recipe: Recipe) -> Model:
     Raises:
         ReplayError: the recipe names what the model does not hold.
     """
-    if not recipe.changes:
+    if not recipe.changes and not recipe.apart:
         return model
     copy = model.copy()
+    tell_apart(copy, recipe.apart)
     carry_out(copy, recipe.changes)
     return copy
 

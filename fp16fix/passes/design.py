@@ -53,6 +53,8 @@ class Options:
     """Sums inside operators are held in FP16, so what only they see must be repaired too."""
     io: str | None = None
     """See ``Recipe.io``."""
+    apart: tuple[str, ...] = ()
+    """See ``Recipe.apart``."""
     max_fp32_share: float = 1.0
     """Of the FLOPs: beyond it only what is forced stays wide, whatever the casts around it cost."""
     threads: int = 0
@@ -253,7 +255,7 @@ class Design:
         allowed = frozenset(n.name for n in self.model.nodes() if matches(n.name, self.options.allow))
         force = replace(force, nodes=force.nodes | asked, tensors=force.tensors | (tight - spared))
         cut = islands(self.model, self.ranges, force, allowed)
-        bare = Recipe(tuple(self.changes.made), self.options.io)
+        bare = Recipe(tuple(self.changes.made), self.options.io, self.options.apart)
         draft = Draft(
             bare,
             tuple(self.refusals),

@@ -13,7 +13,7 @@ from fp16fix.config import Config
 from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph import safe
 from fp16fix.graph.load import load
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, tell_apart
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.inputs.blend import Blends, blended
@@ -88,7 +88,7 @@ class Evidence:
     @property
     def plain(self) -> Recipe:
         """All-FP16, with the interface that the config asks for."""
-        return plain(self.model.placed, self.config.interface)
+        return plain(self.model.placed, self.config.interface, self.samples.apart)
 
     @property
     def judged(self) -> Arrays:
@@ -154,11 +154,13 @@ def refuse_unknown_outputs(config: Config, model: Model) -> None:
 
 
 def samples_for(config: Config, model: Model) -> Samples:
-    """The user's samples, or made-up ones."""
+    """The user's samples, or made-up ones; names that the model gives to dimensions which differ are undone in it."""
     inputs = with_dims(signature(model), config.shapes)
     if config.inputs is None:
         return make(model, inputs, config.shapes, count=config.made, seed=config.seed)
-    return load_samples(config.inputs, inputs, config.shapes)
+    samples = load_samples(config.inputs, inputs, config.shapes)
+    tell_apart(model, samples.apart)
+    return samples
 
 
 def acquitted(model: Model, hazards: Sequence[Hazard], samples: Arrays, threads: int) -> dict[Hazard, str]:

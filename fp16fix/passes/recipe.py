@@ -99,6 +99,8 @@ class Recipe:
     edits: tuple[Edit, ...] = ()
     io: str | None = None
     """Type of all float inputs and outputs, ``fp32`` or ``fp16``; None keeps the file's."""
+    apart: tuple[str, ...] = ()
+    """Names that inputs give to dimensions which differ: TensorRT takes those of one name for equal, so each gets its own."""
 
     @property
     def changes(self) -> tuple[Edit, ...]:
@@ -141,13 +143,13 @@ class Recipe:
         plain = [replace(edit, because="", covers=()) for edit in self.edits]
         placed = sorted((edit for edit in plain if edit.by in TYPING), key=lambda edit: edit.key)
         ordered = [edit for edit in plain if edit.by not in TYPING]
-        return hashlib.sha256(repr((ordered, placed, self.io)).encode()).hexdigest()
+        return hashlib.sha256(repr((ordered, placed, self.io, self.apart)).encode()).hexdigest()
 
     def typed(self, edits: Iterable[Edit]) -> Recipe:
         """The same changes of the FP32 graph with other placements and saturations."""
         return replace(self, edits=(*self.changes, *edits))
 
 
-def plain(placed: Mapping[str, str], io: str | None = None) -> Recipe:
+def plain(placed: Mapping[str, str], io: str | None = None, apart: tuple[str, ...] = ()) -> Recipe:
     """All-FP16 but for what the model's author placed."""
-    return Recipe(placements_of(placed, "the model's author placed it"), io)
+    return Recipe(placements_of(placed, "the model's author placed it"), io, apart)

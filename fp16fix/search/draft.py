@@ -44,6 +44,7 @@ def designer(evidence: Evidence, without: frozenset[str] = frozenset(), *, calm:
         allow=config.allow,
         sums_in_half=profile_named(config.profile).sums_in_half,
         io=evidence.plain.io,
+        apart=evidence.plain.apart,
         max_fp32_share=config.max_fp32_share,
         threads=config.threads,
         without=without,

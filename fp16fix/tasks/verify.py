@@ -9,7 +9,7 @@ from fp16fix.config import Config
 from fp16fix.engines import PLANS
 from fp16fix.graph.load import load
 from fp16fix.graph.lone import wide_products
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, tell_apart
 from fp16fix.graph.random import warnings_of
 from fp16fix.inputs.split import split
 from fp16fix.oracles.emulator import StrictOracle
@@ -42,6 +42,8 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         reference = load(config.model or Path(), simplified=False)
         typed = load(candidate, simplified=False, widened=False)
         given = samples_for(config, reference)
+        # Nothing is built from it, so its names of dimensions serve nobody.
+        tell_apart(typed, {dim for tensor in typed.graph.inputs for dim in tensor.shape or () if isinstance(dim, str)})
         samples = Arrays(given)
     with (
         StrictOracle(reference, samples, config.tolerance.of, names=samples.names, metrics=metrics, threads=config.threads) as oracle,

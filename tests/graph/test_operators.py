@@ -175,6 +175,13 @@ def test_steps(op: str) -> None:
     assert len(set(found.reshape(-1))) == 3
 
 
+@pytest.mark.parametrize("op", each(Trait.RECURS))
+def test_recurs(op: str) -> None:
+    schema = onnx.defs.get_schema(op)
+    assert {"hidden_size", "direction"} <= set(schema.attributes)
+    assert {"R", "initial_h"} <= {each.name for each in schema.inputs}
+
+
 @pytest.mark.parametrize("op", each(Trait.PICKS))
 def test_picks(op: str) -> None:
     values = [[3.0, 9.0, 1.0]]

@@ -40,13 +40,13 @@ class LogSoftmax:
     order: ClassVar[int] = 110
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
-        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}>
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {12}>
         { s = Mul (x, k) p = Softmax <axis = -1> (s) y = Log (p) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}, int64[1] a = {1}>
         { s = Mul (x, k) e = Exp (s) t = ReduceSum <keepdims = 1> (e, a) l = Log (t) y = Sub (s, l) }""",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {20}, int64[1] a = {1}>
         { s = Mul (x, k) e = Exp (s) t = ReduceSum (e, a) p = Div (e, t) y = Log (p) }""",
-        """<ir_version: 7, opset_import: ["" : 11]> g (float[4,16] x) => (float[4,16] y) <float k = {20}>
+        """<ir_version: 7, opset_import: ["" : 11]> g (float[4,16] x) => (float[4,16] y) <float k = {12}>
         { s = Mul (x, k) p = Softmax (s) y = Log (p) }""",
     )
     declines: ClassVar[tuple[str, ...]] = (
