@@ -79,6 +79,9 @@ def repair(
     workspace: flags.Workspace = None,
     optimization_level: flags.Level = None,
     no_tf32: flags.NoTf32 = None,
+    compare: Annotated[
+        bool | None, typer.Option("--compare", help="build all-FP16 and FP32 too, and say what the repair costs beside them")
+    ] = None,
     plugin: flags.Plugin = None,
     timeout: flags.Timeout = None,
     threads: flags.Threads = None,
@@ -116,6 +119,7 @@ def repair(
         build__workspace_mib=workspace,
         build__optimization_level=optimization_level,
         build__tf32=None if no_tf32 is None else not no_tf32,
+        build__compare=compare,
         build__plugins=plugin,
         build__timeout_s=timeout,
         threads=threads,

@@ -87,6 +87,10 @@ def engine(found: EngineFacts) -> None:
         )
     if found.compiled is not None:
         out(f"  {became(found.compiled, tf32=found.tf32)}")
+    if found.costs:
+        from fp16fix.report.words import beside
+
+        out(f"  bytes moved, weights too: {beside(found.costs)}")
     for corner in found.corners:
         state = "no sample" if corner.verdict is None else "verified" if corner.verdict.verified else "NOT VERIFIED"
         shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in corner.shapes.items())

@@ -169,6 +169,8 @@ class Build(Section):
     """Whether FP32 products may round their operands to TF32 (TensorRT's own default). None: on only where the verdict holds with it."""
     plugins: tuple[Place, ...] = ()
     capability: Literal["standard", "safety", "dla_standalone"] = "standard"
+    compare: StrictBool = False
+    """Build all-FP16 and FP32 too, and say what each moves: what the repair costs."""
     timeout_s: Seconds = 1800.0
     memory_mib: Positive | None = None
     """Limit of the building process; None is no limit."""

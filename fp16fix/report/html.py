@@ -55,7 +55,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     plain = (words.counted, words.decibels, words.duration, words.number, words.octaves, words.power, words.size)
-    for word in (*plain, words.crossing, words.grounds, judged, cosine, link, scoped):
+    for word in (*plain, words.beside, words.crossing, words.grounds, judged, cosine, link, scoped):
         environment.filters[word.__name__] = word
     # The one script of a page is named by its hash, so that a browser runs nothing else, whatever a model's names hold.
     script = environment.get_template("script.html").render()

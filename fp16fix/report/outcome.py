@@ -124,6 +124,28 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What one engine's kernels move, read from its plan: what an inference takes that is bound by memory."""
+
+    engine: str
+    """``repaired``, ``all-FP16`` or ``FP32``."""
+    kernels: int
+    crossing: dict[str, int]
+    """Bytes that kernels read and write, by type, constants apart."""
+    weights: dict[str, int]
+    """Bytes of constants, by type."""
+    float_products: int
+    """Products that multiply FP32 operands: slow on top of what they move."""
+    unsized: int
+    """Tensors of dynamic size, which no bytes are counted for."""
+
+    @property
+    def bytes(self) -> int:
+        """That an inference moves."""
+        return sum(self.crossing.values()) + sum(self.weights.values())
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What was built."""
 
@@ -150,6 +172,8 @@ class EngineFacts:
     """Measured in one run on the GPU of this machine; empty without one."""
     tf32: bool | None = None
     """Whether FP32 products may round their operands to TF32, in the engine or in any that is built from the graph; None: not decided."""
+    costs: tuple[Cost, ...] = ()
+    """Of the delivered engine, all-FP16 and FP32, where they were built to compare (``build.compare``, or a GPU)."""
     compiled: Compiled | None = None
     """What each node became after fusion, and what the plan moves; None where nothing was built."""
 

@@ -10,7 +10,10 @@ from fp16fix.half import FORMATS
 from fp16fix.verdict.verdict import Figures, SampleFigures, Stressed, Verdict, of_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fp16fix.engines.compiled import Compiled
+    from fp16fix.report.outcome import Cost
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -116,6 +119,12 @@ def crossing(found: Compiled) -> str:
     return (", ".join(parts) or "no floats of known size") + (
         f" and {counted(found.unsized, 'tensor')} of open size" if found.unsized else ""
     )
+
+
+def beside(costs: Sequence[Cost]) -> str:
+    """``1.02 of all-FP16, 0.55 of FP32``: the bytes that the first engine moves against the others'."""
+    first, *others = costs
+    return ", ".join(f"{first.bytes / other.bytes:.2f} of {other.engine}" for other in others if other.bytes)
 
 
 def share(part: float, total: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines import BuildStoppedError, Built, check_pins
-from fp16fix.engines.compile import build_options, source_of, watched
+from fp16fix.engines.compile import source_of, watched
 from fp16fix.engines.compiled import compiled, problems
 from fp16fix.errors import ConfigError
 from fp16fix.graph.model import Model
@@ -25,7 +25,8 @@ from fp16fix.search.answer import Answer, judged, passing, with_less
 from fp16fix.search.draft import extended
 from fp16fix.search.trials import Trials
 from fp16fix.tasks.corners import corners
-from fp16fix.tasks.execute import executed
+from fp16fix.tasks.execute import executed, runs_here
+from fp16fix.tasks.rivals import COMPARED, costs, rivals
 from fp16fix.tasks.tf32 import OFF, allowed
 
 AGAIN = 2
@@ -45,8 +46,11 @@ def refuse_no_builds(config: Config, *, plan: bool) -> None:
     """Say at once that a plan cannot come of no builds.
 
     Raises:
-        ConfigError: ``search.builds`` is 0 and a plan was asked for.
+        ConfigError: ``search.builds`` is 0 and a plan was asked for, or less than a comparison takes.
     """
+    if plan and config.build.compare and config.search.builds < COMPARED:
+        hint = f"allow {COMPARED}, or leave build.compare out"
+        raise ConfigError(f"a comparison takes {COMPARED} builds, {config.search.builds} are allowed", where="search.builds", hint=hint)
     if plan and not config.search.builds:
         hint = "allow one or more, or stop at the repaired graph with -o x.onnx"
         raise ConfigError("0 allows no engine build, and a plan was asked for", where="search.builds", hint=hint)
@@ -99,15 +103,11 @@ def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> 
     options = replace(options, tf32=product.facts.tf32 is not False)
     made = watched(source, onnx_path.with_suffix(".plan"), options, stages)
     facts = replace(facts_of(made, product.typed, recipe.wide, corners(evidence, answer, product.typed)), tf32=options.tf32)
-
-    def rival(name: str, graph: Model) -> Path:
-        path = onnx_path.with_name(f"{name}.{onnx_path.name}")
-        save_model(graph, path)
-        # Rivals carry their types; weak typing would need pins for FP32.
-        options = replace(build_options(config), backend="strong" if made.backend == "weak" else made.backend)
-        return watched(path, path.with_suffix(".plan"), options, stages, f"build {name} to compare").plan
-
-    return replace(product, facts=executed(evidence, made, facts, rival, stages))
+    wanted = (config.build.compare or runs_here(made)) and config.search.builds >= COMPARED
+    others, said = rivals(evidence, made, onnx_path, stages) if wanted else ((), ())
+    became = facts.compiled
+    facts = replace(facts, costs=costs(became, others) if became is not None else (), warnings=(*facts.warnings, *said))
+    return replace(product, facts=executed(evidence, made, facts, others, stages))
 
 
 def worth_building(config: Config, answer: Answer) -> bool:

@@ -17,7 +17,7 @@ from fp16fix.engines import compile as compile_
 from fp16fix.engines.backend import BackendStatus
 from fp16fix.engines.execute import Latency
 from fp16fix.engines.gpu import GpuStatus
-from fp16fix.errors import BackendMissingError, BuildError
+from fp16fix.errors import BackendMissingError, BuildError, ConfigError
 from fp16fix.graph.load import load
 from fp16fix.oracles import engine as trial
 from fp16fix.oracles.emulator import StrictOracle
@@ -132,7 +132,15 @@ def test_a_rival_that_cannot_be_built_costs_only_its_latency(tmp_path: Path, gpu
     gpu.rivals_fail = True
     facts = pipeline.repair(settings(tmp_path)).engine
     assert [each.engine for each in facts.latency] == ["repaired"]
-    assert facts.warnings == ("No latency of all-FP16: too big", "No latency of FP32: too big")
+    assert facts.warnings == ("Nothing to compare with all-FP16: too big", "Nothing to compare with FP32: too big")
+
+
+def test_a_comparison_is_made_on_request_and_takes_three_builds(tmp_path: Path, gpu: Gpu) -> None:
+    gpu.targets = ("sm120",)
+    pipeline.repair(settings(tmp_path, **{"build.compare": True}))
+    assert gpu.built == ["out.fp16.onnx", "all-FP16", "FP32"]
+    with pytest.raises(ConfigError, match="a comparison takes 3 builds, 2 are allowed"):
+        pipeline.repair(settings(tmp_path, **{"build.compare": True, "search.builds": 2}))
 
 
 def test_no_more_builds_than_allowed(tmp_path: Path, gpu: Gpu) -> None:
