@@ -46,6 +46,56 @@ class Silent:
         """Ignore."""
 
 
+class Crowd(Protocol):
+    """Receives how many models go on, from several threads."""
+
+    def expect(self, total: int) -> None:
+        """So many are to be worked on."""
+        ...
+
+    def start(self, name: str) -> None:
+        """Work on one begins."""
+        ...
+
+    def stage(self, name: str, stage: str, total: int | None) -> None:
+        """A stage of one begins; ``total`` ticks are expected, None if that cannot be known."""
+        ...
+
+    def ticks(self, name: str, count: int) -> None:
+        """So many ticks of its stage are done."""
+        ...
+
+    def done(self, name: str, words: str) -> None:
+        """One is done, with what came of it."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Something worth a line now."""
+        ...
+
+
+class SilentCrowd:
+    """Nobody is looking."""
+
+    def expect(self, total: int) -> None:
+        """Ignore."""
+
+    def start(self, name: str) -> None:
+        """Ignore."""
+
+    def stage(self, name: str, stage: str, total: int | None) -> None:
+        """Ignore."""
+
+    def ticks(self, name: str, count: int) -> None:
+        """Ignore."""
+
+    def done(self, name: str, words: str) -> None:
+        """Ignore."""
+
+    def say(self, line: str) -> None:
+        """Ignore."""
+
+
 class Stages:
     """Times every stage and passes it on to a watcher."""
 

@@ -304,7 +304,7 @@ def test_examples_explain_themselves(name: str) -> None:
 def test_every_key_says_what_it_means_or_is_named_so() -> None:
     legal = keys(Config)
     assert set(legal["build"]) >= {"backend", "targets", "profiles", "workspace_mib", "timing_cache", "refit", "strip_plan", "capability"}
-    assert set(legal["tolerance"]["outputs"]["*"]) == {"sqnr_db", "max_abs", "max_rel", "cosine"}
+    assert set(legal["tolerance"]["outputs"]["*"]) == {"sqnr_db", "max_abs", "max_rel", "cosine", "unit"}
     assert "json" in legal
     assert "json_" not in legal
 

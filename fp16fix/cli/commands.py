@@ -321,25 +321,6 @@ def build(
 
 
 @app.command()
-def batch(
-    zoo: Annotated[Path, typer.Argument(help="YAML: defaults, models (paths, globs, overrides), output_dir, jobs")],
-    jobs: Annotated[
-        int | None, typer.Option("-j", "--jobs", min=0, help="models at a time, 0 for one each core", show_default=False)
-    ] = None,
-    as_json: flags.Json = False,
-) -> None:
-    """Repair many models, each in its own process; one that fails never stops the rest."""
-    from fp16fix.config import load_zoo
-    from fp16fix.zoo.run import run_zoo
-
-    plan = load_zoo(zoo)
-    with watching(as_json) as eyes:
-        summary = run_zoo(plan, jobs if jobs is not None else plan.jobs, eyes, ["fp16fix", *sys.argv[1:]])
-    show.zoo(summary, as_json=as_json)
-    raise typer.Exit(0 if summary.verified else 1)
-
-
-@app.command()
 def doctor(as_json: flags.Json = False) -> None:
     """What TensorRT flavours are installed here, what works, and what each would do."""
     from fp16fix.engines.doctor import doctor as examine

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fp16fix.tasks.build import BuiltPlan
     from fp16fix.verdict.verdict import Figures, Part, Verdict
     from fp16fix.weights import WeightReport
-    from fp16fix.zoo.run import Summary
 
 SHOWN = 12
 """Lines of a list before the rest is left to the JSON."""
@@ -315,22 +314,3 @@ def doctor(found: Doctor, *, as_json: bool) -> None:
             out(f"       → {each.how_to_install}")
     out("telemetry: ONNX Runtime's is off; nothing here talks to a network")
     out(f"plans {'run here' if found.executes else 'are not run here: ' + found.why_not}")
-
-
-def zoo(found: Summary, *, as_json: bool) -> None:
-    """A batch."""
-    if as_json:
-        emit(asdict(found))
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("model", "verdict", "plain FP16", "repaired", "FP32 nodes", "seconds")
-    for row in found.rows:
-        table.add_row(escape(visible(row.name)), row.status, row.before, row.after, row.fp32_nodes, f"{row.seconds:.0f}")
-    Console().print(table)
-    for row in found.rows:
-        if row.error:
-            out(f"{row.name}: {row.error}")
-    out(f"{found.files['index']}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -12,11 +11,10 @@ from types import FrameType
 from typing import NoReturn
 
 from fp16fix.graph import safe
+from fp16fix.process.family import end_with_parent
 
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCONT")
 """Signals that are meant for the command and reach the process that waits for it."""
-PR_SET_PDEATHSIG = 1
-"""Linux: the signal a process gets when its parent ends (prctl(2))."""
 INTERRUPTED = 130
 """What shells report of a process ended by Ctrl-C."""
 
@@ -55,8 +53,7 @@ def attempt(command: Callable[[], None]) -> int:
 def alone(held: set[signal.Signals], command: Callable[[], None]) -> NoReturn:
     """The child's part: a group of its own, so that a terminal's Ctrl-C reaches it once; it ends with its parent."""
     os.setpgid(0, 0)
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
         command()

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from fp16fix.config.load import load_config, merged
 from fp16fix.config.sections import Bounds, Build, Config, Search, ShapeRange, Tolerance
-from fp16fix.config.zoo import ZooConfig, load_zoo
+from fp16fix.config.zoo import Entry, Limits, ZooConfig, load_zoo
 
-__all__ = ["Bounds", "Build", "Config", "Search", "ShapeRange", "Tolerance", "ZooConfig", "load_config", "load_zoo", "merged"]
+__all__ = [
+    "Bounds",
+    "Build",
+    "Config",
+    "Entry",
+    "Limits",
+    "Search",
+    "ShapeRange",
+    "Tolerance",
+    "ZooConfig",
+    "load_config",
+    "load_zoo",
+    "merged",
+]

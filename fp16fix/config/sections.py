@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fp16fix.config.urls import is_url
 from fp16fix.errors import ConfigError
 from fp16fix.half import Wide
 from fp16fix.inputs.shapes import dims_from_text, disorder
@@ -34,7 +35,7 @@ def _number(value: object) -> object:
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     """Relative to the YAML's folder; flags carry no folder and stay relative to the working directory."""
     folder: Path = (info.context or {}).get("folder", Path())
-    return folder / path.expanduser()
+    return path if is_url(path) else folder / path.expanduser()
 
 
 def _resolve_spec(spec: str, info: ValidationInfo) -> str:
@@ -117,6 +118,8 @@ class Bounds(Section):
     """Largest |reference − output| over the largest |reference|."""
     cosine: Annotated[Number, Field(ge=-1, le=1)] | None = None
     """Least cosine similarity."""
+    unit: Text | None = None
+    """What ``max_abs`` is counted in, ``px`` or ``m``: tables and comparisons of batches then say that figure, not decibels."""
 
 
 class Tolerance(Bounds):

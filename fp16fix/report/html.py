@@ -1,11 +1,9 @@
-"""``Outcome`` or ``Located`` → one self-contained page; rows of a batch → an index page. Everything a model or a user names is escaped."""
+"""``Outcome`` or ``Located`` → one self-contained page. Everything a model or a user names is escaped."""
 
 from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -21,26 +19,6 @@ from fp16fix.report.located import Located
 from fp16fix.report.located_view import located_view
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.view import CAP, judged, view
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One model of a batch."""
-
-    name: str
-    status: str
-    """``verified``, ``not verified``, ``bad input``, ``backend failed`` or ``crashed``."""
-    before: str
-    """Error of plain FP16 at the worst output, in a few words."""
-    after: str
-    """Error after repair there."""
-    fp32_nodes: str
-    """``3 of 412``."""
-    seconds: float
-    error: str
-    """Why it is not verified, or what went wrong; empty if all is well."""
-    report: str
-    """Path of the model's report relative to the index; empty if there is none."""
 
 
 @cache
@@ -111,16 +89,6 @@ def write_report(outcome: Outcome, path: Path) -> None:
         InputError: the folder is not writable or full.
     """
     write_atomically(path, render(outcome).encode())
-
-
-def write_index(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Write the page of a batch: one line a model, with a link to its report.
-
-    Raises:
-        InputError: the folder is not writable or full.
-    """
-    verified = sum(row.status == "verified" for row in rows)
-    write_atomically(path, page("index.html", rows=rows, title=title, verified=verified, seconds=sum(row.seconds for row in rows)).encode())
 
 
 def page(template: str, **values: Any) -> str:

@@ -1,28 +1,145 @@
-"""``python -m fp16fix.zoo.child CONFIG RESULT``: repair one model of a zoo; a crash here takes nobody else along."""
+"""``python -m fp16fix.zoo.child``: repair one model of a zoo; a crash here takes nobody else along.
+
+The work is one JSON document on standard input; events go out as JSON lines: ``content`` first, then stages, at last ``row`` or ``error``.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from fp16fix.config import Config
-from fp16fix.errors import Fp16fixError
+from fp16fix.config import Entry
+from fp16fix.config.urls import is_url
+from fp16fix.errors import Fp16fixError, ModelError, ReplayError
 from fp16fix.process.interrupts import terminable
+from fp16fix.progress import Silent
+from fp16fix.report.batch import Content
+from fp16fix.report.document import portable
+from fp16fix.report.html import write_report
+from fp16fix.report.outcome import Outcome, from_json, save, to_json
 from fp16fix.tasks.repair import repair
+from fp16fix.zoo.cache import Cache
+from fp16fix.zoo.content import content_of, sample_files, weights_of
+from fp16fix.zoo.rows import products_of, row_of
+
+OFTEN_S = 0.2
+"""Ticks are told no more often."""
+
+
+class Wire(Silent):
+    """A watcher that tells whoever started this process."""
+
+    def __init__(self, handle: int) -> None:
+        self._out = os.fdopen(handle, "w", encoding="utf-8")
+        self._ticks, self._told = 0, 0.0
+
+    def tell(self, **event: Any) -> None:
+        """One line."""
+        self._out.write(json.dumps(portable(event)) + "\n")
+        self._out.flush()
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage, and how many ticks it has."""
+        self._ticks = 0
+        self.tell(stage=stage, total=total)
+
+    def tick(self) -> None:
+        """How many there were in this stage, now and then."""
+        self._ticks += 1
+        if time.monotonic() - self._told > OFTEN_S:
+            self._told = time.monotonic()
+            self.tell(ticks=self._ticks)
 
 
 def main() -> int:
-    """Exit code as the command line's; the error's text goes into the result file."""
-    config = Config.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"), context={"folder": Path()})
+    """Exit code as the command line's."""
+    # Whatever a loader or a library prints goes to the error stream; events keep the real one.
+    wire = Wire(os.dup(1))
+    os.dup2(2, 1)
+    work = json.loads(sys.stdin.buffer.read())
+    entry = Entry.model_validate(work["entry"], context={"folder": Path()})
     try:
         with terminable():
-            outcome = repair(config, command=json.loads(sys.argv[3]))
+            content = content_of(entry, weights_of(entry.model))
+            wire.tell(content=asdict(content))
+            stamp = stamps(entry, content)
+            outcome = taken_up(with_journal(entry, content, work["cache"]), wire, work["command"])
+            if stamps(entry, content) != stamp:
+                unmoved(content, content_of(entry, weights_of(entry.model)))
+            outcome = said_of(outcome, work["places"])
     except Fp16fixError as error:
-        Path(sys.argv[2]).write_text(json.dumps({"error": str(error)}), encoding="utf-8")
+        wire.tell(error=str(error))
         return error.exit_code
-    Path(sys.argv[2]).write_text(json.dumps({"outcome": outcome.files["outcome"]}), encoding="utf-8")
+    files = {kind: str(local) for kind, local in delivered(outcome, work["places"]).items()}
+    wire.tell(row=asdict(row_of(work["name"], entry, outcome)), products={kind: asdict(each) for kind, each in products_of(files).items()})
     return 0 if outcome.verified else 1
+
+
+def with_journal(entry: Entry, content: Content, cache: str | None) -> Entry:
+    """With a journal of its own, which the next run of the same content takes up where this one is killed."""
+    if cache is None or is_url(cache) or entry.search.journal is not None:
+        return entry
+    journal = Cache(Path(cache)).journal(content.key)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    return entry.model_copy(update={"search": entry.search.model_copy(update={"journal": journal})})
+
+
+def taken_up(entry: Entry, wire: Wire, command: Sequence[str]) -> Outcome:
+    """Repair, with what the journal of a killed run holds; one that was damaged, or is of another search, begins anew."""
+    try:
+        return repair(entry, wire, command)
+    except ReplayError as error:
+        journal = entry.search.journal
+        if journal is None or error.where != str(journal):
+            raise
+        journal.unlink()
+        return repair(entry, wire, command)
+
+
+def stamps(entry: Entry, content: Content) -> list[tuple[int, int]]:
+    """Size and time of every file that a row is made of."""
+    assert entry.model is not None
+    files = [*(entry.model.parent / name for name in content.model), *sample_files(entry)]
+    return [(found.st_size, found.st_mtime_ns) for file in files if file.is_file() and (found := file.stat())]
+
+
+def unmoved(began: Content, ended: Content) -> None:
+    """A result of files that changed while they were worked on is nobody's.
+
+    Raises:
+        ModelError: they did.
+    """
+    if changed := ended.differs(began):
+        raise ModelError(f"changed while it was worked on: {', '.join(changed)}", where=began.name, hint="run the batch again")
+
+
+def said_of(outcome: Outcome, places: Mapping[str, str]) -> Outcome:
+    """The outcome and its page as they are told elsewhere: ``places`` has folders of this machine and what stands for them."""
+    if not places:
+        return outcome
+    text, files = to_json(outcome), outcome.files
+    for here, there in places.items():
+        text = text.replace(here, there)
+    told = from_json(text)
+    save(told, Path(files["outcome"]))
+    if "report" in files:
+        write_report(told, Path(files["report"]))
+    return told
+
+
+def delivered(outcome: Outcome, places: Mapping[str, str]) -> dict[str, Path]:
+    """Where this machine holds what an outcome says it wrote."""
+
+    def here(path: str) -> Path:
+        return next((Path(path.replace(there, local, 1)) for local, there in places.items() if path.startswith(there)), Path(path))
+
+    return {kind: here(path) for kind, path in outcome.files.items()}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from fp16fix.errors import InputError
 from fp16fix.report import located as location
-from fp16fix.report.html import Row, render, render_location, write_index, write_report
+from fp16fix.report.html import render, render_location, write_report
 from fp16fix.report.outcome import EngineFacts, Outcome, from_json, to_json
 from fp16fix.report.view import CAP
 from tests.report.locations import located
@@ -174,29 +174,3 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         write_report(outcome(), tmp_path / "folder")
     assert [each.name for each in (tmp_path / "deep").iterdir()] == ["x.html"]
-
-
-ROWS = (
-    Row("bert", "verified", "31.2 dB", "71.4 dB", "0 of 412", 34.2, "", "bert/bert report#1.html"),
-    Row("vae", "not verified", "NaN/inf", "41.3 dB", "3 of 212", 120.0, "image: 41.3 dB, wanted 50 dB", "javascript:alert(1)/vae.html"),
-    Row(HOSTILE[0], "crashed", "", "", "", 9.3, f"ended by SIGSEGV {HOSTILE[1]}", ""),
-)
-
-
-def test_the_index_lists_every_model_with_its_error_and_its_report(tmp_path: Path) -> None:
-    write_index(ROWS, tmp_path / "index.html", "3 models")
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    found = Skeleton(page)
-    assert found.open == []
-    assert "1 of 3 verified" in found.text
-    for row in ROWS:
-        for said in (row.name, row.status, row.before, row.after, row.fp32_nodes, row.error):
-            assert said in found.text
-    assert re.findall(r'href="([^"]+)"', page) == ["bert/bert%20report%231.html", "javascript%3Aalert%281%29/vae.html"]
-    assert not any(name.startswith("on") for _, *names in found.shape for name in names)
-    assert sum(tag == "script" for tag, *_ in found.shape) == 1
-
-
-def test_an_empty_batch_is_a_page_too(tmp_path: Path) -> None:
-    write_index((), tmp_path / "index.html", "0 models")
-    assert "0 of 0 verified" in (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ def test_one_bad_model_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytes
     assert stop.value.code == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {row["name"]: row["status"] for row in summary["rows"]} == {"broken": "bad input", "good": "verified", "ill": "verified"}
-    assert "broken.onnx" in next(row["error"] for row in summary["rows"] if row["name"] == "broken")
+    assert "broken.onnx" in next(row["reasons"][0] for row in summary["rows"] if row["name"] == "broken")
     index = (tmp_path / "out" / "index.html").read_text()
     assert "good.report.html" in index
     assert all((tmp_path / "out" / f"{name}.onnx").exists() for name in ("good", "ill"))

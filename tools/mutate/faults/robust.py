@@ -116,14 +116,6 @@ FAULTS = (
         "SIGTERM leaves scratch files and children behind",
     ),
     Fault(
-        "children-outlive",
-        "zoo/run.py",
-        "                each.terminate()",
-        "                pass",
-        (OF_PROCESS,),
-        "a batch that is ended leaves its children running",
-    ),
-    Fault(
         "escapes-on-the-terminal",
         "cli/text.py",
         "    typer.echo(visible(text))",

@@ -1,0 +1,147 @@
+"""Many models: limits, resuming, locks, and what is said of them."""
+
+from __future__ import annotations
+
+from tools.mutate.fault import Fault
+
+OF_RUN = "tests/zoo/test_run.py"
+OF_LIMITS = "tests/zoo/test_limits.py"
+
+FAULTS = (
+    Fault(
+        "children-outlive",
+        "zoo/guard.py",
+        'watched.broke or ("" if said else "parent")',
+        "watched.broke",
+        (OF_LIMITS,),
+        "a batch that is ended leaves its children running",
+    ),
+    Fault(
+        "orphans-stay",
+        "zoo/guard.py",
+        "    end_descendants()\n",
+        "",
+        (OF_LIMITS,),
+        "what a loader started goes on after its model is done",
+    ),
+    Fault(
+        "orphans-not-adopted",
+        "zoo/guard.py",
+        "    adopt_orphans()\n",
+        "",
+        (OF_LIMITS,),
+        "a process whose parent left first escapes its limits",
+    ),
+    Fault(
+        "worker-outlives-guard",
+        "process/family.py",
+        "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)",
+        "ctypes.CDLL(None)",
+        (OF_LIMITS,),
+        "a worker whose guard is killed goes on for ever",
+    ),
+    Fault(
+        "time-of-a-model-unlimited",
+        "zoo/guard.py",
+        '            watched.broke = "time"',
+        "            pass",
+        (OF_LIMITS,),
+        "a loader that hangs blocks a slot for ever",
+    ),
+    Fault(
+        "memory-of-one-process-only",
+        "process/family.py",
+        "psutil.Process().children(recursive=True)",
+        "psutil.Process().children()",
+        (OF_LIMITS,),
+        "a loader's child eats the machine's memory",
+    ),
+    Fault(
+        "last-words-lost",
+        "zoo/task.py",
+        'last_words="" if story.error else last',
+        'last_words=""',
+        (OF_LIMITS,),
+        "nothing is known of why a process died",
+    ),
+    Fault(
+        "collisions-allowed",
+        "zoo/plan.py",
+        "            if other != mine:",
+        "            if False:",
+        (OF_RUN,),
+        "two rows overwrite each other, and both say verified",
+    ),
+    Fault(
+        "other-models-overwritten",
+        "zoo/plan.py",
+        " for path, name in models.items() if path in writers]",
+        " for path, name in models.items() if not path]",
+        (OF_RUN,),
+        "one row's product replaces another row's model",
+    ),
+    Fault(
+        "strangers-overwritten",
+        "zoo/plan.py",
+        "                strangers.append(url_of(path))\n        found",
+        "                pass\n        found",
+        (OF_RUN,),
+        "a user's file at a derived path is lost",
+    ),
+    Fault(
+        "content-by-name",
+        "zoo/content.py",
+        "samples={path.name: storage.digest(path) for",
+        "samples={path.name: path.name for",
+        (OF_RUN,),
+        "a result of other samples is told as this one's",
+    ),
+    Fault(
+        "config-not-in-the-key",
+        "zoo/content.py",
+        "return digest_of([placeless(raw), named])",
+        "return digest_of([named])",
+        (OF_RUN,),
+        "a result of another tolerance is told as this one's",
+    ),
+    Fault(
+        "delivered-files-believed",
+        "zoo/standing.py",
+        "all(storage.digest(path) == each for path, each in expected",
+        "all(storage.exists(path) or not each for path, each in expected",
+        (OF_RUN,),
+        "a plan that a power cut shortened is told as verified",
+    ),
+    Fault(
+        "cache-believed",
+        "zoo/cache.py",
+        "        return found == digest",
+        "        return bool(found)",
+        (OF_RUN,),
+        "a copy that a power cut shortened is delivered",
+    ),
+    Fault(
+        "seal-not-looked-at",
+        "zoo/cache.py",
+        'dict(value) if sealed["seal"] == digest_of(value) else None',
+        "dict(value)",
+        ("tests/zoo/test_cache.py",),
+        "a note of the cache that was changed is believed",
+    ),
+    Fault(
+        "two-runs-on-one-folder",
+        "zoo/holding.py",
+        "        lock.acquire(timeout=wait_s)\n",
+        "        pass\n",
+        (OF_RUN,),
+        "two runs write each other's products",
+    ),
+    Fault(
+        "litter-stays",
+        "zoo/run.py",
+        "        shutil.rmtree(each) if each.is_dir() else each.unlink()",
+        "        pass",
+        (OF_RUN,),
+        "every killed run leaves hidden folders behind",
+    ),
+)
