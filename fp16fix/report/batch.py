@@ -24,6 +24,8 @@ STATUS = {0: VERIFIED, 1: UNVERIFIED, 2: "bad input", 3: "backend failed", 4: "o
 """By exit code."""
 TIMED_OUT, OUT_OF_MEMORY, CRASHED = "timed out", "out of memory", "crashed"
 """Ends without an exit code of ours."""
+CONDITIONS = {"fp32-accumulation": "only where products add in FP32"}
+"""By kind, as people are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,14 @@ class Row:
     def judged(self) -> bool:
         """There is a verdict."""
         return self.status in {VERIFIED, UNVERIFIED}
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """What speaks against it, in words: reasons, or what a verdict that passes rests on."""
+        if not self.verified:
+            return self.reasons
+        made = ("rests on made-up inputs",) if self.made_up else ()
+        return (*(CONDITIONS.get(each, f"only under the condition {each}") for each in self.conditions), *made)
 
     def fails(self, fail_on: Sequence[str]) -> bool:
         """Whether this row fails a batch under ``fail_on`` (``config.zoo.Failure``)."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fp16fix.config.urls import is_url
-from fp16fix.report.batch import OUT_OF_MEMORY, TIMED_OUT, Batch, Measure, Product, Row, worst
+from fp16fix.report.batch import OUT_OF_MEMORY, TIMED_OUT, VERIFIED, Batch, Measure, Product, Row, worst
 from fp16fix.report.html import page
 from fp16fix.report.words import counted, size
 
-CONDITIONS = {"fp32-accumulation": "only where products add in FP32"}
-"""By kind, as a row says them."""
 TONES = {
     "verified": ("good", "✓"),
     "not verified": ("bad", "✗"),
@@ -67,8 +65,7 @@ def line(row: Row, folder: Path) -> Line:
 
 def caveats(row: Row) -> tuple[str, ...]:
     """What must be known beside the verdict, in words."""
-    found = [CONDITIONS.get(each, f"only under the condition {each}") for each in row.conditions]
-    return (*found, *(["made-up inputs"] if row.made_up else []))
+    return replace(row, status=VERIFIED).causes
 
 
 def place(product: Product, folder: Path) -> str:

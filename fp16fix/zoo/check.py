@@ -54,5 +54,4 @@ def checked(found: Standing, fail_on: Sequence[str]) -> Checked:
         return Checked(name, False, found.why())
     if not row.fails(fail_on):
         return Checked(name, True, row.status)
-    why = row.reasons or (f"only where {', '.join(row.conditions)}" if row.conditions and row.verified else "rests on made-up inputs",)
-    return Checked(name, False, "; ".join([row.status, *([why] if isinstance(why, str) else why)]))
+    return Checked(name, False, "; ".join([row.status, *row.causes]))

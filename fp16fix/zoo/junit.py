@@ -24,7 +24,7 @@ def junit(batch: Batch) -> bytes:
 def case(row: Row, fail_on: tuple[str, ...]) -> TestCase:
     """One model; control characters, which XML has no place for, are spelt out."""
     made = TestCase(visible(row.name), "fp16fix", row.seconds)
-    said = visible("\n".join([*row.reasons, *row.worse, *(f"only where: {each}" for each in row.conditions)]))
+    said = visible("\n".join([*row.causes, *row.worse]))
     if row.fails(fail_on):
         kind = Failure if row.judged else Error
         made.result = [kind(headline(row), row.status)]
@@ -36,5 +36,4 @@ def case(row: Row, fail_on: tuple[str, ...]) -> TestCase:
 
 def headline(row: Row) -> str:
     """Why it fails, in a line."""
-    why = row.reasons or row.conditions or (("rests on made-up inputs",) if row.made_up else ())
-    return visible("; ".join([row.status, *why]).splitlines()[0])
+    return visible("; ".join([row.status, *row.causes]).splitlines()[0])

@@ -39,7 +39,7 @@ def test_a_row_says_what_it_rests_on_and_where_its_files_are() -> None:
     made = replace(made, products={"plan": Product("/out/a b#1.plan", "0", 1), "report": Product("/elsewhere/javascript:x.html", "0", 1)})
     page = render_index(batch(made), OUT)
     said = Skeleton(page).text
-    assert all(each in said for each in ("made-up inputs", "only where products add in FP32", "3.14 px", "812.5 MiB", "3 of 412"))
+    assert all(each in said for each in ("rests on made-up inputs", "only where products add in FP32", "3.14 px", "812.5 MiB", "3 of 412"))
     assert re.findall(r'<a href="([^"]+)"', page) == ["a%20b%231.plan", "../elsewhere/javascript%3Ax.html", "summary.json"]
 
 

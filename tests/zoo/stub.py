@@ -34,7 +34,8 @@ def work_on(work: dict[str, Any], tell: Tell) -> int:
         log.write(json.dumps(work["name"]) + "\n")
     tell({"stage": "load", "total": None})
     tell({"stage": what, "total": 3})
-    code = WAYS.get(what, go_on)(model, *rest)
+    way: Callable[..., int | None] = WAYS.get(what, go_on)
+    code = way(model, *rest)
     return deliver(tell, work, what) if code is None else code
 
 
