@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Listen = Callable[[dict[str, Any]], None]
 WORKER = "fp16fix.zoo.child"
-"""The module that a guard runs."""
+"""The module that works on one model."""
 WORDS = 12
 """Lines of the error stream that a row repeats."""
 
@@ -45,6 +45,8 @@ class Task:
     """The working directory; another one where the machine has not got it."""
     scratch: Path | None = None
     scratch_mib: int | None = None
+    worker: str = field(default_factory=lambda: WORKER)
+    """The module that a guard runs."""
 
     @property
     def parsed(self) -> Entry:
@@ -80,9 +82,9 @@ class Story:
 class Guarded:
     """One worker under its guard; ended with everything it started when the block is left."""
 
-    def __init__(self, work: Mapping[str, Any], folder: str, entry: Entry, seconds: float | None, more: Mapping[str, str]) -> None:
+    def __init__(self, work: Mapping[str, Any], task: Task, entry: Entry, seconds: float | None, more: Mapping[str, str]) -> None:
         request = {
-            "module": WORKER,
+            "module": task.worker,
             "work": work,
             "time_s": seconds,
             "memory_mib": entry.limits.memory_mib,
@@ -94,7 +96,7 @@ class Guarded:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
-            cwd=folder if Path(folder).is_dir() else None,
+            cwd=task.folder if Path(task.folder).is_dir() else None,
             start_new_session=True,
         )
         assert self._guard.stdin is not None
@@ -178,7 +180,7 @@ def worked(task: Task, stage: Stage, listen: Listen, held: Callable[[Guarded], N
     seconds, peak, limit, why = 0.0, 0.0, stage.entry.limits.time_s, ""
     for attempt in (1, 2):  # noqa: B007 - told of the story
         left = None if limit is None else max(limit - seconds, 0.0)
-        with Guarded(work, task.folder, stage.entry, left, {safe.VARIABLE: why} if why else {}) as guarded:
+        with Guarded(work, task, stage.entry, left, {safe.VARIABLE: why} if why else {}) as guarded:
             held(guarded)
             story = guarded.follow(listen)
         seconds, peak = seconds + story.seconds, max(peak, story.peak_mib)
