@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from fp16fix.config.urls import is_url, url_of
 from fp16fix.errors import InputError, first_line
@@ -121,7 +122,7 @@ def remove(path: Path) -> None:
 def replacing(path: Path) -> Iterator[tuple[Any, str]]:
     """A name to write to, which takes the place of ``path`` when the block ends well; elsewhere writing is whole by itself."""
     with reached(path, "be written") as (system, name):
-        if is_url(path):
+        if not isinstance(system, LocalFileSystem):
             yield system, name
             return
         system.makedirs(os.path.dirname(name), exist_ok=True)  # noqa: PTH120 - a name of the file system, no path
