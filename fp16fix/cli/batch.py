@@ -93,7 +93,7 @@ def checked(found: list[Checked], *, as_json: bool) -> None:
     for each in sorted(found, key=lambda each: each.good):
         out(f"{'✓' if each.good else '✗'} {each.name}: {each.why}")
         for line in each.worse:
-            out(f"    {line}")
+            out(f"    {line} since the locked run")
 
 
 def table(made: Batch, *, as_json: bool) -> None:
@@ -115,7 +115,7 @@ def table(made: Batch, *, as_json: bool) -> None:
         grid.add_row(escape(visible(row.name)), verdict, *figures, str(row.fp32_nodes), f"{row.seconds:.0f}", row.work)
     Console().print(grid)
     for row in made.rows:
-        for line in (*row.reasons, *row.worse):
+        for line in (*row.reasons, *(f"{each} since the locked run" for each in row.worse)):
             out(f"{row.name}: {line}")
     for kind in ("summary", "junit", "index"):
         out(made.files[kind])

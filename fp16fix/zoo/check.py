@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fp16fix.config import ZooConfig
 from fp16fix.report.batch import Row
 from fp16fix.zoo.cache import Cache
-from fp16fix.zoo.lockfile import read_lock, refuse_changed, worse_than
+from fp16fix.zoo.lockfile import read_lock, refuse_changed, since
 from fp16fix.zoo.plan import jobs_of, refuse_foreign
 from fp16fix.zoo.run import Options, chosen, contents
 from fp16fix.zoo.standing import Standing, standing
@@ -39,7 +39,7 @@ def check(zoo: ZooConfig, options: Options) -> list[Checked]:
         refuse_changed(lock, standings, contents(standings, lock))
     found = [checked(each, options.fail_on or zoo.fail_on) for each in standings]
     rows = {each.job.name: each.row for each in standings if each.row is not None and each.in_place}
-    return [replace(each, worse=worse_than(lock, named(rows[each.name], each.name)) if each.name in rows else ()) for each in found]
+    return [replace(each, worse=since(lock, named(rows[each.name], each.name)).worse if each.name in rows else ()) for each in found]
 
 
 def named(row: Row, name: str) -> Row:

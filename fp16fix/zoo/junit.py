@@ -24,7 +24,7 @@ def junit(batch: Batch) -> bytes:
 def case(row: Row, fail_on: tuple[str, ...]) -> TestCase:
     """One model; control characters, which XML has no place for, are spelt out."""
     made = TestCase(visible(row.name), "fp16fix", row.seconds)
-    said = visible("\n".join([*row.causes, *row.worse]))
+    said = visible("\n".join([*row.causes, *(f"{each} since the locked run" for each in row.worse)]))
     if row.fails(fail_on):
         kind = Failure if row.judged else Error
         made.result = [kind(headline(row), row.status)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
@@ -131,12 +131,12 @@ def refuse_changed(lock: Lock | None, standings: Sequence[Standing], contents: M
         raise InputError(said, where="--locked", hint="undo the change, or accept it with --lock")
 
 
-def worse_than(lock: Lock | None, row: Row) -> tuple[str, ...]:
-    """What of a row is worse than in the locked run, one sentence each."""
+def since(lock: Lock | None, row: Row) -> Row:
+    """The row with what changed since the locked run."""
     known = lock.models.get(row.name) if lock is not None else None
-    if known is None:
-        return ()
-    return tuple(f"{each.said()} since the locked run" for each in changes(known.judged, judged(row)) if each.worse)
+    found = [] if known is None else changes(known.judged, judged(row))
+    worse, better = (tuple(each.said() for each in found if each.worse is wanted) for wanted in (True, False))
+    return replace(row, worse=worse, better=better)
 
 
 def external_of(lock: Lock | None, name: str) -> list[str] | None:

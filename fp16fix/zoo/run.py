@@ -22,7 +22,7 @@ from fp16fix.zoo.content import content_of
 from fp16fix.zoo.executors import Load, Opened
 from fp16fix.zoo.executors.local import Local, Room
 from fp16fix.zoo.holding import holding
-from fp16fix.zoo.lockfile import Lock, external_of, read_lock, refuse_changed, worse_than, write_lock
+from fp16fix.zoo.lockfile import Lock, external_of, read_lock, refuse_changed, since, write_lock
 from fp16fix.zoo.paper import Paper
 from fp16fix.zoo.plan import Job, jobs_of, ledger_key, refuse_foreign
 from fp16fix.zoo.standing import Standing, begin, restore, settle, standing
@@ -144,7 +144,7 @@ class Run:
 
     def add(self, job: Job, row: Row) -> None:
         """A row that is made."""
-        row = replace(row, worse=worse_than(self.lock, row))
+        row = since(self.lock, row)
         settle(job, row, self.cache)
         self.paper.add(row)
 
@@ -155,7 +155,7 @@ class Run:
             write_lock(self.zoo, batch)
         for row in batch.rows:
             for line in row.worse:
-                self.crowd.say(f"{row.name}: {line}")
+                self.crowd.say(f"{row.name}: {line} since the locked run")
         self.crowd.say(f"{', '.join(f'{count} {kind}' for kind, count in batch.counts().items())}, {duration(batch.seconds)}")
         return batch
 
