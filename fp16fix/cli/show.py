@@ -312,5 +312,5 @@ def doctor(found: Doctor, *, as_json: bool) -> None:
         out(f"{each.name:7s}{state}{f' ({each.version})' if each.version else ''}: {each.would if each.works else each.why}")
         if not each.works and each.how_to_install:
             out(f"       → {each.how_to_install}")
-    out("telemetry: ONNX Runtime's is off; nothing here talks to a network")
+    out("telemetry: ONNX Runtime's is off; nothing here talks to a network but what you name by a URL or an address")
     out(f"plans {'run here' if found.executes else 'are not run here: ' + found.why_not}")

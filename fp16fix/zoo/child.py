@@ -69,7 +69,7 @@ def main() -> int:
             content = content_of(entry, weights_of(entry.model))
             wire.tell(content=asdict(content))
             stamp = stamps(entry, content)
-            outcome = taken_up(with_journal(entry, content, work["cache"]), wire, work["command"])
+            outcome = taken_up(entry, journal_of(entry, content, work["cache"]), wire, work["command"])
             if stamps(entry, content) != stamp:
                 unmoved(content, content_of(entry, weights_of(entry.model)))
             outcome = said_of(outcome, work["places"])
@@ -81,22 +81,24 @@ def main() -> int:
     return 0 if outcome.verified else 1
 
 
-def with_journal(entry: Entry, content: Content, cache: str | None) -> Entry:
-    """With a journal of its own, which the next run of the same content takes up where this one is killed."""
-    if cache is None or is_url(cache) or entry.search.journal is not None:
-        return entry
+def journal_of(entry: Entry, content: Content, cache: str) -> Path | None:
+    """The journal that the next run of the same content takes up where this one is killed; None where the user has named one."""
+    if is_url(cache) or entry.search.journal is not None:
+        return None
     journal = Cache(Path(cache)).journal(content.key)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    return entry.model_copy(update={"search": entry.search.model_copy(update={"journal": journal})})
+    return journal
 
 
-def taken_up(entry: Entry, wire: Wire, command: Sequence[str]) -> Outcome:
+def taken_up(entry: Entry, journal: Path | None, wire: Wire, command: Sequence[str]) -> Outcome:
     """Repair, with what the journal of a killed run holds; one that was damaged, or is of another search, begins anew."""
+    if journal is None:
+        return repair(entry, wire, command)
+    entry = entry.model_copy(update={"search": entry.search.model_copy(update={"journal": journal})})
     try:
         return repair(entry, wire, command)
     except ReplayError as error:
-        journal = entry.search.journal
-        if journal is None or error.where != str(journal):
+        if error.where != str(journal):
             raise
         journal.unlink()
         return repair(entry, wire, command)

@@ -60,13 +60,13 @@ def hang(model: Path, *_: str) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("still here", file=sys.stderr, flush=True)
     (model.parent / f"{model.stem}.pid").write_text(str(os.getpid()))
-    time.sleep(600)
+    time.sleep(60)
     return 0
 
 
 def eat(model: Path, mib: str, *_: str) -> int:
     """Memory, in a child of its own."""
-    code = f"import time\nheld = [bytearray(1 << 20) for _ in range({mib})]\nfor each in held: each[::4096] = b'x' * 256\ntime.sleep(600)"
+    code = f"import time\nheld = [bytearray(1 << 20) for _ in range({mib})]\nfor each in held: each[::4096] = b'x' * 256\ntime.sleep(60)"
     subprocess.run([sys.executable, "-c", code], check=False)
     return 0
 
@@ -74,7 +74,7 @@ def eat(model: Path, mib: str, *_: str) -> int:
 def die(model: Path, name: str, *_: str) -> int:
     print("last words", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.Signals[name])
-    time.sleep(600)
+    time.sleep(60)
     return 0
 
 
@@ -82,13 +82,13 @@ def orphan(model: Path, *_: str) -> None:
     """Leave a process behind that has left its session, and whose parent is gone."""
     code = (
         "import os, sys, time\nif os.fork(): os._exit(0)\nos.setsid()\n"
-        f"open({str(model.with_suffix('.pid'))!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
+        f"open({str(model.with_suffix('.pid'))!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     while not model.with_suffix(".pid").exists() or not model.with_suffix(".pid").read_text():
         time.sleep(0.02)
     if (model.parent / "stay").exists():
-        time.sleep(600)
+        time.sleep(60)
 
 
 def deliver(tell: Tell, work: dict[str, Any], what: str) -> int:

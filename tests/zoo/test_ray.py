@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -103,8 +104,10 @@ def test_an_address_where_nothing_is_and_a_package_that_is_not_there_are_told(tm
     path = zoo_in(tmp_path, {"a": "good"})
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", lambda **_: (_ for _ in ()).throw(ConnectionError("nobody answers")))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     with pytest.raises(BackendError, match="nobody answers"):
         ran(path, executor="ray", address="127.0.0.1:1")
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0", "Ray would tell its makers"
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BackendMissingError) as caught:
         ran(path, executor="ray")

@@ -5,6 +5,7 @@ Everything a task reads and writes must be reachable from every machine: a folde
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ class Cluster:
     """See the module. ``address`` is what ``ray.init`` takes; None starts a cluster of this machine, or joins the one that was joined."""
 
     def __init__(self, address: str | None) -> None:
+        # Read when Ray starts: nothing here talks to a network that was not named.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             import ray
         except ImportError as error:
