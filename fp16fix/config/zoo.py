@@ -60,12 +60,19 @@ class _Zoo(Section):
     """``zoo.yaml`` as written."""
 
     defaults: Entry = Entry()
+    """Any key of a single model's config, and limits, for all of them."""
     models: Annotated[tuple[Annotated[Entry, BeforeValidator(_entry)], ...], Field(min_length=1)]
+    """Paths, patterns, URLs, or mappings with a ``model`` and keys of their own over the defaults."""
     output_dir: Annotated[Place, Field(validate_default=True)] = Path("out")
+    """Folder or URL for products, reports, the summary and the index page."""
     jobs: Count = 0
+    """Models at a time; 0 is as many as cores and memory allow."""
     cache: Place | None = None
+    """Folder or URL of results by content; None is ``.fp16fix`` in the output folder, or beside the YAML where that is a URL."""
     lock: Annotated[Place, Field(validate_default=True)] = Path("fp16fix.lock")
+    """What the locked run was given and gave."""
     fail_on: Annotated[tuple[Failure, ...], BeforeValidator(_list), Field(min_length=1)] = ("unverified",)
+    """What makes a batch exit with 1."""
     scratch: Scratch = Scratch()
 
     @model_validator(mode="after")

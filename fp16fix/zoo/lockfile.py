@@ -41,6 +41,8 @@ class Lock:
     made: str
     """When, ISO 8601, UTC."""
     models: dict[str, Locked]
+    raw: dict[str, Any]
+    """As they stand in the file."""
 
 
 def read_lock(zoo: ZooConfig) -> Lock | None:
@@ -57,7 +59,7 @@ def read_lock(zoo: ZooConfig) -> Lock | None:
         raise ReplayError(f"this is no lock of version {VERSION}", where=where, hint="make it again with --lock")
     try:
         models = {name: locked_from(each) for name, each in raw["models"].items()}
-        return Lock(str(raw["made"]), models)
+        return Lock(str(raw["made"]), models, raw["models"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ReplayError(
             f"this lock was damaged ({type(error).__name__}: {error})", where=where, hint="make it again with --lock"
@@ -73,8 +75,8 @@ def locked_from(raw: Mapping[str, Any]) -> Locked:
     return Locked(content, Judged(raw["verdict"], measures, tuple(raw["conditions"]), bool(raw["made_up"])), dict(raw["products"]))
 
 
-def write_lock(zoo: ZooConfig, batch: Batch) -> None:
-    """Lock what a run gave.
+def write_lock(zoo: ZooConfig, batch: Batch, kept: Mapping[str, Any]) -> None:
+    """Lock what a run gave, beside what is ``kept`` of models that it was not asked about.
 
     Raises:
         InputError: the folder is not writable or full.
@@ -83,7 +85,7 @@ def write_lock(zoo: ZooConfig, batch: Batch) -> None:
         "version": VERSION,
         "made": batch.ended,
         "fp16fix": fp16fix.__version__,
-        "models": {row.name: entry_of(row) for row in batch.rows},
+        "models": {**kept, **{row.name: entry_of(row) for row in batch.rows}},
     }
     text = HEAD + yaml.safe_dump(portable(raw), sort_keys=False, allow_unicode=True, width=1000)
     storage.write(zoo.lock, text.encode("utf-8", "surrogateescape"))

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 
 import fp16fix
 from fp16fix.config import ZooConfig
-from fp16fix.config.urls import url_of
+from fp16fix.config.urls import is_url, url_of
+from fp16fix.process.interrupts import placed
 from fp16fix.process.versions import versions
 from fp16fix.report.batch import DOCUMENT, TAG, Batch, Row
 from fp16fix.report.index import render_index
@@ -56,6 +57,8 @@ class Paper:
             if whole:
                 storage.write(paths["index"], render_index(batch, self.zoo.output_dir).encode())
                 storage.write(paths["junit"], junit(batch))
+            if not is_url(paths["summary"]):
+                placed(paths["summary"])
             self._next = time.monotonic() + SHARE * (time.monotonic() - began)
         return batch
 

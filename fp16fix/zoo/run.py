@@ -152,7 +152,7 @@ class Run:
         """All papers, and the lock."""
         batch = self.paper.write(whole=True)
         if options.lock or (self.lock is None and not options.only):
-            write_lock(self.zoo, batch)
+            write_lock(self.zoo, batch, self.lock.raw if self.lock is not None and options.only else {})
         for row in batch.rows:
             for line in row.worse:
                 self.crowd.say(f"{row.name}: {line} since the locked run")

@@ -95,6 +95,17 @@ def test_a_lock_is_made_once_and_anew_only_on_request(tmp_path: Path) -> None:
     assert {old.split(":")[0].strip() for old, _ in changed} <= {"made", "max_abs", "a.onnx", "onnx"}
 
 
+def test_a_lock_of_some_keeps_the_others(tmp_path: Path) -> None:
+    path = zoo_in(tmp_path, {"a": "value=0.02", "b": "good"})
+    ran(path)
+    (tmp_path / "a.onnx").write_text("value=3.1")
+    ran(path, only=("a",), lock=True)
+    text = (tmp_path / "fp16fix.lock").read_text()
+    assert "max_abs: 3.1" in text
+    assert "\n  b:\n    verdict: verified" in text
+    assert ran(path, locked=True)[1] == []
+
+
 def test_what_became_worse_is_named_by_run_check_page_and_junit(tmp_path: Path, said: Said) -> None:
     path = zoo_in(tmp_path, {"boxes": "value=0.02"})
     said("batch", path)

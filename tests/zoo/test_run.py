@@ -148,7 +148,7 @@ def gone(pid: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_a_batch_whatever_ends_it(tmp_path: Path, number: signal.Signals) -> None:
-    zoo_in(tmp_path, {"a": "hang", "b": "orphan"}, "jobs: 2")
+    zoo_in(tmp_path, {"0": "good", "a": "hang", "b": "orphan"}, "jobs: 2")
     (tmp_path / "stay").touch()
     with running(tmp_path) as batch:
         for name in ("a.pid", "b.pid"):
@@ -157,6 +157,8 @@ def test_nothing_outlives_a_batch_whatever_ends_it(tmp_path: Path, number: signa
         pids = [int((tmp_path / name).read_text()) for name in ("a.pid", "b.pid")]
         batch.send_signal(number)
         batch.wait(SECONDS)
+        assert number == signal.SIGKILL or f"what it made was in place by then: {tmp_path}/out/summary.json" in batch.communicate()[1]
+        assert [row.name for row in summary(tmp_path).rows] == ["0"]
         for pid in pids:
             gone(pid)
 
