@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import fp16fix
 from fp16fix.config import Entry
+from fp16fix.config.urls import is_url
 from fp16fix.process.versions import versions
 from fp16fix.report.batch import Content, digest_of
 from fp16fix.zoo import storage
@@ -31,12 +33,26 @@ def content_of(entry: Entry, external: Sequence[str]) -> Content:
     assert entry.output is not None
     home = entry.model.parent
     return Content(
-        model={name: storage.digest(home / name) for name in (entry.model.name, *sorted(external))},
-        samples={path.name: storage.digest(path) for path in sample_files(entry)},
+        model={name: digest(home / name) for name in (entry.model.name, *sorted(external))},
+        samples={path.name: digest(path) for path in sample_files(entry)},
         config=config_digest(entry),
         name=entry.output.name,
         versions={"fp16fix": fp16fix.__version__, **versions()},
     )
+
+
+def digest(path: Path) -> str:
+    """SHA-256; a file that many models share is read once, as long as its size and times stay."""
+    if is_url(path) or not path.is_file():
+        return storage.digest(path)
+    found = path.stat()
+    return digested(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def digested(path: Path, *_stamp: int) -> str:
+    """The same of a file of this machine."""
+    return storage.digest(path)
 
 
 def sample_files(entry: Entry) -> tuple[Path, ...]:
@@ -73,7 +89,7 @@ def config_digest(entry: Entry) -> str:
     raw = entry.model_dump(by_alias=True, exclude=ELSEWHERE)
     raw["search"].pop("journal")
     raw["inputs"] = entry.inputs if entry.inputs is None or code_file(entry.inputs) else "files"
-    named = [storage.digest(path) for path in sorted(set(files_named(raw)))]
+    named = [digest(path) for path in sorted(set(files_named(raw)))]
     return digest_of([placeless(raw), named])
 
 

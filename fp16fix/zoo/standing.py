@@ -56,13 +56,21 @@ def standing(job: Job, cache: Cache) -> Standing:
     if content is None:
         return Standing(job, changed=("model",) if last is not None else (), peak_mib=peak)
     changed = content.differs(last) if last is not None else ()
-    noted = cache.noted("results", content.key)
-    if noted is None:
+    row = kept_row(cache.noted("results", content.key))
+    if row is None:
         return Standing(job, content, changed=changed, peak_mib=peak)
-    row: Row = adapter(Row).validate_python(noted["row"])
     in_place = all(storage.digest(path) == each for path, each in expected(job, row, ledger if last == content else {}).items())
     kept = in_place or all(cache.holds(each.digest) for each in row.products.values())
     return Standing(job, content, row, in_place, kept, changed, peak)
+
+
+def kept_row(noted: Mapping[str, Any] | None) -> Row | None:
+    """The row of a note; None without one, or where another fp16fix of this version wrote other fields."""
+    try:
+        row: Row | None = None if noted is None else adapter(Row).validate_python(noted["row"])
+    except ValueError:  # pydantic's ValidationError is one
+        return None
+    return row
 
 
 def content_from(job: Job, cache: Cache) -> Content | None:

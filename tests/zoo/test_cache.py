@@ -101,6 +101,16 @@ def test_a_checkout_elsewhere_has_the_same_key(tmp_path: Path) -> None:
     assert len(keys) == 1
 
 
+def test_samples_that_models_share_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    real = storage.digest
+    monkeypatch.setattr(storage, "digest", lambda path: read.append(path.name) or real(path))
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).write_text(name)
+        content_of(entry_in(tmp_path, model=name), [])
+    assert read.count("0.npz") == 1
+
+
 def test_storage_says_what_could_not_be_done(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):

@@ -99,6 +99,15 @@ def test_notes_of_the_cache_that_were_cut_short_count_as_absent(tmp_path: Path, 
     assert ran(path)[1] == ([] if kind == "rows" else ["a"])
 
 
+def test_a_result_in_another_form_counts_as_absent(tmp_path: Path) -> None:
+    path = zoo_in(tmp_path, {"a": "good"})
+    made, _ = ran(path)
+    cache = Cache(load_zoo(path).cache)
+    assert made.rows[0].content is not None
+    cache.note("results", made.rows[0].content.key, {"row": {"name": "a"}})
+    assert ran(path)[1] == ["a"]
+
+
 def test_an_output_folder_that_is_gone_comes_back_from_the_cache(tmp_path: Path) -> None:
     path = zoo_in(tmp_path, {"a": "good"}, "cache: kept")
     before = {each.name: each.read_bytes() for each in sorted((tmp_path / "out").glob("a.*"))} if ran(path) else {}

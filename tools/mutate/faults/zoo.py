@@ -6,6 +6,9 @@ from tools.mutate.fault import Fault
 
 OF_RUN = "tests/zoo/test_run.py"
 OF_LIMITS = "tests/zoo/test_limits.py"
+OF_BUILD = "tests/zoo/test_build_step.py"
+OF_CHILD = "tests/zoo/test_child.py"
+OF_ELSEWHERE = "tests/zoo/test_elsewhere.py"
 
 FAULTS = (
     Fault(
@@ -91,7 +94,7 @@ FAULTS = (
     Fault(
         "content-by-name",
         "zoo/content.py",
-        "samples={path.name: storage.digest(path) for",
+        "samples={path.name: digest(path) for",
         "samples={path.name: path.name for",
         (OF_RUN,),
         "a result of other samples is told as this one's",
@@ -143,5 +146,125 @@ FAULTS = (
         "        pass",
         (OF_RUN,),
         "every killed run leaves hidden folders behind",
+    ),
+    Fault(
+        "locked-in-name-only",
+        "zoo/lockfile.py",
+        '    if faults:\n        said = "\\n  ".join(["not as locked:"',
+        '    if not faults:\n        said = "\\n  ".join(["not as locked:"',
+        (OF_BUILD,),
+        "--locked works on changed inputs",
+    ),
+    Fault(
+        "lock-made-anew-by-every-run",
+        "zoo/run.py",
+        "if options.lock or (self.lock is None and not options.only):",
+        "if True:",
+        (OF_BUILD,),
+        "quality goes down a little every day, and nobody is told",
+    ),
+    Fault(
+        "lock-of-some-forgets-the-others",
+        "zoo/run.py",
+        "self.lock.raw if self.lock is not None and options.only else {}",
+        "{}",
+        (OF_BUILD,),
+        "--lock --only x drops all other models from the lock",
+    ),
+    Fault(
+        "units-not-compared",
+        "report/compare.py",
+        "    if now.unit:\n        return",
+        "    if not now.unit:\n        return",
+        ("tests/report/test_batch.py",),
+        "boxes that went off by pixels are not told",
+    ),
+    Fault(
+        "conditions-pass",
+        "report/batch.py",
+        '("conditions" in wanted and bool(self.conditions))',
+        '("conditions" in wanted and not self)',
+        ("tests/report/test_batch.py",),
+        "fail_on: conditions lets conditional verdicts pass",
+    ),
+    Fault(
+        "stale-results-pass-a-check",
+        "zoo/check.py",
+        "    if row is None or not found.in_place:",
+        "    if row is None:",
+        (OF_BUILD,),
+        "--check passes where a product is gone",
+    ),
+    Fault(
+        "users-journal-thrown-away",
+        "zoo/child.py",
+        "if is_url(cache) or entry.search.journal is not None:",
+        "if is_url(cache):",
+        (OF_CHILD,),
+        "a journal that the user named is not used",
+    ),
+    Fault(
+        "damaged-journal-fails-for-ever",
+        "zoo/child.py",
+        "        if error.where != str(journal):\n            raise\n",
+        "        raise\n",
+        (OF_CHILD,),
+        "a model whose journal a power cut damaged fails in every run",
+    ),
+    Fault(
+        "changes-under-the-work-missed",
+        "zoo/child.py",
+        "    if changed := ended.differs(began):",
+        "    if changed := ended.differs(ended):",
+        (OF_CHILD,),
+        "a result of one export is kept under the digest of another",
+    ),
+    Fault(
+        "printed-events-believed",
+        "zoo/child.py",
+        "    os.dup2(2, 1)\n",
+        "",
+        (OF_CHILD,),
+        "a loader that prints JSON says that its model is verified",
+    ),
+    Fault(
+        "scratch-without-limit",
+        "zoo/staging.py",
+        "if limit is None or held(folder) + wanted <= limit:",
+        "if True:",
+        (OF_ELSEWHERE,),
+        "models from a bucket fill the disk",
+    ),
+    Fault(
+        "weights-left-behind",
+        "zoo/staging.py",
+        "        storage.fetch(model.parent / name, home / name)\n",
+        "        pass\n",
+        (OF_ELSEWHERE,),
+        "a model in a bucket comes without its weights",
+    ),
+    Fault(
+        "scratch-paths-told",
+        "zoo/child.py",
+        "        text = text.replace(here, there)",
+        "        pass",
+        (OF_ELSEWHERE,),
+        "outcomes name folders that are gone",
+    ),
+    Fault(
+        "ray-tells-its-makers",
+        "zoo/executors/ray.py",
+        'os.environ["RAY_USAGE_STATS_ENABLED"] = "0"',
+        "pass",
+        ("tests/zoo/test_ray.py",),
+        "Ray reports to a server that nobody named",
+    ),
+    Fault(
+        "lost-workers-not-replaced",
+        "zoo/executors/ray.py",
+        "max_retries=RETRIES",
+        "max_retries=0",
+        ("tests/zoo/test_ray.py",),
+        "a node that dies takes its models with it",
     ),
 )
