@@ -104,7 +104,12 @@ def test_a_checkout_elsewhere_has_the_same_key(tmp_path: Path) -> None:
 def test_samples_that_models_share_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     real = storage.digest
-    monkeypatch.setattr(storage, "digest", lambda path: read.append(path.name) or real(path))
+
+    def digest(path: Path) -> str:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(storage, "digest", digest)
     for name in ("a.onnx", "b.onnx"):
         (tmp_path / name).write_text(name)
         content_of(entry_in(tmp_path, model=name), [])
