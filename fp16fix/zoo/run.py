@@ -70,6 +70,7 @@ def run_zoo(zoo: ZooConfig, crowd: Crowd, options: Options = Options(), command:
         try:
             for found in run.standings:
                 run.settle_known(found)
+            run.paper.write(now=True)
             run.work(options)
         except BaseException:
             # Rows that were made are told, whatever ends the batch.

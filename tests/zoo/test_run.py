@@ -176,6 +176,7 @@ def test_a_second_run_is_refused_or_waits_and_a_dead_one_leaves_no_lock(tmp_path
     path = zoo_in(tmp_path, {"a": "wait"})
     with running(tmp_path) as batch:
         until(tmp_path / "a.waits")
+        assert summary(tmp_path).waiting == ("a",), "what is to be done is told before any of it is"
         with pytest.raises(InputError, match="another run works on this output folder") as caught:
             ran(path)
         assert f"process {batch.pid}" in str(caught.value)
