@@ -51,7 +51,8 @@ def go_on(*_: Any) -> None:
 def wait(model: Path, *_: str) -> None:
     """Until somebody makes the file ``go`` beside it."""
     (model.parent / f"{model.stem}.waits").write_text(str(os.getpid()))
-    while not (model.parent / "go").exists():
+    began = time.monotonic()
+    while not (model.parent / "go").exists() and time.monotonic() - began < 60:
         time.sleep(0.02)
 
 
