@@ -2,7 +2,7 @@
 
     python -m tools.bench.zoo FOLDER                        makes the zoo there, and prints a line a way of working on it
     python -m tools.bench.zoo FOLDER --ways local check     those only
-    python -m tools.bench.zoo FOLDER --growth 500           a zoo of so many small models
+    python -m tools.bench.zoo FOLDER --growth 500           a zoo of so many models without work, and a tenth as many with
 
 The ways: `single` (one at a time), `local`, `killed` (three times at random, then resumed), `check` (before and after one sample is
 touched), `ray` (two nodes, one killed), `s3` (a server of this machine).
@@ -88,14 +88,14 @@ def make(root: Path) -> Path:
         found = case(name)
         onnx.save(found.build(), models / f"{name}.onnx")
         entries.append({"model": f"models/{name}.onnx", "inputs": samples_of(root / "samples" / name, found.samples())})
-    small = samples_of(root / "samples" / "small", noise((4, 16)))
+    some = samples_of(root / "samples" / "small", noise((4, 16)))
     for name in (*LOADERS, "past-its-output"):
         onnx.save(onnx.parser.parse_model(SMALL % ("1.0" if name == "past-its-output" else "0.00001")), models / f"{name}.onnx")
     for name, text in LOADERS.items():
         (root / f"{name}.py").write_text(text)
         limits = {"hangs": {"time_s": 10}, "eats": {"memory_mib": 1500}}.get(name, {})
         entries.append({"model": f"models/{name}.onnx", "inputs": f"{name}.py:samples", "limits": limits})
-    entries.append({"model": "models/past-its-output.onnx", "inputs": small, "io": "fp16"})
+    entries.append({"model": "models/past-its-output.onnx", "inputs": some, "io": "fp16"})
     angles = case("angles-fourier-features")
     onnx.save(angles.build(), models / "wants-fp16-only.onnx")
     wants = samples_of(root / "samples" / "angles", angles.samples())
@@ -124,7 +124,8 @@ class Spent:
     """Of all processes."""
     parent_mib: float
     """Of the batch's own."""
-    code: int | None
+    left: int
+    """Processes of a batch that was killed which are there two seconds later."""
     said: str
 
 
@@ -133,10 +134,10 @@ def cpu_of(process: psutil.Process) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def batch(path: Path, *arguments: str, kill_after_s: float | None = None) -> Spent:
+def batch(path: Path, *arguments: str, kill_after_s: float | None = None, start: tuple[str, ...] = ("-m", "fp16fix")) -> Spent:
     """`fp16fix batch` in a process of its own, watched."""
-    words = [sys.executable, "-m", "fp16fix", "batch", str(path), *arguments]
-    began, peak, parent, cpu = time.monotonic(), 0.0, 0.0, 0.0
+    words = [sys.executable, *start, "batch", str(path), *arguments]
+    began, peak, parent, cpu, left = time.monotonic(), 0.0, 0.0, 0.0, 0
     with tempfile.TemporaryFile("w+") as said:
         running = psutil.Popen(words, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": str(ROOT)})
         while running.poll() is None:
@@ -146,12 +147,14 @@ def batch(path: Path, *arguments: str, kill_after_s: float | None = None) -> Spe
                 peak, parent = max(peak, sum(sizes)), max(parent, sizes[0] if sizes else 0.0)
                 cpu = max(cpu, cpu_of(running))
             if kill_after_s is not None and time.monotonic() - began > kill_after_s:
+                family = running.children(recursive=True)
                 running.children()[0].send_signal(signal.SIGKILL)
                 running.send_signal(signal.SIGKILL)
                 running.wait()
+                left = len(psutil.wait_procs(family, timeout=2)[1])
             time.sleep(0.1)
         said.seek(0)
-        return Spent(time.monotonic() - began, cpu, peak, parent, running.returncode, said.read())
+        return Spent(time.monotonic() - began, cpu, peak, parent, left, said.read())
 
 
 def judged(root: Path) -> Batch:
@@ -200,23 +203,21 @@ def worked(said: str) -> set[str]:
 def killed(root: Path) -> None:
     """Three kills at random; nothing that had ended well is begun again."""
     cleared(root)
-    rng, done, twice, flying, wall = random.Random(7), set[str](), 0, [], 0.0
+    rng, done, twice, left, flying, wall = random.Random(7), set[str](), 0, 0, [], 0.0
     for _ in range(3):
         spent = batch(root / "zoo.yaml", kill_after_s=rng.uniform(15, 60))
-        time.sleep(1)
         told = DOCUMENT.load(root / "out" / "summary.json")
         twice += len(worked(spent.said) & done)
         done |= {row.name for row in told.rows if row.judged}
         flying.append(len(worked(spent.said) - {row.name for row in told.rows}))
-        wall += spent.wall_s
-    left = [each for each in psutil.process_iter(["cmdline"]) if any("fp16fix.zoo" in word for word in each.info["cmdline"] or ())]
+        wall, left = wall + spent.wall_s, left + spent.left
     spent = batch(root / "zoo.yaml")
     twice += len(worked(spent.said) & done)
     spent.wall_s += wall
     line(
         "killed three times, then resumed",
         spent,
-        f"{counts(judged(root))}; in flight {flying}, done twice that had ended: {twice}, left running: {len(left)}",
+        f"{counts(judged(root))}; in flight {flying}, done twice that had ended: {twice}, left running: {left}",
     )
 
 
@@ -310,19 +311,31 @@ def s3(root: Path) -> None:
         server.stop()
 
 
-def growth(root: Path, count: int) -> None:
+IDLE = "import sys; sys.argv[0] = 'fp16fix'; import fp16fix.zoo.task as task; task.WORKER = 'tests.zoo.stub'; from fp16fix.cli import run; run()"
+"""`fp16fix` whose workers do next to nothing (tests/zoo/stub.py): what is left is the cost of a batch."""
+
+
+def small(number: int) -> bytes:
+    return bytes(onnx.parser.parse_model(SMALL % f"0.00001{number:04d}").SerializeToString())
+
+
+def growth(root: Path, count: int, start: tuple[str, ...], text: Callable[[int], bytes], what: str) -> None:
     """Many small models, each another."""
     (root / "models").mkdir(parents=True)
     samples = samples_of(root / "samples", noise((4, 16)))
     for number in range(count):
-        onnx.save(onnx.parser.parse_model(SMALL % f"0.00001{number:04d}"), root / "models" / f"m{number:04d}.onnx")
+        (root / "models" / f"m{number:04d}.onnx").write_bytes(text(number))
     defaults = {"inputs": samples, "simplify": False, "jitter": 1, "blends": 0}
     (root / "zoo.yaml").write_text(yaml.safe_dump({"models": ["models/*.onnx"], "defaults": defaults}))
-    spent = batch(root / "zoo.yaml")
+    spent = batch(root / "zoo.yaml", start=start)
     made = DOCUMENT.load(root / "out" / "summary.json")
-    work = sum(row.seconds for row in made.rows)
-    line(f"{count} small models", spent, f"{counts(made)}; CPU {spent.cpu_s / count:.2f} s a model, {work / count:.2f} s of work each")
-    spent = batch(root / "zoo.yaml")
+    work = sum(row.seconds for row in made.rows) / count
+    line(
+        f"{count} {what}",
+        spent,
+        f"{counts(made)}; {spent.wall_s / count:.2f} s, CPU {spent.cpu_s / count:.2f} s a model; each took {work:.2f} s",
+    )
+    spent = batch(root / "zoo.yaml", start=start)
     line("the same again", spent, f"{1000 * spent.wall_s / count:.0f} ms a model")
 
 
@@ -337,7 +350,9 @@ def main() -> int:
     given = parser.parse_args()
     print("| way | wall s | peak MiB of all | MiB of the batch itself | |\n|---|---|---|---|---|")
     if given.growth:
-        growth(given.folder.absolute(), given.growth)
+        folder, plain = given.folder.absolute(), ("-m", "fp16fix")
+        growth(folder / "idle", given.growth, ("-P", "-c", IDLE), lambda number: f"good {number}".encode(), "models without work")
+        growth(folder / "small", given.growth // 10, plain, small, "small models")
         return 0
     root = given.folder.absolute()
     if not (root / "zoo.yaml").exists():
