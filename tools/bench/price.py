@@ -89,7 +89,8 @@ class Candidates:
     def placements(self) -> tuple[tuple[str, ...], ...]:
         """Node names of each; the same every time, nothing wide first."""
         nodes = [node for node in self.model.graph.nodes if is_float_node(node) and node.op not in CONTROL]
-        rng, found = random.Random(1), [()]
+        rng = random.Random(1)
+        found: list[tuple[str, ...]] = [()]
         found += [(rng.choice(nodes).name,) for _ in range(SINGLE)]
         for _ in range(RUNS):
             first, count = rng.randrange(len(nodes)), rng.choice((2, 3, 5, 8))
