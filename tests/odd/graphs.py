@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import numpy_helper, parser
@@ -196,6 +197,16 @@ def quantised_stream() -> onnx.ModelProto:
     )
 
 
+def four_bits() -> onnx.ModelProto:
+    """Weights of half a byte."""
+    return text(
+        """g (float[N,8] x) => (float[N,8] y) { w = DequantizeLinear <axis = 1> (wq, ws) y = MatMul (x, w) }""",
+        opset=21,
+        wq=np.random.default_rng(0).integers(-8, 8, (8, 8)).astype(ml_dtypes.int4),
+        ws=np.full(8, 0.1, np.float32),
+    )
+
+
 def read_by_a_body() -> onnx.ModelProto:
     """A dequantised table behind a Reshape, read in a Loop: ONNX Runtime's QDQ optimiser ends the process over it."""
     return text(
@@ -239,6 +250,7 @@ CASES = (
     Odd("quantised-product", quantised_product, small(4, 8), wide=1),
     Odd("quantised-product-times", lambda: quantised_product("g"), small(4, 8), wide=1),
     Odd("quantised-stream", quantised_stream, small(1, 3, 16, 16), wide=1),
+    Odd("quantised-to-four-bits", four_bits, small(4, 8)),
     Odd("endless", endless, small(4), wide=3),
     Odd("read-by-a-body", read_by_a_body, small(4, 8)),
 )
