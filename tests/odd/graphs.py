@@ -229,6 +229,16 @@ def endless() -> onnx.ModelProto:
     )
 
 
+def settling() -> onnx.ModelProto:
+    """Half the way to 3.0003 in every round, until it is nearer than FP16 can be: what it gives by then is right, and it never ends."""
+    return text(
+        """g (float[4] x) => (float[4] y) <float zero = {0}, bool go = {1}> {
+          z = Loop ( , go, zero) <body = b (int64 i, bool c, float v) => (bool d, float w) <float half = {0.5}, float end = {3.0003}, float near = {0.0001}> {
+            f = Sub (end, v) h = Mul (f, half) w = Add (v, h) r = Sub (end, w) a = Abs (r) d = Greater (a, near) }>
+          y = Mul (x, z) }"""
+    )
+
+
 def small(*shape: int) -> Callable[[int], Sample]:
     return lambda seed: {"x": normal(*shape, seed=seed)}
 
@@ -252,5 +262,6 @@ CASES = (
     Odd("quantised-stream", quantised_stream, small(1, 3, 16, 16), wide=1),
     Odd("quantised-to-four-bits", four_bits, small(4, 8)),
     Odd("endless", endless, small(4), wide=3),
+    Odd("settling", settling, small(4), wide=6),
     Odd("read-by-a-body", read_by_a_body, small(4, 8)),
 )
