@@ -10,7 +10,7 @@ from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type, inner_nodes
 from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
-from fp16fix.graph.opset import raise_in_place
+from fp16fix.graph.opset import raise_opset
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.strict.jitter import OPSET, jittered
 from fp16fix.strict.profiles import profile_named
@@ -47,9 +47,9 @@ def emulate(model: Model, profile: str = "compiled", jitter: int | None = None, 
 
 def emulated(model: Model, assumed: Profile, jitter: int | None = None, *, guarded: bool = False) -> Model:
     """``emulate`` under a profile itself."""
-    copy = assumed.written(model)
+    # Before anything is written out: opset 6 has other rules of broadcasting.
+    copy = assumed.written(raise_opset(model, OLDEST if jitter is None else OPSET))
     copy.rounds = dict(model.rounds)
-    raise_in_place(copy, OLDEST if jitter is None else OPSET)
     spread(copy, assumed.one_step)
     bound(copy, guarded=guarded)
     Emulation(copy, assumed, jitter).run()
