@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fp16fix.config import Config
-from fp16fix.engines import BuildOptions, BuildStoppedError, Built, check_pins
+from fp16fix.engines import BuildStoppedError, Built, check_pins
 from fp16fix.engines.compile import source_of, watched
 from fp16fix.engines.compiled import compiled, problems
-from fp16fix.errors import BackendError, ConfigError
+from fp16fix.errors import ConfigError
 from fp16fix.graph.model import Model
-from fp16fix.graph.quantised import dequantizes, quantizes
 from fp16fix.graph.save import save_model
 from fp16fix.oracles.engine import executable
 from fp16fix.passes.design import Draft
@@ -27,7 +26,7 @@ from fp16fix.search.draft import extended
 from fp16fix.search.trials import Trials
 from fp16fix.tasks.corners import corners
 from fp16fix.tasks.execute import executed, runs_here
-from fp16fix.tasks.rivals import COMPARED, costs, rivals
+from fp16fix.tasks.rivals import COMPARED, costs, rivals, wanted, with_integers
 from fp16fix.tasks.tf32 import OFF, allowed
 
 AGAIN = 2
@@ -104,29 +103,11 @@ def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> 
     options = replace(options, tf32=product.facts.tf32 is not False)
     made = watched(source, onnx_path.with_suffix(".plan"), options, stages)
     facts = replace(facts_of(made, product.typed, recipe.wide, corners(evidence, answer, product.typed)), tf32=options.tf32)
-    wanted = (config.build.compare or runs_here(made)) and config.search.builds >= COMPARED
-    others, said = rivals(evidence, made, onnx_path, stages) if wanted else ((), ())
+    others, said = rivals(evidence, made, wanted(evidence, runs=runs_here(made)), onnx_path, stages)
     became = facts.compiled
     facts = replace(facts, costs=costs(became, others) if became is not None else (), warnings=(*facts.warnings, *said))
-    if any(quantizes(node) or dequantizes(node) for node in evidence.model.nodes()):
-        # What is compared carries its types; weak typing would need pins for FP32.
-        strong = replace(options, backend="strong" if made.backend == "weak" else made.backend)
-        facts = with_integers(facts, evidence.model, onnx_path, strong, stages)
+    facts = with_integers(facts, others)
     return replace(product, facts=executed(evidence, made, facts, others, stages))
-
-
-def with_integers(facts: EngineFacts, model: Model, onnx_path: Path, options: BuildOptions, stages: Stages) -> EngineFacts:
-    """Facts with the INT8 products of a plan of the model as it was given, and what is to be said if the repaired one has fewer."""
-    path = onnx_path.with_name(f"given.{onnx_path.name}")
-    save_model(model, path)
-    try:
-        made = watched(path, path.with_suffix(".plan"), options, stages, "build as given to count INT8")
-    except BackendError as error:
-        said = f"The INT8 layers of the model as it was given could not be counted: {error.what}"
-        return replace(facts, warnings=(*facts.warnings, said))
-    before, after = (len(each.int8_products) if each is not None else 0 for each in (compiled(model, made.proof), facts.compiled))
-    lost = (f"Of {before} INT8 products {before - after} are none in the repaired plan.",) if after < before else ()
-    return replace(facts, int8_before=before, warnings=(*facts.warnings, *lost))
 
 
 def worth_building(config: Config, answer: Answer) -> bool:
