@@ -70,11 +70,11 @@ def run_zoo(zoo: ZooConfig, crowd: Crowd, options: Options = Options(), command:
         try:
             for found in run.standings:
                 run.settle_known(found)
-            run.paper.write(now=True)
+            run.paper.write()
             run.work(options)
         except BaseException:
             # Rows that were made are told, whatever ends the batch.
-            run.paper.write(now=True)
+            run.paper.write()
             raise
         return run.ended(options)
 
