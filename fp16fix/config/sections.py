@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -43,6 +43,16 @@ def _resolve_spec(spec: str, info: ValidationInfo) -> str:
     file, colon, function = spec.rpartition(":")
     is_code = bool(colon) and file.endswith(".py")
     return f"{_resolve(Path(file), info)}:{function}" if is_code else str(_resolve(Path(spec), info))
+
+
+def _resolve_metric(spec: str, info: ValidationInfo) -> str:
+    """A metric's name, or ``path.py:name``."""
+    return _resolve_spec(spec, info) if re.fullmatch(r".+\.py:\w+", spec) else spec
+
+
+def _use(value: object) -> object:
+    """A name alone is short for ``{metric: name}``."""
+    return {"metric": value} if isinstance(value, str) else value
 
 
 def _code(spec: str) -> str:
@@ -122,13 +132,28 @@ class Bounds(Section):
     """What ``max_abs`` is counted in, ``px`` or ``m``: tables and comparisons of batches then say that figure, not decibels."""
 
 
+class MetricUse(Section):
+    """A metric, and what else stands here given to it by keyword: ``{metric: box-corners, output: boxes, limit: 0.5}``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    metric: Annotated[Text, AfterValidator(_resolve_metric)]
+    """Its name, or ``file.py:name``: a class with ``add`` and ``result``, or a function of all reference and all candidate outputs."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """By keyword."""
+        return dict(self.model_extra or {})
+
+
 class Tolerance(Bounds):
     """Bounds for every output, and others for some by name."""
 
     outputs: dict[str, Bounds] = {}
     """By output name; a key left out there keeps the bound for all."""
-    metrics: tuple[Text, ...] = ()
-    """Metrics of other packages that a verdict must also pass, by name (entry points of ``fp16fix.metrics``)."""
+    metrics: tuple[Annotated[MetricUse, BeforeValidator(_use)], ...] = ()
+    """The task's own measures, which a verdict must pass too: ``box-corners``, ``box-iou``, ``top1``, one of another package (entry points
+    of ``fp16fix.metrics``), or ``file.py:name``."""
 
     def of(self, output: str) -> Bounds:
         """The bounds of one output."""
