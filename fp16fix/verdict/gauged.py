@@ -124,21 +124,21 @@ def _maker(use: Use, where: str) -> Callable[[], Gauge]:
     _refuse_parameters(kind, (), use.parameters, where)
     place = Path(inspect.getfile(kind))
     make: Callable[..., Metric] = kind
-    guard = lambda: blamed(place, ConfigError, f"metric {use.metric}, {where}")
+    guard: Guard = lambda: blamed(place, ConfigError, f"metric {use.metric}, {where}")
     return _guarded(lambda: make(**use.parameters), labelled(use.metric, use.parameters), guard)
 
 
 def _of_file(path: Path, name: str, parameters: Mapping[str, Any], where: str) -> Callable[[], Gauge]:
     if not path.is_file():
         raise ConfigError("does not exist", where=str(path), hint="paths in tolerance.metrics start from the folder of the YAML file")
-    guard = lambda: user_code(path, ConfigError, f"metric {name}; {HINT}")
+    guard: Guard = lambda: user_code(path, ConfigError, f"metric {name}; {HINT}")
     with guard():
         offer = named(path, name, ConfigError)
     label = labelled(f"{path.name}:{name}", parameters)
     if isinstance(offer, type):
-        make: Callable[..., Any] = offer
         if not is_metric(offer):
             raise ConfigError(f"class {name} has no add and result", where=str(path), hint=HINT)
+        make: Callable[..., Any] = offer
         _refuse_parameters(make, (), parameters, where)
         return _guarded(lambda: make(**parameters), label, guard)
     _refuse_parameters(offer, ("reference", "candidate"), parameters, where)
