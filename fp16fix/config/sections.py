@@ -12,12 +12,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StrictBool,
     StrictInt,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from fp16fix.config.urls import is_url
 from fp16fix.errors import ConfigError
@@ -83,6 +85,16 @@ def _command(value: str) -> str:
     return value
 
 
+class OrAlso:
+    """In the JSON Schema, what a ``BeforeValidator`` takes besides."""
+
+    def __init__(self, *others: JsonSchemaValue) -> None:
+        self.others = others
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), *self.others]}
+
+
 MOST = 2**31 - 1
 """What a count may be: libraries take it as a C int."""
 MOST_THREADS = 1024
@@ -94,7 +106,11 @@ LONGEST_S = 1e9
 OCTAVES = 64.0
 """Room to leave: FP16 has 40 octaves in all."""
 Place = Annotated[Path, AfterValidator(_resolve)]
-Dims = Annotated[tuple[Annotated[StrictInt, Field(ge=0, lt=2**63)], ...], BeforeValidator(_dims)]
+Dims = Annotated[
+    tuple[Annotated[StrictInt, Field(ge=0, lt=2**63)], ...],
+    BeforeValidator(_dims),
+    OrAlso({"type": "string", "pattern": r"^\d+(x\d+)*$"}, {"type": "integer", "minimum": 0}),
+]
 Count = Annotated[StrictInt, Field(ge=0, le=MOST)]
 Positive = Annotated[StrictInt, Field(gt=0, le=MOST)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -103,6 +119,7 @@ Decibels = Annotated[Number, Field(ge=-1000, le=1000)]
 Octaves = Annotated[Number, Field(ge=0, le=OCTAVES)]
 Seconds = Annotated[Number, Field(gt=0, le=LONGEST_S)]
 Text = Annotated[str, Field(min_length=1)]
+TEXT: JsonSchemaValue = {"type": "string", "minLength": 1}
 
 
 class Section(BaseModel):
@@ -115,6 +132,12 @@ class Section(BaseModel):
     def _nothing(cls, raw: object) -> object:
         """A section whose every key is commented out reads as nothing."""
         return {} if raw is None else raw
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What reads as nothing is legal there, too."""
+        found = handler.resolve_ref_schema(handler(core))
+        return {**found, "type": ["object", "null"]}
 
 
 class Bounds(Section):
@@ -151,7 +174,7 @@ class Tolerance(Bounds):
 
     outputs: dict[str, Bounds] = {}
     """By output name; a key left out there keeps the bound for all."""
-    metrics: tuple[Annotated[MetricUse, BeforeValidator(_use)], ...] = ()
+    metrics: tuple[Annotated[MetricUse, BeforeValidator(_use), OrAlso(TEXT)], ...] = ()
     """The task's own measures, which a verdict must pass too: ``box-corners``, ``box-iou``, ``top1``, one of another package (entry points
     of ``fp16fix.metrics``), or ``file.py:name``."""
 
@@ -232,6 +255,7 @@ class Config(Section):
     """Everything that flags can say."""
 
     model: Place | None = None
+    """The ONNX file."""
     output: Place | None = None
     """``.plan`` or ``.onnx``."""
     inputs: Annotated[Text, AfterValidator(_resolve_spec)] | None = None
@@ -251,6 +275,7 @@ class Config(Section):
     fp32_engine: Place | None = None
     """The same for an FP32 engine: is that right?"""
     io: Literal["fp32", "fp16"] = "fp32"
+    """Type of float inputs and outputs."""
     wide: Wide = Wide.AUTO
     """What an island may compute in."""
     headroom: Octaves = 2.0
@@ -266,7 +291,9 @@ class Config(Section):
     held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     """Share of the samples kept for the verdict."""
     seed: Count = 0
+    """Of made-up samples."""
     simplify: StrictBool = True
+    """Run onnxsim first."""
     keep_unverified: StrictBool = False
     """Write ``x.unverified.plan`` when the verdict fails."""
     profile: Text = "compiled"
