@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from fp16fix.config import Config, load_config, merged
+from fp16fix.config import Config, Entry, load_config, merged
 from fp16fix.errors import ConfigError, InputError
 from fp16fix.tasks.repair import repair
 from fp16fix.tasks.verify import verify
@@ -21,6 +21,7 @@ from fp16fix.verdict.gauged import metrics_named
 from fp16fix.verdict.gauges.boxes import BoxCorners, BoxIou
 from fp16fix.verdict.gauges.top1 import Top1
 from fp16fix.verdict.metric import Measured, times_to_spare
+from fp16fix.zoo.content import config_digest
 from tests.models import normal, proto
 
 FAR = """g (float[8,4] x, float[4,16] at) => (float[8,4] boxes) <float big = {900}> {
@@ -273,3 +274,11 @@ def test_top1_holds_the_verdict(tmp_path: Path) -> None:
     found = repair(config(tmp_path, loose))
     assert found.verified, found.verdict.reasons
     assert found.verdict.metrics[0].value == 1.0
+
+
+def test_another_text_of_the_file_is_another_row_of_a_zoo(tmp_path: Path) -> None:
+    entry = Entry.model_validate(config(tmp_path, {"metric": "gauge.py:corners", "scale": 2}).model_dump(by_alias=True, exclude_unset=True))
+    before = config_digest(entry)
+    assert config_digest(entry) == before
+    (tmp_path / "gauge.py").write_text(CODE + "# \n")
+    assert config_digest(entry) != before
