@@ -24,7 +24,9 @@ def subject(text: str, *inputs: np.ndarray) -> Subject:
     ("text", "value", "end"),
     [
         (CHAIN, normal(4), "verified"),
-        (CHAIN, np.full(4, np.nan, np.float32), "no finite float"),
+        (CHAIN, np.full(4, np.inf, np.float32), "verified"),
+        (CHAIN, np.array([0, 1, 2, np.nan], np.float32), "NaN among its inputs"),
+        ("g (float[4] x) => (float[4] y) { y = Exp (x) }", np.full(4, np.inf, np.float32), "no finite float"),
         (CHAIN, normal(5), "ONNX Runtime does not run it"),
         ("g (float[4] x) => (int64[1] y) { y = Shape (x) }", normal(4), "no float output"),
     ],

@@ -85,7 +85,7 @@ def engine(found: EngineFacts) -> None:
             f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s, {found.fp16_layers} FP16 and {found.fp32_layers} FP32 layers"
         )
     if found.compiled is not None:
-        out(f"  {became(found.compiled, tf32=found.tf32)}")
+        out(f"  {became(found.compiled, tf32=found.tf32, int8_before=found.int8_before)}")
     if found.costs:
         from fp16fix.report.words import beside
 
@@ -98,12 +98,20 @@ def engine(found: EngineFacts) -> None:
         out("  latency: " + ", ".join(f"{each.engine} {each.median_ms:.3f} ms" for each in found.latency))
 
 
-def became(found: Compiled, *, tf32: bool | None) -> str:
+def integers(found: Compiled, before: int | None) -> str:
+    """``2 products in INT8, 2 in the model as given``."""
+    given = "" if before is None else f", {before} in the model as given"
+    return f"{counted(len(found.int8_products), 'product')} in INT8{given}"
+
+
+def became(found: Compiled, *, tf32: bool | None, int8_before: int | None = None) -> str:
     """What a plan runs, in one line."""
     from fp16fix.report.words import crossing, grounds
 
     said = [f"{counted(found.kernels, 'kernel')} move {crossing(found)}"] if found.kernels else []
     said += [f"{counted(len(found.float_products), 'product')} in FP32{' (TF32 allowed)' if tf32 else ''}"] if found.float_products else []
+    if found.int8_products or int8_before:
+        said.append(integers(found, int8_before))
     said += [f"{counted(len(found.attention), 'attention')} fused"] if found.attention else []
     said += [f"{counted(len(found.narrowed), 'pin')} taken back"] if found.narrowed else []
     return f"{grounds(found)}: {', '.join(said) or 'nothing is known of fusion'}"

@@ -19,6 +19,7 @@ from fp16fix.graph.ops import is_float_node
 from fp16fix.half import FORMATS
 
 NARROW = ("fp16", "bf16")
+INTEGER = "int8"
 FLOAT_TYPES = frozenset(FORMATS)
 IDLE = frozenset({"signal", "wait", "memset", "shape_call", "jmp", "cjmp", "copy"})
 """Kinds of rows that launch nothing which computes."""
@@ -39,7 +40,8 @@ class CompiledNode:
     asked: str
     """What the graph computes it in: ``fp16``, ``fp32`` or ``bf16``."""
     computed: str
-    """What its kernel computes it in; empty where that is not known (inside of fused attention, or folded away)."""
+    """What its kernel computes it in, ``int8`` for a product of integers; empty where that is not known (inside of fused attention, or
+    folded away)."""
     stored: str
     """The type its kernel writes; empty where its result never leaves a kernel, or that is not known."""
     kernels: tuple[str, ...] = ()
@@ -64,6 +66,8 @@ class Compiled:
     """Products that multiply FP32 operands."""
     tf32_products: tuple[str, ...] = ()
     """Those of them that TF32 would round to 10 bits, if it is on."""
+    int8_products: tuple[str, ...] = ()
+    """Products that multiply INT8 operands: the layers that a quantised model was quantised for."""
     kernels: int = 0
     """That compute; 0 where not known."""
     crossing: dict[str, int] = field(default_factory=dict)
@@ -93,6 +97,7 @@ def compiled(model: Model, proof: Proof) -> Compiled:
     homes = by_owner(proof.kernels)
     told = tuple(by_kernels(node, homes) for node in nodes)
     wide = {each.node for each in told if each.op in PRODUCTS and each.computed == "fp32"}
+    integer = tuple(each.node for each in told if each.op in PRODUCTS and each.computed == INTEGER)
     working = [kernel for kernel in proof.kernels if kernel.kind not in IDLE]
     moved = [held for kernel in working for held in (*kernel.inputs, *kernel.outputs)]
     return Compiled(
@@ -102,6 +107,7 @@ def compiled(model: Model, proof: Proof) -> Compiled:
         alphas=tuple(node.name for node in nodes if is_alpha(node, homes)),
         float_products=tuple(node.name for node in nodes if node.name in wide),
         tf32_products=tuple(node.name for node in nodes if node.name in wide and multiplies(homes[node.name])),
+        int8_products=integer,
         kernels=len(working),
         crossing=sizes(moved),
         weights=sizes(held for kernel in working for held in kernel.constants),
@@ -148,6 +154,8 @@ def computed_in(node: Node, own: list[Kernel], wanted: str) -> str:
     """
     if not own or any(MHA.search(kernel.name) for kernel in own):
         return ""
+    if node.op in PRODUCTS and any(kernel.kind in MULTIPLIERS and reads_integers(kernel) for kernel in own):
+        return INTEGER
     seen = {held.dtype for kernel in own for held in (*kernel.inputs, *kernel.constants) if not held.is_scalar} & FLOAT_TYPES
     seen = seen or {held.dtype for kernel in own for held in kernel.inputs} & FLOAT_TYPES
     if node.op in PRODUCTS:
@@ -156,6 +164,11 @@ def computed_in(node: Node, own: list[Kernel], wanted: str) -> str:
     casts = any(step in {"Cast", CUT} for kernel in own for step in kernel.steps)
     around = seen | {held.dtype for kernel in own for held in kernel.outputs}
     return wanted if casts or wanted in around or len(seen) != 1 else min(seen)
+
+
+def reads_integers(kernel: Kernel) -> bool:
+    """Whether a kernel multiplies two INT8 operands; scales and a residue that is added are beside them."""
+    return sum(held.dtype == INTEGER and not held.is_scalar for held in (*kernel.inputs, *kernel.constants)) > 1
 
 
 def stored_in(node: Node, own: list[Kernel], homes: Mapping[str, list[Kernel]]) -> str:

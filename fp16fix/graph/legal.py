@@ -27,12 +27,21 @@ def refuse_illegal(proto: onnx.ModelProto, path: Path) -> None:
     for name, element in _element_types(proto):
         if element not in TYPES:
             raise ModelError(f"{name!r} has element type {element}, which is none", where=str(path), hint="export the model again")
-    for output in proto.graph.output:
-        if output.type.WhichOneof("value") not in {None, "tensor_type"}:
-            kind = output.type.WhichOneof("value").removesuffix("_type")
-            hint = "cut the graph where it still gives tensors"
-            raise ModelError(f"output {output.name!r} is of the kind {kind}; only tensors can be compared", where=str(path), hint=hint)
+    held = {tensor.name for tensor in proto.graph.initializer}
+    for value in proto.graph.output:
+        refuse_no_tensor(value, "output", "compared", "cut the graph where it still gives tensors", path)
+    for value in proto.graph.input:
+        if value.name not in held:
+            refuse_no_tensor(value, "input", "given", "export the model with plain tensors as inputs, the elements one by one", path)
     refuse_endless(proto, path)
+
+
+def refuse_no_tensor(value: onnx.ValueInfoProto, end: str, use: str, hint: str, path: Path) -> None:
+    """Raise ModelError for an input or output that is a sequence, an optional or a map; one without any type passes."""
+    kind = value.type.WhichOneof("value")
+    if kind is not None and kind != "tensor_type":
+        said = f"{end} {value.name!r} is of the kind {kind.removesuffix('_type')}; only tensors can be {use}"
+        raise ModelError(said, where=str(path), hint=hint)
 
 
 def drop_repeats(proto: onnx.ModelProto) -> list[str]:

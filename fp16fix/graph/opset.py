@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import UnraisableError
 from fp16fix.graph.admit import complaint
 from fp16fix.graph.edit import Editor, position
+from fp16fix.graph.export import exported
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
 from fp16fix.graph.operators import FLATTENING
 from fp16fix.graph.ops import DEFAULT_DOMAINS, schema_of
@@ -150,8 +151,7 @@ def alone(node: gs.Node, opset: int) -> onnx.ModelProto:
     copied = gs.Node(node.op, node.name, attrs=dict(node.attrs), inputs=inputs, outputs=outputs)
     variables = [tensor for tensor in replaced.values() if isinstance(tensor, gs.Variable)]
     small = gs.Graph([copied], variables, [t for t in outputs if t.name], name="alone", opset=opset)
-    proto: onnx.ModelProto = gs.export_onnx(small, do_type_check=False)
-    return proto
+    return exported(small, checked=False)
 
 
 def adopt(edit: Editor, node: gs.Node, converted: gs.Graph) -> list[gs.Node]:

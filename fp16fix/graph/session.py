@@ -16,6 +16,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
 from fp16fix.graph import safe
+from fp16fix.graph.export import exported
 from fp16fix.graph.model import Model, element_type, is_tensor, numpy_type
 from fp16fix.graph.random import seeded
 
@@ -158,7 +159,7 @@ def parted(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     try:
         for tensor in big:
             tensor.values = LazyValues(external_stub(tensor.name, element_type(tensor), held[tensor.name]))
-        return to_proto(model.graph, model), {name: np.ascontiguousarray(values) for name, values in held.items()}
+        return proto_of(model), {name: np.ascontiguousarray(values) for name, values in held.items()}
     finally:
         for tensor in big:
             tensor.values = held[tensor.name]
@@ -178,17 +179,12 @@ def external_stub(name: str, element: int, values: np.ndarray) -> onnx.TensorPro
     return stub
 
 
-def to_proto(graph: gs.Graph, model: Model) -> onnx.ModelProto:
-    """Export through graphsurgeon with the model's metadata."""
-    proto: onnx.ModelProto = gs.export_onnx(graph)
+def proto_of(model: Model) -> onnx.ModelProto:
+    """The complete proto of a model, with its metadata."""
+    proto = exported(model.graph)
     for key, value in model.metadata.items():
         proto.metadata_props.add(key=key, value=value)
     return proto
-
-
-def proto_of(model: Model) -> onnx.ModelProto:
-    """The complete proto of a model."""
-    return to_proto(model.graph, model)
 
 
 def infer_types(model: Model) -> None:

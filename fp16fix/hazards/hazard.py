@@ -22,6 +22,8 @@ class Kind(str, Enum):
     """An argument whose FP16 spacing is too large for the function that reads it: a softmax, an exponential, a sine, a decision."""
     SWALLOW = "swallow"
     """An addend that the spacing of what it is added to eats."""
+    ENDLESS = "endless"
+    """A Loop that ends in FP32 and not in FP16."""
     CONSTANT = "constant"
     """A literal or weight outside FP16."""
 
@@ -42,7 +44,8 @@ class Hazard:
     smallest: float
     """Range seen of ``tensor`` (low, high, smallest nonzero magnitude)."""
     bits: float
-    """Octaves past the limit (overflow, vanish, constant) or significand bits lost or missing (swamp, cancel, coarse, swallow); ≥ 0."""
+    """Octaves past the limit (overflow, vanish, constant) or significand bits lost or missing (swamp, cancel, coarse, swallow), or
+    octaves of rounds past those of FP32 (endless); ≥ 0."""
     why: str
     """One sentence with the numbers."""
     internal: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from fp16fix.graph.loops import states
 from fp16fix.graph.model import Constant, Model, Node, Tensor, bodies
 from fp16fix.graph.operators import ADDITIONS, MOVEMENT
 from fp16fix.graph.walk import makers, readers, walk
@@ -19,17 +20,6 @@ def running_sums(model: Model) -> Iterator[tuple[Node, Node]]:
     for node in model.nodes():
         for state, carried in states(node) if bodies(node) and is_open_ended(node) else ():
             yield from ((node, each) for each in additions(carried, state))
-
-
-def states(node: Node) -> Iterator[tuple[Tensor, Tensor]]:
-    """What a round takes over and hands on; nothing for an If."""
-    body = node.attrs.get("body")
-    if body is None:
-        return
-    scanned = int(node.attrs.get("num_scan_inputs", 0))
-    first = 2 if node.op == "Loop" else 0
-    taken = body.inputs[first : len(body.inputs) - scanned]
-    yield from zip(taken, body.outputs[max(0, first - 1) :], strict=False)
 
 
 def is_open_ended(node: Node) -> bool:

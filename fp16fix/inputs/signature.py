@@ -36,15 +36,13 @@ def signature(model: Model) -> tuple[Input, ...]:
     """Inputs of the main graph without initializers.
 
     Raises:
-        ModelError: an input that is no tensor (sequence, optional), or that declares no type.
+        ModelError: an input that declares no type.
     """
     return tuple(_input(tensor) for tensor in model.graph.inputs if not isinstance(tensor, Constant))
 
 
 def _input(tensor: Variable) -> Input:
     where = f"input {tensor.name!r}"
-    if getattr(tensor, "type", "tensor_type") != "tensor_type":
-        raise ModelError("is a sequence or an optional, not a tensor", where=where, hint="export the model with plain tensors as inputs")
     element = element_type(tensor)
     if element == onnx.TensorProto.UNDEFINED:
         raise ModelError("declares no element type", where=where, hint="export the model again with typed inputs")

@@ -16,6 +16,7 @@ PLAIN = {
     Kind.SWAMP: "sums and coordinates too fine for FP16",
     Kind.CANCEL: "cancellation",
     Kind.COARSE: "arguments too coarse in FP16",
+    Kind.ENDLESS: "a Loop that never ends",
     Kind.SWALLOW: "addends below FP16's spacing",
 }
 TIED = 0.8

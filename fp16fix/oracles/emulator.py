@@ -19,6 +19,7 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
+from fp16fix.strict.rounds import why_failed
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge, stressed
 from fp16fix.verdict.metric import Gauge, measured
@@ -104,7 +105,7 @@ class StrictOracle:
     ) -> tuple[Figures, ...]:
         """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``."""
         self.calls += 1
-        graph = emulate(candidate, profile, jitter) if strict else candidate
+        graph = emulate(candidate, profile, jitter, guarded=True) if strict else candidate
         return self.own.figures(graph, self.channels, tick=tick)
 
     def verdict(self, candidate: Model, *, profile: str = "compiled", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
@@ -127,12 +128,13 @@ class StrictOracle:
     def _unshaken(self, candidate: Model, profile: str, tick: Tick) -> Verdict:
         """On samples and, of what passes, on blends: one graph, opened once."""
         self.calls += 1
-        graph, metrics = emulate(candidate, profile), [make() for make in self.metrics]
+        graph, metrics = emulate(candidate, profile, guarded=True), [make() for make in self.metrics]
         session = Session(graph, threads=self.own.threads)
         figures = self.own.figures(graph, self.channels, session=session, metrics=metrics, tick=tick)
         verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
         if self.own.failures:
-            said = f"the candidate fails on {len(self.own.failures)} of {self.count} samples, first as follows: {self.own.failures[0]}"
+            first = why_failed(graph, self.own.failures[0])
+            said = f"the candidate fails on {len(self.own.failures)} of {self.count} samples, first as follows: {first}"
             verdict = replace(verdict, reasons=(*verdict.reasons, said))
         if verdict.verified and self.blends.count:
             figures = self.blends.figures(graph, self.channels, session=session, tick=tick)

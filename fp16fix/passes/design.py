@@ -105,6 +105,8 @@ class Design:
     acquit: Acquit
     refusals: list[Refusal] = field(default_factory=list)
     muls: int = 0
+    endless: tuple[Hazard, ...] = ()
+    """Of those hazards the ones that no range shows: they last, whatever is rewritten."""
     changes: Changes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +119,7 @@ class Design:
 
     def draft(self, hazards: Sequence[Hazard], proofs: Mapping[Hazard, str]) -> Draft:
         """From the hazards of the model as it came (and the proofs already made) to a draft."""
+        self.endless = tuple(hazard for hazard in hazards if hazard.kind is Kind.ENDLESS)
         live = self.live(hazards, proofs)
         if self.rewrite(rules(), live):
             live, proofs = self.look_again(frozenset())
@@ -145,7 +148,7 @@ class Design:
         except ModelError:
             self.changes.prove_on_all()
             self.ranges = measure(self.model, self.samples, threads=self.options.threads)
-        hazards = diagnose(self.model, self.ranges, frozenset(self.model.placed))
+        hazards = (*diagnose(self.model, self.ranges, frozenset(self.model.placed)), *self.endless)
         proofs = self.acquit(self.model, hazards)
         return self.live(hazards, proofs), proofs
 

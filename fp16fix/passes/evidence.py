@@ -22,11 +22,13 @@ from fp16fix.inputs.made import make
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.signature import signature, with_dims
 from fp16fix.inputs.split import split
+from fp16fix.passes.apply import apply
 from fp16fix.passes.blame import blaming
 from fp16fix.passes.recipe import Recipe, plain
 from fp16fix.progress import Stages
 from fp16fix.ranges.measure import measure
 from fp16fix.ranges.range import Ranges
+from fp16fix.trace.endless import endless, hanging
 from fp16fix.trace.harmless import harmless
 
 WITNESSES = 2
@@ -124,10 +126,9 @@ def gather(config: Config, stages: Stages) -> Evidence:
     seen, tested = Arrays(calibration), Arrays(held_out)
     with stages.stage("measure ranges", len(seen)) as tick, blaming(model, seen, config.threads):
         ranges = measure(model, seen, threads=config.threads, tick=tick)
-    model.rounds = dict(ranges.rounds)
     refuse_nonfinite_outputs(model, ranges)
     with stages.stage("diagnose"), blaming(model, seen, config.threads):
-        hazards = diagnose(model, ranges, frozenset(model.placed))
+        hazards = diagnosed(model, ranges, config, seen)
         proofs = acquitted(model, hazards, seen, config.threads)
     return Evidence(config, model, samples, seen, tested, ranges, hazards, proofs)
 
@@ -138,9 +139,16 @@ def with_held_out(found: Evidence, stages: Stages) -> Evidence:
     with stages.stage("measure ranges", len(every)) as tick:
         ranges = measure(found.model, every, threads=threads, tick=tick)
     with stages.stage("diagnose"):
-        hazards = diagnose(found.model, ranges, frozenset(found.model.placed))
+        hazards = diagnosed(found.model, ranges, found.config, every)
         proofs = acquitted(found.model, hazards, every, threads)
     return replace(found, ranges=ranges, hazards=hazards, proofs=proofs, joined=True)
+
+
+def diagnosed(model: Model, ranges: Ranges, config: Config, samples: Arrays) -> tuple[Hazard, ...]:
+    """What ranges show, in graph order, and the Loops that all-FP16 does not end; how long they take in FP32 is noted in the model."""
+    model.rounds = hanging(model, ranges.rounds)
+    typed = apply(model, plain(model.placed, config.interface))
+    return (*diagnose(model, ranges, frozenset(model.placed)), *endless(model, typed, samples, config.threads))
 
 
 def refuse_unknown_outputs(config: Config, model: Model) -> None:

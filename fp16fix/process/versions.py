@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 
 LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "scipy", "tensorrt-rtx-cu13", "tensorrt")
@@ -10,6 +11,12 @@ LIBRARIES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxsim", "sc
 
 def versions() -> dict[str, str]:
     """Python and the libraries whose behaviour a result depends on, those that are installed."""
+    return dict(installed())
+
+
+@cache
+def installed() -> dict[str, str]:
+    """The same, looked up once: reading a package's metadata takes milliseconds, and a batch asks for every model."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:

@@ -90,6 +90,10 @@ class EngineState:
     targets: tuple[str, ...] = ()
     plan_bytes: int = 0
     problems: tuple[str, ...] = ()
+    moved_bytes: int = 0
+    """What the plan's kernels read and write in one inference, weights too; 0 where no plan was read."""
+    float_products: int = 0
+    """Products that multiply FP32 operands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,8 @@ class EngineFacts:
     """Of the delivered engine, all-FP16 and FP32, where they were built to compare (``build.compare``, or a GPU)."""
     compiled: Compiled | None = None
     """What each node became after fusion, and what the plan moves; None where nothing was built."""
+    int8_before: int | None = None
+    """INT8 products in a plan of the quantised model as it was given, beside ``compiled.int8_products``; None where that was not built."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import fp16fix
 from fp16fix.graph import quantised, safe
 from fp16fix.graph.lone import kept_narrow
+from fp16fix.graph.loops import deciders
 from fp16fix.graph.lower import count_types
 from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
 from fp16fix.graph.random import warnings_of
 from fp16fix.half import BF16, FP32
-from fp16fix.hazards.hazard import Hazard
+from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.design import Draft, matches
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.place.islands import flops
@@ -106,12 +107,15 @@ def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
     scaled = {name.split("→")[0]: e for name, e in recipe.exponents.items()}
     covered = {node: edit for edit in recipe.rewrites for node in (edit.node, *edit.covers)}
     left = {(hazard.node, hazard.kind) for hazard in answer.draft.remaining}
+    nodes = found.model.node_map()
 
     def end(hazard: Hazard) -> Disposition:
         if hazard in found.proofs:
             return Disposition(hazard, "harmless", found.proofs[hazard])
         if matches(hazard.node, found.config.allow):
             return Disposition(hazard, "refused", "the user allows this node in FP16 as it is")
+        if hazard.kind is Kind.ENDLESS and (names := [each.name for each in deciders(nodes[hazard.node]) if each.name in wide]):
+            return Disposition(hazard, "pinned", f"what decides when it ends is computed in FP32: {', '.join(names)}")
         if hazard.node in wide:
             return Disposition(hazard, "pinned", f"{wide[hazard.node]}: no rule and no exponent holds it: {reasons[hazard.node]}")
         if hazard.node in covered:

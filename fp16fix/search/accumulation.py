@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fp16fix.config import Config
 from fp16fix.errors import Fp16fixError, first_line
 from fp16fix.graph.model import Model, Node
 from fp16fix.graph.operators import PRODUCTS
-from fp16fix.graph.walk import makers, readers
+from fp16fix.graph.walk import makers, readers, walk
 from fp16fix.half import LARGEST
 from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.passes.design import matches
 from fp16fix.passes.evidence import Arrays
-from fp16fix.passes.recipe import asking
+from fp16fix.passes.recipe import asking, placements_of
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
@@ -44,6 +45,8 @@ def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
             answer, before = asked, found
             found = examined(evidence.config, evidence.model, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
             found = replace(found, certificate=before.certificate)
+        if found.conditions and evidence.config.strict_accumulation:
+            answer, found = apart(trials, answer, found, tick)
     answer = replace(answer, certificate=found.certificate, accumulate=found.verdict, conditions=found.conditions)
     return replace(answer, verdict=held_to(evidence.config, answer.verdict, found.conditions))
 
@@ -55,6 +58,58 @@ def with_sums(trials: Trials, answer: Answer, nodes: Sequence[str]) -> Answer:
     recipe = replace(answer.recipe, edits=(*answer.recipe.edits, *map(asking, nodes)))
     verdict = trials.verdict(recipe, "sums", f"FP32 sums of {', '.join(nodes[:NAMED])}")
     return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())) if verdict.verified else answer
+
+
+def apart(trials: Trials, answer: Answer, found: Examined, tick: Tick) -> tuple[Answer, Examined]:
+    """The answer with the attentions that conditions name in FP32, which makes separate products of them; what it was where that fails.
+
+    NVIDIA's way to FP32 sums in attention is to cast Q, K and V up (TensorRT 11 release notes); it costs what one kernel saves, so only
+    whoever asks for sums that hold anywhere gets it.
+    """
+    evidence, typed = trials.evidence, trials.typed(answer.recipe)
+    inside = sorted({name for each in found.conditions for name in around(typed, each.nodes)} - set(answer.recipe.wide))
+    known = evidence.config.allow
+    prepared = trials.workshop.prepared(answer.recipe).node_map()
+    inside = [name for name in inside if name in prepared and not matches(name, known)]
+    if not inside:
+        return answer, found
+    why = "in one kernel its sums may be FP16's: with Q, K and V in FP32 it is separate products"
+    recipe = replace(answer.recipe, edits=(*answer.recipe.edits, *placements_of(dict.fromkeys(inside, "fp32"), why)))
+    if trials.too_wide(recipe):
+        return answer, found
+    verdict = trials.verdict(recipe, "sums", f"attention in FP32 around {', '.join(inside[:NAMED])}")
+    if not verdict.verified:
+        return answer, found
+    again = examined(evidence.config, evidence.model, trials.typed(recipe), evidence.judged, verdict, tick)
+    if again.conditions:
+        return answer, found
+    return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), replace(
+        again, certificate=found.certificate
+    )
+
+
+def around(typed: Model, names: Iterable[str]) -> set[str]:
+    """The nodes of the attentions that hold these products: from one product to the other, what lies between them included."""
+    nodes, found = typed.node_map(), set[str]()
+    for name in names:
+        for beside, back in ((makers, readers), (readers, makers)):
+            if near_softmax(nodes[name], beside):
+                found |= {each.name for each in between(nodes[name], beside, back)}
+    return found
+
+
+def between(product: Node, there: Callable[[Node], Iterable[Node]], back: Callable[[Node], Iterable[Node]]) -> Iterator[Node]:
+    """A product, the next product beyond its softmax, and all that leads from one to the other."""
+    reached = stretch(product, there)
+    for other in reached:
+        if other is not product and other.op in PRODUCTS:
+            ways = {id(each) for each in stretch(other, back)}
+            yield from (each for each in reached if id(each) in ways)
+
+
+def stretch(product: Node, step: Callable[[Node], Iterable[Node]]) -> list[Node]:
+    """What leads away from a product, up to the next ones."""
+    return list(walk([product], lambda each: step(each) if each is product or each.op not in PRODUCTS else ()))
 
 
 def outside_attention(typed: Model, names: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type, inner_nodes
 from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
-from fp16fix.graph.opset import raise_in_place
+from fp16fix.graph.opset import raise_opset
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.strict.jitter import OPSET, jittered
 from fp16fix.strict.profiles import profile_named
@@ -27,13 +27,14 @@ IN_GRAPH = 1 << 16
 """Bytes from which a low-precision weight stays low in memory and is widened by a Cast while running."""
 
 
-def emulate(model: Model, profile: str = "compiled", jitter: int | None = None) -> Model:
+def emulate(model: Model, profile: str = "compiled", jitter: int | None = None, *, guarded: bool = False) -> Model:
     """The FP32 graph that computes what ``model`` computes when every FP16 or BF16 tensor is rounded where it is produced.
 
     Args:
         model: a typed graph; not changed.
         profile: what is assumed of the insides of operators, by name: see ``strict.profiles``.
         jitter: a seed for random errors before roundings, see ``strict.jitter``; None for none.
+        guarded: fail where a Loop is stopped that does not end (``strict.rounds``); else go on with what it has by then.
 
     Returns:
         Inputs keep their names and take FP32 arrays, rounded on entry where the typed graph's input is low; outputs are FP32.
@@ -41,16 +42,16 @@ def emulate(model: Model, profile: str = "compiled", jitter: int | None = None) 
     Raises:
         ConfigError: there is no such profile.
     """
-    return emulated(model, profile_named(profile), jitter)
+    return emulated(model, profile_named(profile), jitter, guarded=guarded)
 
 
-def emulated(model: Model, assumed: Profile, jitter: int | None = None) -> Model:
+def emulated(model: Model, assumed: Profile, jitter: int | None = None, *, guarded: bool = False) -> Model:
     """``emulate`` under a profile itself."""
-    copy = assumed.written(model)
+    # Before anything is written out: opset 6 has other rules of broadcasting.
+    copy = assumed.written(raise_opset(model, OLDEST if jitter is None else OPSET))
     copy.rounds = dict(model.rounds)
-    raise_in_place(copy, OLDEST if jitter is None else OPSET)
     spread(copy, assumed.one_step)
-    bound(copy)
+    bound(copy, guarded=guarded)
     Emulation(copy, assumed, jitter).run()
     return copy
 

@@ -70,7 +70,7 @@ def softmax(step: Expansion) -> None:
     """Of a long row the shares before division, and their sum, are stored in FP16; which rows are long may be known at run time only."""
     node, shape = step.node, step.x.shape
     axis = int(node.attrs.get("axis", -1 if step.opset >= ALONG_AXIS else 1))
-    if shape is None or (step.opset < ALONG_AXIS and axis not in (-1, len(shape) - 1)):
+    if shape is None or axis not in range(-len(shape), len(shape)) or (step.opset < ALONG_AXIS and axis not in (-1, len(shape) - 1)):
         return
     count = shape[axis]
     if isinstance(count, int) and count < LONG:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ from fp16fix.engines.compile import build_options, watched
 from fp16fix.engines.compiled import Compiled, compiled
 from fp16fix.errors import BackendError
 from fp16fix.graph.model import Model
+from fp16fix.graph.quantised import dequantizes, quantizes
 from fp16fix.graph.save import save_model
 from fp16fix.passes.apply import apply
 from fp16fix.passes.evidence import Evidence
 from fp16fix.progress import Stages
-from fp16fix.report.outcome import Cost
+from fp16fix.report.outcome import Cost, EngineFacts
 
-REPAIRED, COMPARED = "repaired", 3
-"""What the delivered engine is called, and the builds that a comparison takes."""
+REPAIRED, HALF, FULL = "repaired", "all-FP16", "FP32"
+"""What engines are called."""
+COMPARED, GIVEN = 3, 2
+"""Builds that a comparison takes, and one with the model as it was given alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,25 @@ class Rival:
     built: Built
 
 
-def rivals(evidence: Evidence, made: Built, onnx_path: Path, stages: Stages) -> tuple[tuple[Rival, ...], tuple[str, ...]]:
-    """All-FP16 and FP32 engines, built as the delivered one was; and a sentence for each that there is not."""
+def wanted(evidence: Evidence, *, runs: bool) -> tuple[str, ...]:
+    """The engines to compare with: both on request or where latencies can be measured; of a quantised model that as it was given.
+
+    Its plan tells the INT8 layers that a repair must keep.
+    """
+    build, allowed = evidence.config.build, evidence.config.search.builds
+    if (build.compare or runs) and allowed >= COMPARED:
+        return (HALF, FULL)
+    quantised = any(quantizes(node) or dequantizes(node) for node in evidence.model.nodes())
+    return (FULL,) if quantised and allowed >= GIVEN else ()
+
+
+def rivals(
+    evidence: Evidence, made: Built, names: Collection[str], onnx_path: Path, stages: Stages
+) -> tuple[tuple[Rival, ...], tuple[str, ...]]:
+    """Engines of these names, built as the delivered one was; and a sentence for each that there is not."""
     found, said = [], []
-    for name, graph in (("all-FP16", apply(evidence.model, evidence.plain)), ("FP32", evidence.model)):
+    for name in names:
+        graph = evidence.model if name == FULL else apply(evidence.model, evidence.plain)
         path = onnx_path.with_name(f"{name}.{onnx_path.name}")
         save_model(graph, path)
         # They carry their types; weak typing would need pins for FP32.
@@ -52,4 +71,15 @@ def cost(name: str, found: Compiled) -> Cost:
 def costs(became: Compiled, others: tuple[Rival, ...]) -> tuple[Cost, ...]:
     """Of the delivered engine and those beside it; none where no plan was read."""
     told = (cost(REPAIRED, became), *(cost(each.name, compiled(each.typed, each.built.proof)) for each in others))
-    return told if others and all(each.kernels for each in told) else ()
+    return told if len(others) > 1 and all(each.kernels for each in told) else ()
+
+
+def with_integers(facts: EngineFacts, others: Iterable[Rival]) -> EngineFacts:
+    """Facts with the INT8 products of a plan of the model as it was given, and what is to be said if the repaired one has fewer."""
+    for each in others:
+        given = compiled(each.typed, each.built.proof)
+        if each.name == FULL and given.int8_products:
+            before, after = len(given.int8_products), len(facts.compiled.int8_products) if facts.compiled is not None else 0
+            lost = (f"Of {before} INT8 products {before - after} are none in the repaired plan.",) if after < before else ()
+            return replace(facts, int8_before=before, warnings=(*facts.warnings, *lost))
+    return facts

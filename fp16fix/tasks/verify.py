@@ -9,6 +9,7 @@ from fp16fix.config import Config
 from fp16fix.engines import PLANS
 from fp16fix.graph.load import load
 from fp16fix.graph.lone import wide_products
+from fp16fix.graph.loops import deciders
 from fp16fix.graph.model import Model, tell_apart
 from fp16fix.graph.random import warnings_of
 from fp16fix.inputs.split import split
@@ -17,6 +18,7 @@ from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Arrays, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Tick, Watcher
+from fp16fix.ranges.measure import measure
 from fp16fix.ranges.sizes import sizes
 from fp16fix.search.accumulation import examined, held_to
 from fp16fix.strict.profiles import profile_named
@@ -45,6 +47,7 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         # Nothing is built from it, so its names of dimensions serve nobody.
         tell_apart(typed, {dim for tensor in typed.graph.inputs for dim in tensor.shape or () if isinstance(dim, str)})
         samples = Arrays(given)
+        typed.rounds = counted(reference, typed, samples, config.threads)
     with (
         StrictOracle(reference, samples, config.tolerance.of, names=samples.names, metrics=metrics, threads=config.threads) as oracle,
         stages.stage("strict run", len(samples)) as tick,
@@ -55,6 +58,13 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         verdict = within_share(verdict, typed, samples, config.max_fp32_share)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
         return replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
+
+
+def counted(reference: Model, typed: Model, samples: Arrays, threads: int) -> dict[str, int]:
+    """Rounds that FP32 takes in every Loop that may not end in FP16: in that of its name, or in any where none is called so."""
+    loops = [node.name for node in typed.nodes() if node.op == "Loop" and deciders(node)]
+    seen = measure(reference, samples, threads=threads, details=False).rounds if loops else {}
+    return {name: seen.get(name, max(seen.values(), default=0)) for name in loops}
 
 
 def as_built(config: Config, oracle: StrictOracle, typed: Model, tick: Tick) -> Verdict:

@@ -15,12 +15,11 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import ModelError
 from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.model import Model
+from fp16fix.strict.rounds import NAMED
 
 T = TypeVar("T")
 GUEST = re.compile(r"(inside/)*strict/|proof\d+/")
 """What the names of strict nodes and tensors begin with (``trace.shadow``, ``trace.births``, ``trace.harmless``)."""
-NAMED = re.compile(r"Name:'([^']*)'")
-"""How ONNX Runtime names the node that it failed in, the outermost first."""
 FLAT = "/flat"
 """What the name of a comparison ends with where a large twin is laid out beside the exact tensor."""
 FAILURES = 64

@@ -15,6 +15,7 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_outputs
 from fp16fix.graph.session import Session
 from fp16fix.strict.emulate import emulate
+from fp16fix.strict.rounds import bound
 from fp16fix.trace.births import exact_inputs
 from fp16fix.trace.segments import Sample, drop_dead
 
@@ -113,6 +114,8 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: Co
     for graph in list(host.graphs()):
         graph.nodes[:] = [each for node in graph.nodes if id(node) not in moved for each in (node, *after.get(id(node), ()))]
     drop_dead(host)
+    # With a switch on, the exact graph's own Loops hang on strict values.
+    bound(host, guarded=False)
     return host
 
 

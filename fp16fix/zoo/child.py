@@ -16,7 +16,7 @@ from typing import Any
 
 from fp16fix.config import Entry
 from fp16fix.config.urls import is_url
-from fp16fix.errors import Fp16fixError, ModelError, ReplayError
+from fp16fix.errors import Fp16fixError, InputError, ModelError, ReplayError
 from fp16fix.process.interrupts import terminable
 from fp16fix.progress import Silent
 from fp16fix.report.batch import Content
@@ -91,17 +91,22 @@ def journal_of(entry: Entry, content: Content, cache: str) -> Path | None:
 
 
 def taken_up(entry: Entry, journal: Path | None, wire: Wire, command: Sequence[str]) -> Outcome:
-    """Repair, with what the journal of a killed run holds; one that was damaged, or is of another search, begins anew."""
+    """Repair, with what the journal of a killed run holds.
+
+    One that was damaged, or is of another search, begins anew; one that a row of the same content is writing is left to it.
+    """
     if journal is None:
         return repair(entry, wire, command)
-    entry = entry.model_copy(update={"search": entry.search.model_copy(update={"journal": journal})})
+    remembering = entry.model_copy(update={"search": entry.search.model_copy(update={"journal": journal})})
     try:
-        return repair(entry, wire, command)
-    except ReplayError as error:
+        return repair(remembering, wire, command)
+    except InputError as error:
         if error.where != str(journal):
             raise
+        if not isinstance(error, ReplayError):
+            return repair(entry, wire, command)
         journal.unlink()
-        return repair(entry, wire, command)
+        return repair(remembering, wire, command)
 
 
 def stamps(entry: Entry, content: Content) -> list[tuple[int, int]]:

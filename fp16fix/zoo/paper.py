@@ -40,26 +40,25 @@ class Paper:
     def add(self, row: Row) -> None:
         """One more; written now, or soon."""
         self._rows[row.name] = row
-        self.write()
+        if time.monotonic() >= self._next:
+            self.write()
 
-    def write(self, *, whole: bool = False, now: bool = False) -> Batch:
-        """Write what there is, unless that was done a moment ago; all files where it is ``whole``.
+    def write(self, *, whole: bool = False) -> Batch:
+        """Write what there is; all files where it is ``whole``.
 
         Raises:
             InputError: the folder is not writable or full.
         """
-        batch = self.batch(ended=whole)
         began = time.monotonic()
-        if whole or now or began >= self._next:
-            paths = own_paths(self.zoo)
-            # A file name that is not Unicode reaches Python as lone surrogates; spelt out in a JSON string they read back as they were.
-            storage.write(paths["summary"], DOCUMENT.to_json(batch).encode("utf-8", "backslashreplace"))
-            if whole:
-                storage.write(paths["index"], render_index(batch, self.zoo.output_dir).encode())
-                storage.write(paths["junit"], junit(batch))
-            if not is_url(paths["summary"]):
-                placed(paths["summary"])
-            self._next = time.monotonic() + SHARE * (time.monotonic() - began)
+        batch, paths = self.batch(ended=whole), own_paths(self.zoo)
+        # A file name that is not Unicode reaches Python as lone surrogates; spelt out in a JSON string they read back as they were.
+        storage.write(paths["summary"], DOCUMENT.to_json(batch).encode("utf-8", "backslashreplace"))
+        if whole:
+            storage.write(paths["index"], render_index(batch, self.zoo.output_dir).encode())
+            storage.write(paths["junit"], junit(batch))
+        if not is_url(paths["summary"]):
+            placed(paths["summary"])
+        self._next = time.monotonic() + SHARE * (time.monotonic() - began)
         return batch
 
     def batch(self, *, ended: bool) -> Batch:

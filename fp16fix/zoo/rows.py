@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fp16fix.config import Entry
 from fp16fix.report.batch import UNVERIFIED, VERIFIED, EngineState, Product, Row, measure
-from fp16fix.report.outcome import Outcome
+from fp16fix.report.outcome import EngineFacts, Outcome
 from fp16fix.zoo import storage
 
 
@@ -33,8 +33,16 @@ def row_of(name: str, entry: Entry, outcome: Outcome) -> Row:
         fp32_nodes=outcome.counts.fp32_nodes,
         float_nodes=outcome.counts.float_nodes,
         warnings=outcome.warnings,
-        engine=EngineState(engine.status, engine.backend, engine.version, engine.targets, engine.plan_bytes, engine.problems),
+        engine=engine_state(engine),
     )
+
+
+def engine_state(engine: EngineFacts) -> EngineState:
+    """Of an engine, what a batch tells."""
+    became = engine.compiled
+    moved = 0 if became is None else became.bytes + sum(became.weights.values())
+    dear = 0 if became is None else len(became.float_products)
+    return EngineState(engine.status, engine.backend, engine.version, engine.targets, engine.plan_bytes, engine.problems, moved, dear)
 
 
 def products_of(files: Mapping[str, str]) -> dict[str, Product]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fp16fix.config import ZooConfig
-from fp16fix.config.urls import is_url
+from fp16fix.config.urls import is_url, url_of
 from fp16fix.config.zoo import Failure
 from fp16fix.errors import ConfigError, Fp16fixError
 from fp16fix.progress import Crowd
@@ -70,11 +70,11 @@ def run_zoo(zoo: ZooConfig, crowd: Crowd, options: Options = Options(), command:
         try:
             for found in run.standings:
                 run.settle_known(found)
-            run.paper.write(now=True)
+            run.paper.write()
             run.work(options)
         except BaseException:
             # Rows that were made are told, whatever ends the batch.
-            run.paper.write(now=True)
+            run.paper.write()
             raise
         return run.ended(options)
 
@@ -99,7 +99,7 @@ class Run:
             self.waiting[found.job.name] = found
             return
         row = replace(row, work="unchanged") if found.in_place else restore(found, self.cache)
-        self.add(found.job, replace(row, name=found.job.name))
+        self.add(found.job, replace(row, name=found.job.name, model=url_of(found.job.entry.model or "")))
 
     def work(self, options: Options) -> None:
         """Work on what waits."""

@@ -180,7 +180,8 @@ def worked(task: Task, stage: Stage, listen: Listen, held: Callable[[Guarded], N
     seconds, peak, limit, why = 0.0, 0.0, stage.entry.limits.time_s, ""
     for attempt in (1, 2):  # noqa: B007 - told of the story
         left = None if limit is None else max(limit - seconds, 0.0)
-        with Guarded(work, task, stage.entry, left, {safe.VARIABLE: why} if why else {}) as guarded:
+        more = threads_of(stage.entry) | ({safe.VARIABLE: why} if why else {})
+        with Guarded(work, task, stage.entry, left, more) as guarded:
             held(guarded)
             story = guarded.follow(listen)
         seconds, peak = seconds + story.seconds, max(peak, story.peak_mib)
@@ -192,6 +193,11 @@ def worked(task: Task, stage: Stage, listen: Listen, held: Callable[[Guarded], N
         return None, story
     row: Row = adapter(Row).validate_python(story.row)
     return replace(row, seconds=round(seconds, 3), peak_mib=peak, attempts=attempt), story
+
+
+def threads_of(entry: Entry) -> dict[str, str]:
+    """Environment by which BLAS has as many threads as the model: sums that are parted otherwise differ in their last digits."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(entry.threads)) if entry.threads else {}
 
 
 def failed(task: Task, entry: Entry, story: Story) -> Row:

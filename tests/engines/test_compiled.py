@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
+import onnx
 import pytest
 
-from fp16fix.engines import BuildOptions, build
+from fp16fix import Config, repair
+from fp16fix.config import merged
+from fp16fix.engines import BuildOptions, Built, build
 from fp16fix.engines.backend import RTX
 from fp16fix.engines.compiled import Compiled, compiled, problems
 from fp16fix.engines.proof import Layer, Proof, proof_of
@@ -16,8 +21,12 @@ from fp16fix.graph.lone import guard
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.save import save_model
+from fp16fix.inputs.files import write_npz
+from fp16fix.report.outcome import Outcome
+from fp16fix.tasks import rivals
 from tests.engines.test_table import recorded
 from tests.models import filled, model, normal
+from tests.odd.graphs import CASES
 
 needs_rtx = pytest.mark.skipif(not RTX.importable(), reason="TensorRT-RTX is not installed")
 
@@ -174,3 +183,42 @@ def test_a_guard_is_put_once() -> None:
     count = len(graph.graph.nodes)
     guard(graph)
     assert len(graph.graph.nodes) == count
+
+
+@needs_rtx
+class TestIntegers:
+    """What a quantised model was quantised for is counted in its own plan and in that of its repair."""
+
+    @pytest.fixture
+    def outcome(self, tmp_path: Path) -> Outcome:
+        case = next(case for case in CASES if case.name == "quantised-stream")
+        onnx.save(case.build(), tmp_path / "model.onnx")
+        (tmp_path / "samples").mkdir()
+        write_npz(tmp_path / "samples" / "0.npz", case.sample(0))
+        return repair(Config(model=tmp_path / "model.onnx", inputs=str(tmp_path / "samples"), output=tmp_path / "x.plan", threads=1))
+
+    def test_all_products_are_still_integers(self, outcome: Outcome) -> None:
+        facts = outcome.engine
+        assert facts.compiled is not None
+        assert (facts.compiled.int8_products, facts.int8_before) == (("Conv_a", "Conv_y"), 2)
+        assert facts.compiled.float_products == ()
+        assert not [each for each in facts.warnings if "INT8" in each]
+        assert "2 products in INT8, 2 in a plan of the model as given" in Path(outcome.files["report"]).read_text()
+
+    def test_fewer_than_before_is_said(self, outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rivals, "compiled", lambda *_: Compiled("plan", int8_products=("a", "b", "c")))
+        given = rivals.Rival(rivals.FULL, model(LONE_PRODUCT), cast("Built", SimpleNamespace(proof=None)))
+        found = rivals.with_integers(outcome.engine, [given])
+        assert found.int8_before == 3
+        assert found.warnings[-1] == "Of 3 INT8 products 1 are none in the repaired plan."
+
+    def test_nothing_is_said_where_no_build_is_left(self, tmp_path: Path) -> None:
+        case = next(case for case in CASES if case.name == "quantised-stream")
+        onnx.save(case.build(), tmp_path / "model.onnx")
+        (tmp_path / "samples").mkdir()
+        write_npz(tmp_path / "samples" / "0.npz", case.sample(0))
+        given = {"model": tmp_path / "model.onnx", "inputs": str(tmp_path / "samples"), "output": tmp_path / "x.plan", "search.builds": 1}
+        assert repair(merged(Config(), given)).engine.int8_before is None
+
+
+LONE_PRODUCT = "g (float[4,4] x) => (float[4,4] y) { y = MatMul (x, x) }"

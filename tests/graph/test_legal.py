@@ -65,8 +65,12 @@ def endless() -> dict[str, list[str]]:
         (changed(lambda m: setattr(branch(m).output[0].type.tensor_type, "elem_type", 99)), "'(r|s)' has element type 99"),
         (changed(lambda m: of_sequences(m, 99)), "'held' has element type 99"),
         (
+            changed(lambda m: m.graph.input[0].type.sequence_type.elem_type.tensor_type.SetInParent()),
+            "input 'x' is of the kind sequence; only tensors can be given",
+        ),
+        (
             changed(lambda m: m.graph.output[0].type.optional_type.elem_type.sequence_type.SetInParent()),
-            "output 'y' is of the kind optional",
+            "output 'y' is of the kind optional; only tensors can be compared",
         ),
         (changed(lambda m: m.graph.ClearField("node")), "the graph has no nodes"),
         (with_functions({"F0": ["F0"]}), "function 'F0' calls itself"),

@@ -45,10 +45,10 @@ def test_the_model_keeps_its_weights_when_export_fails(monkeypatch: pytest.Monke
     found = weighted()
     values = found.tensors()["w"].values
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr(session, "to_proto", fails)
+    monkeypatch.setattr(session, "exported", fails)
     with pytest.raises(ValueError):
         light(found)
     assert found.tensors()["w"].values is values

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import numpy_helper, parser
@@ -196,6 +197,16 @@ def quantised_stream() -> onnx.ModelProto:
     )
 
 
+def four_bits() -> onnx.ModelProto:
+    """Weights of half a byte."""
+    return text(
+        """g (float[N,8] x) => (float[N,8] y) { w = DequantizeLinear <axis = 1> (wq, ws) y = MatMul (x, w) }""",
+        opset=21,
+        wq=np.random.default_rng(0).integers(-8, 8, (8, 8)).astype(ml_dtypes.int4),
+        ws=np.full(8, 0.1, np.float32),
+    )
+
+
 def read_by_a_body() -> onnx.ModelProto:
     """A dequantised table behind a Reshape, read in a Loop: ONNX Runtime's QDQ optimiser ends the process over it."""
     return text(
@@ -214,6 +225,16 @@ def endless() -> onnx.ModelProto:
         """g (float[4] x) => (float[4] y, float z) <float zero = {0}, bool go = {1}> {
           z = Loop ( , go, zero) <body = b (int64 i, bool c, float v) => (bool d, float w) <float step = {0.0009765625}, float end = {6}> {
             w = Add (v, step) d = Less (w, end) }>
+          y = Mul (x, z) }"""
+    )
+
+
+def settling() -> onnx.ModelProto:
+    """Half the way to 3.0003 in every round, until it is nearer than FP16 can be: what it gives by then is right, and it never ends."""
+    return text(
+        """g (float[4] x) => (float[4] y) <float zero = {0}, bool go = {1}> {
+          z = Loop ( , go, zero) <body = b (int64 i, bool c, float v) => (bool d, float w) <float half = {0.5}, float end = {3.0003}, float near = {0.0001}> {
+            f = Sub (end, v) h = Mul (f, half) w = Add (v, h) r = Sub (end, w) a = Abs (r) d = Greater (a, near) }>
           y = Mul (x, z) }"""
     )
 
@@ -239,6 +260,8 @@ CASES = (
     Odd("quantised-product", quantised_product, small(4, 8), wide=1),
     Odd("quantised-product-times", lambda: quantised_product("g"), small(4, 8), wide=1),
     Odd("quantised-stream", quantised_stream, small(1, 3, 16, 16), wide=1),
+    Odd("quantised-to-four-bits", four_bits, small(4, 8)),
     Odd("endless", endless, small(4), wide=3),
+    Odd("settling", settling, small(4), wide=6),
     Odd("read-by-a-body", read_by_a_body, small(4, 8)),
 )

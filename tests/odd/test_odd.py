@@ -15,6 +15,7 @@ from fp16fix.report.outcome import Outcome
 from fp16fix.strict.emulate import emulate
 from tests.models import sqnr_db
 from tests.odd.graphs import CASES, Odd
+from tests.odd.suites import SUITES
 
 QUANTISED = [case for case in CASES if case.name.startswith("quantised")]
 
@@ -27,7 +28,7 @@ def repaired(case: Odd, folder: Path) -> Outcome:
     return repair(Config(model=folder / "model.onnx", inputs=str(folder / "samples"), output=folder / "fixed.onnx", threads=1))
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.parametrize("case", [*CASES, *SUITES], ids=[case.name for case in (*CASES, *SUITES)])
 def test_it_is_repaired(case: Odd, tmp_path: Path) -> None:
     outcome = repaired(case, tmp_path)
     assert outcome.verified, outcome.verdict.reasons

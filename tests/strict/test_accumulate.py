@@ -280,6 +280,14 @@ class TestGate:
         assert outcome.conditions[0].why in outcome.verdict.reasons
         assert not (tmp_path / "out.onnx").exists()
 
+    def test_strict_accumulation_takes_an_attention_apart_where_fp32_may_take_so_much(self, tmp_path: Path) -> None:
+        outcome = self.repaired(self.attention(tmp_path, strict_accumulation=True, max_fp32_share=1.0))
+        assert outcome.verified
+        assert outcome.conditions == ()
+        assert set(outcome.recipe.wide) == {"MatMul_a", "Softmax_b", "values"}
+        assert outcome.accumulate is not None
+        assert outcome.accumulate.verified
+
     def test_where_sums_in_fp16_do_nothing_is_no_condition(self, tmp_path: Path) -> None:
         config = settings(tmp_path, PARTIAL, [{"x": normal(4, 256, seed=seed)} for seed in range(2)], {"w": normal(256, 8)})
         outcome = self.repaired(merged(config, {"strict_accumulation": True}))

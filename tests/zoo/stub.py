@@ -32,6 +32,7 @@ def work_on(work: dict[str, Any], tell: Tell) -> int:
     what, *rest = model.read_text().split()
     with (model.parent / "calls").open("a") as log:
         log.write(json.dumps(work["name"]) + "\n")
+    (model.parent / f"{model.stem}.threads").write_text(os.environ.get("OPENBLAS_NUM_THREADS", ""))
     tell({"stage": "load", "total": None})
     tell({"stage": what, "total": 3})
     way: Callable[..., int | None] = WAYS.get(what, go_on)

@@ -86,6 +86,20 @@ def test_a_journal_that_is_no_good_begins_anew(tmp_path: Path, monkeypatch: pyte
     assert (code, events[-1]) == (2, {"error": "enough"})
 
 
+def test_a_journal_that_is_being_written_is_left_to_its_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journals: list[Path | None] = []
+
+    def repair(entry: Entry, *_: Any) -> None:
+        journals.append(entry.search.journal)
+        if entry.search.journal is None:
+            refuse()
+        with Journal(entry.search.journal or "", SUBJECT), Journal(entry.search.journal or "", SUBJECT):
+            pass
+
+    assert told(tmp_path, monkeypatch, repair)[1][-1] == {"error": "enough"}
+    assert [each is None for each in journals] == [False, True]
+
+
 def test_a_users_own_journal_is_not_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").write_text("years of work")
 

@@ -35,6 +35,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
         made, _ = ran(path)
     for name in ("hang", "orphan"):
         gone(int((folder / f"{name}.pid").read_text()))
+    assert (folder / "good.threads").read_text() == "1", "BLAS sums alike wherever a model is worked on"
     return {row.name: row for row in made.rows}
 
 

@@ -39,8 +39,10 @@ LIMIT_S = 120
 KINDS = ("simple", "pytorch-converted", "pytorch-operator")
 """Of the suite's models that lie in files; those of single operators are made by the package when asked for."""
 FAULTS = frozenset({"our fault", "crash", "hang"})
-OUTSIDE = frozenset({"ONNX Runtime does not run it", "no float output", "no finite float", "no input that is a tensor"})
-"""What is not asked of anybody."""
+OUTSIDE = frozenset(
+    {"ONNX Runtime does not run it", "no float output", "no finite float", "NaN among its inputs", "no input that is a tensor"}
+)
+"""What is not asked of anybody; a sample with a NaN is refused on purpose, as no measurement."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def unasked(path: Path, feeds: dict[str, Any]) -> tuple[str, str] | None:
     """Why a model is none of those that must be processed."""
     if any(not isinstance(value, np.ndarray) for value in feeds.values()):
         return "no input that is a tensor", ""
+    if any(np.isnan(value).any() for value in feeds.values() if value.dtype.kind == "f"):
+        return "NaN among its inputs", ""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:

@@ -129,6 +129,13 @@ class Spent:
     said: str
 
 
+def runs(process: psutil.Process) -> bool:
+    """Not one that has ended, and that the system has yet to let go."""
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def cpu_of(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system + times.children_user + times.children_system)
@@ -151,7 +158,7 @@ def batch(path: Path, *arguments: str, kill_after_s: float | None = None, start:
                 running.children()[0].send_signal(signal.SIGKILL)
                 running.send_signal(signal.SIGKILL)
                 running.wait()
-                left = len(psutil.wait_procs(family, timeout=2)[1])
+                left = sum(runs(each) for each in psutil.wait_procs(family, timeout=2)[1])
             time.sleep(0.1)
         said.seek(0)
         return Spent(time.monotonic() - began, cpu, peak, parent, left, said.read())

@@ -1,7 +1,8 @@
-"""What must be wide → the set of nodes that runs wide, by minimum cut between moving twice the bytes and inserting casts.
+"""What must be wide → the set of nodes that runs wide, by minimum cut between what a compiled plan moves more and inserting casts.
 
-Every float node is on one of two sides. Being wide costs the extra bytes it moves and the extra time of its FLOPs; a tensor whose
-producer and readers disagree costs one Cast (shared by its readers). Two hazards a node apart become one island when that is cheaper.
+Every float node is on one of two sides. A wide product costs the extra bytes it moves and the extra time of its FLOPs; inside of a kernel
+FP32 costs nothing (``place.price``). A tensor whose producer and readers disagree costs one Cast (shared by its readers). Two hazards a
+node apart become one island when that is cheaper.
 """
 
 from __future__ import annotations
@@ -18,17 +19,15 @@ from fp16fix.graph.model import Constant, Model, Node, Tensor, bodies
 from fp16fix.graph.operators import PRODUCTS
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
 from fp16fix.passes.place.pins import Forced
+from fp16fix.passes.place.price import Price
 from fp16fix.ranges.range import Range
 
-CAST_BYTES = 6
-"""A Cast reads one width and writes the other."""
-CAST_FIXED = 4096
-"""Bytes whose transfer takes as long as one more small kernel: what a Cast costs besides its traffic."""
-WIDE_FIXED = 2 * CAST_FIXED
-"""What each wide node costs besides its traffic: a fusion that FP16 neighbours lose, and one more thing to explain. Two hazards one
-small node apart are joined (one node against two Casts), and no island grows towards the ends of the graph to save one Cast."""
-WIDE_BYTES = 2
-"""Extra bytes an element costs when read or written in FP32 instead of FP16."""
+NODE = 4096
+"""What one more wide node costs besides what it moves, in bytes: one more thing to explain."""
+CAST = NODE
+"""What a Cast inside of a kernel costs: a rounding that the node beyond it would not need. Two hazards one node apart become one island."""
+BORDER = 1
+"""What a Cast at a kernel's border costs: nothing in a plan, which stores the narrow side."""
 FLOPS_PER_BYTE = 100
 """FP32 FLOPs that take as long as a byte of memory traffic: tensor-core FP16 is an order of magnitude faster, so extra time is
 FLOPs / FLOPS_PER_BYTE in bytes (A100: 19.5 TFLOP/s FP32 against 1.6–2.0 TB/s gives about 10 per byte at equal cost; the matrix
@@ -46,7 +45,7 @@ class Islands:
     forced: frozenset[str]
     """Those of ``nodes`` that something forces; the rest is cheaper wide than casts around it."""
     cost_bytes: int
-    """Extra traffic, casts and FLOPs of the cut, in bytes; 0 with no island."""
+    """What a compiled plan moves more with them, in bytes (``place.price``)."""
 
 
 def islands(model: Model, ranges: Mapping[str, Range], force: Forced, allow: frozenset[str] = frozenset()) -> Islands:
@@ -67,6 +66,7 @@ class Network:
 
     def __init__(self, model: Model, ranges: Mapping[str, Range], force: Forced, allow: frozenset[str]) -> None:
         self.ranges = ranges
+        self.price = Price(model, ranges)
         self.index: dict[object, int] = {"wide": 0, "half": 1}
         self.edges: dict[tuple[int, int], int] = {}
         self.names: list[str] = []
@@ -85,19 +85,13 @@ class Network:
         capacity = min(LARGE, max(1, math.ceil(bytes_ / SCALE)))
         self.edges[a, b] = min(LARGE, self.edges.get((a, b), 0) + capacity)
 
-    def elements(self, tensor: Tensor) -> int:
-        if isinstance(tensor, Constant):
-            return int(np.prod(tensor.shape))
-        seen = self.ranges.get(tensor.name)
-        return math.prod(seen.shape) if seen is not None else 1
-
     def add_node(self, node: Node, force: Forced, allow: frozenset[str]) -> None:
         vertex = self.vertex(node.name)
         if node.name in allow:
             self.edges[vertex, 1] = LARGE
             return
-        traffic = sum(self.elements(t) for t in (*float_inputs(node), *float_outputs(node)))
-        self.edge(vertex, 1, WIDE_FIXED + WIDE_BYTES * traffic + flops(node, self.ranges) * 10 / FLOPS_PER_BYTE)
+        moved = self.price.product(node) if node.op in PRODUCTS else 0
+        self.edge(vertex, 1, NODE + moved + flops(node, self.ranges) * 10 / FLOPS_PER_BYTE)
         borders = [t for body in bodies(node).values() for t in (*body.inputs, *body.outputs)]
         touches = {t.name for t in (*float_inputs(node), *float_outputs(node), *borders)}
         if node.name in force.nodes or touches & force.tensors:
@@ -105,11 +99,13 @@ class Network:
 
     def add_tensor(self, tensor: Tensor) -> None:
         """One Cast where the producer's side and some reader's side differ."""
-        producer = self.index[tensor.inputs[0].name]
-        readers = sorted({self.index[node.name] for node in tensor.outputs if node.name in self.index})
+        maker = tensor.inputs[0]
+        producer = self.index[maker.name]
+        reading = [node for node in tensor.outputs if node.name in self.index]
+        readers = sorted({self.index[node.name] for node in reading})
         if not readers:
             return
-        cost = CAST_BYTES * self.elements(tensor) + CAST_FIXED
+        cost = BORDER if all(self.price.crosses(maker, node) for node in reading) else CAST
         down, up = self.vertex(("down", tensor.name)), self.vertex(("up", tensor.name))
         self.edge(producer, down, cost)
         self.edge(up, producer, cost)
@@ -133,7 +129,7 @@ class Network:
         reached = set(breadth_first_order(residual, 0, return_predecessors=False).tolist())
         wide = frozenset(name for name in self.names if self.index[name] in reached)
         forced = frozenset(name for name in wide if (0, self.index[name]) in self.edges)
-        return Islands(wide, forced, int(result.flow_value) * SCALE)
+        return Islands(wide, forced, self.price.of(wide))
 
 
 def costs(nodes: Iterable[Node], ranges: Mapping[str, Range]) -> dict[str, float]:

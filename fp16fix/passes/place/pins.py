@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fp16fix import half
+from fp16fix.graph.loops import deciders
 from fp16fix.graph.model import Constant, Model, Node, Tensor
 from fp16fix.graph.operators import EXPONENTIATING, MOVEMENT, SELECTION
 from fp16fix.graph.ops import float_inputs, float_outputs
@@ -40,6 +41,8 @@ def forced(model: Model, ranges: Mapping[str, Range], hazards: Iterable[Hazard],
         node = nodes[hazard.node]
         found = needed(node, hazard, ranges)
         tensors |= found
+        if hazard.kind is Kind.ENDLESS:
+            continue
         if hazard.internal or hazard.kind is Kind.COARSE or not found or hazard.tensor not in {t.name for t in float_inputs(node)}:
             pinned.add(node.name)
     if any(hazard.kind is Kind.OVERFLOW for hazard in hazards) or tensors:
@@ -55,6 +58,8 @@ def needed(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
         return moments(node, ranges, hazard.bits)
     if hazard.kind is Kind.CONSTANT:
         return set()
+    if hazard.kind is Kind.ENDLESS:
+        return set().union(*(argument(tensor, 1) for each in deciders(node) for tensor in float_inputs(each)))
     if hazard.kind is Kind.COARSE:
         return deciding(node, operand(node, hazard.tensor))
     own = {t.name for t in float_outputs(node)}

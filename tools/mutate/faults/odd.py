@@ -100,9 +100,25 @@ FAULTS = (
     Fault(
         "endless-loop",
         "strict/rounds.py",
-        "max(LEAST, MULTIPLE * model.rounds[node.name])",
+        "max(LEAST, MULTIPLE * rounds)",
         "10**6",
         ("tests/strict/test_rounds.py",),
         "a Loop that FP16 never ends holds the repair up",
+    ),
+    Fault(
+        "endless-loop-verified",
+        "strict/rounds.py",
+        "self.last.name = guard(self.node.name)",
+        "self.last.inputs[1] = self.edit.constant('zero', np.asarray(0))",
+        ("tests/strict/test_rounds.py",),
+        "a product whose values are right by the time it is stopped is verified, and hangs",
+    ),
+    Fault(
+        "endless-loop-unnamed",
+        "passes/evidence.py",
+        ", *endless(model, typed, samples, config.threads))",
+        ",)",
+        ("tests/trace/test_endless.py",),
+        "a Loop that never ends in FP16 is no hazard",
     ),
 )

@@ -41,8 +41,8 @@ FAULTS = (
     Fault(
         "digest-without-order",
         RECIPE,
-        "repr((ordered, placed, self.io))",
-        "repr((sorted(ordered), placed, self.io))",
+        "repr((ordered, placed, self.io, self.apart))",
+        "repr((sorted(ordered), placed, self.io, self.apart))",
         OF_RECIPE,
         "recipes that differ in the order of rewrites share one verdict",
     ),

@@ -299,4 +299,20 @@ FAULTS = (
         BOX,
         "places that depend on the input are thought to stay where a sample had them",
     ),
+    Fault(
+        "attention-left-whole",
+        "search/accumulation.py",
+        "if found.conditions and evidence.config.strict_accumulation:",
+        "if False:",
+        ACCUMULATE,
+        "--strict-accumulation gives up where attention could be taken apart",
+    ),
+    Fault(
+        "attention-half-apart",
+        "search/accumulation.py",
+        "            yield from (each for each in reached if id(each) in ways)",
+        "            yield other",
+        ACCUMULATE,
+        "of an attention one product is pinned and the other is fused all the same",
+    ),
 )
