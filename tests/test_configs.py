@@ -1,4 +1,4 @@
-"""``configs/encoder.yaml`` as it stands, on a small BERT (the detector's and the zoo's are run by the README's and the zoo's tests)."""
+"""``configs/encoder.yaml`` as it stands on a small BERT, ``vae.yaml`` on a small decoder (the detector's and the zoo's are run by the README's and the zoo's tests)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+
+from tests.ill.vae import decoder
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -58,5 +61,16 @@ def test_the_encoder_example_makes_a_verified_plan(tmp_path: Path) -> None:
     assert (tmp_path / "encoder.plan").stat().st_size == outcome["engine"]["plan_bytes"]
 
 
+def test_the_vae_example_repairs_a_decoder_that_overflows(tmp_path: Path) -> None:
+    onnx.save(decoder(18, 1e-6), tmp_path / "vae.onnx")
+    arguments = ["repair", str(tmp_path / "vae.onnx"), "-o", str(tmp_path / "out.onnx"), "--config", str(CONFIGS / "vae.yaml")]
+    done = subprocess.run([sys.executable, "-m", "fp16fix", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcome = json.loads((tmp_path / "out.outcome.json").read_text())
+    assert outcome["before"][0]["lost"] > 0, "plain FP16 is black"
+    assert outcome["verdict"]["verified"]
+    assert outcome["verdict"]["outputs"][0]["max_rel"] <= 0.01
+
+
 def test_every_example_is_run_by_some_test() -> None:
-    assert {path.name for path in CONFIGS.glob("*.yaml")} == {"detector.yaml", "encoder.yaml", "zoo.yaml"}
+    assert {path.name for path in CONFIGS.glob("*.yaml")} == {"detector.yaml", "encoder.yaml", "vae.yaml", "zoo.yaml"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -12,12 +12,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StrictBool,
     StrictInt,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from fp16fix.config.urls import is_url
 from fp16fix.errors import ConfigError
@@ -43,6 +45,16 @@ def _resolve_spec(spec: str, info: ValidationInfo) -> str:
     file, colon, function = spec.rpartition(":")
     is_code = bool(colon) and file.endswith(".py")
     return f"{_resolve(Path(file), info)}:{function}" if is_code else str(_resolve(Path(spec), info))
+
+
+def _resolve_metric(spec: str, info: ValidationInfo) -> str:
+    """A metric's name, or ``path.py:name``."""
+    return _resolve_spec(spec, info) if re.fullmatch(r".+\.py:\w+", spec) else spec
+
+
+def _use(value: object) -> object:
+    """A name alone is short for ``{metric: name}``."""
+    return {"metric": value} if isinstance(value, str) else value
 
 
 def _code(spec: str) -> str:
@@ -73,6 +85,16 @@ def _command(value: str) -> str:
     return value
 
 
+class OrAlso:
+    """In the JSON Schema, what a ``BeforeValidator`` takes besides."""
+
+    def __init__(self, *others: JsonSchemaValue) -> None:
+        self.others = others
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), *self.others]}
+
+
 MOST = 2**31 - 1
 """What a count may be: libraries take it as a C int."""
 MOST_THREADS = 1024
@@ -84,7 +106,11 @@ LONGEST_S = 1e9
 OCTAVES = 64.0
 """Room to leave: FP16 has 40 octaves in all."""
 Place = Annotated[Path, AfterValidator(_resolve)]
-Dims = Annotated[tuple[Annotated[StrictInt, Field(ge=0, lt=2**63)], ...], BeforeValidator(_dims)]
+Dims = Annotated[
+    tuple[Annotated[StrictInt, Field(ge=0, lt=2**63)], ...],
+    BeforeValidator(_dims),
+    OrAlso({"type": "string", "pattern": r"^\d+(x\d+)*$"}, {"type": "integer", "minimum": 0}),
+]
 Count = Annotated[StrictInt, Field(ge=0, le=MOST)]
 Positive = Annotated[StrictInt, Field(gt=0, le=MOST)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -93,6 +119,7 @@ Decibels = Annotated[Number, Field(ge=-1000, le=1000)]
 Octaves = Annotated[Number, Field(ge=0, le=OCTAVES)]
 Seconds = Annotated[Number, Field(gt=0, le=LONGEST_S)]
 Text = Annotated[str, Field(min_length=1)]
+TEXT: JsonSchemaValue = {"type": "string", "minLength": 1}
 
 
 class Section(BaseModel):
@@ -105,6 +132,12 @@ class Section(BaseModel):
     def _nothing(cls, raw: object) -> object:
         """A section whose every key is commented out reads as nothing."""
         return {} if raw is None else raw
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What reads as nothing is legal there, too."""
+        found = handler.resolve_ref_schema(handler(core))
+        return {**found, "type": ["object", "null"]}
 
 
 class Bounds(Section):
@@ -122,13 +155,28 @@ class Bounds(Section):
     """What ``max_abs`` is counted in, ``px`` or ``m``: tables and comparisons of batches then say that figure, not decibels."""
 
 
+class MetricUse(Section):
+    """A metric, and what else stands here given to it by keyword: ``{metric: box-corners, output: boxes, limit: 0.5}``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    metric: Annotated[Text, AfterValidator(_resolve_metric)]
+    """Its name, or ``file.py:name``: a class with ``add`` and ``result``, or a function of all reference and all candidate outputs."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """By keyword."""
+        return dict(self.model_extra or {})
+
+
 class Tolerance(Bounds):
     """Bounds for every output, and others for some by name."""
 
     outputs: dict[str, Bounds] = {}
     """By output name; a key left out there keeps the bound for all."""
-    metrics: tuple[Text, ...] = ()
-    """Metrics of other packages that a verdict must also pass, by name (entry points of ``fp16fix.metrics``)."""
+    metrics: tuple[Annotated[MetricUse, BeforeValidator(_use), OrAlso(TEXT)], ...] = ()
+    """The task's own measures, which a verdict must pass too: ``box-corners``, ``box-iou``, ``top1``, one of another package (entry points
+    of ``fp16fix.metrics``), or ``file.py:name``."""
 
     def of(self, output: str) -> Bounds:
         """The bounds of one output."""
@@ -207,6 +255,7 @@ class Config(Section):
     """Everything that flags can say."""
 
     model: Place | None = None
+    """The ONNX file."""
     output: Place | None = None
     """``.plan`` or ``.onnx``."""
     inputs: Annotated[Text, AfterValidator(_resolve_spec)] | None = None
@@ -226,6 +275,7 @@ class Config(Section):
     fp32_engine: Place | None = None
     """The same for an FP32 engine: is that right?"""
     io: Literal["fp32", "fp16"] = "fp32"
+    """Type of float inputs and outputs."""
     wide: Wide = Wide.AUTO
     """What an island may compute in."""
     headroom: Octaves = 2.0
@@ -241,7 +291,9 @@ class Config(Section):
     held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     """Share of the samples kept for the verdict."""
     seed: Count = 0
+    """Of made-up samples."""
     simplify: StrictBool = True
+    """Run onnxsim first."""
     keep_unverified: StrictBool = False
     """Write ``x.unverified.plan`` when the verdict fails."""
     profile: Text = "compiled"

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from fp16fix.config.file import expand, merge, read_mapping
 from fp16fix.config.load import validated, written
-from fp16fix.config.sections import Amount, Config, Count, Place, Positive, Seconds, Section
+from fp16fix.config.sections import TEXT, Amount, Config, Count, OrAlso, Place, Positive, Seconds, Section
 from fp16fix.config.urls import is_url, url_of
 from fp16fix.errors import ConfigError
 
@@ -56,12 +56,12 @@ class Scratch(Section):
     """What may lie there at a time: a model waits for room, and one that never fits is an error. None is no limit."""
 
 
-class _Zoo(Section):
+class ZooFile(Section):
     """``zoo.yaml`` as written."""
 
     defaults: Entry = Entry()
     """Any key of a single model's config, and limits, for all of them."""
-    models: Annotated[tuple[Annotated[Entry, BeforeValidator(_entry)], ...], Field(min_length=1)]
+    models: Annotated[tuple[Annotated[Entry, BeforeValidator(_entry), OrAlso(TEXT)], ...], Field(min_length=1)]
     """Paths, patterns, URLs, or mappings with a ``model`` and keys of their own over the defaults."""
     output_dir: Annotated[Place, Field(validate_default=True)] = Path("out")
     """Folder or URL for products, reports, the summary and the index page."""
@@ -71,12 +71,14 @@ class _Zoo(Section):
     """Folder or URL of results by content; None is ``.fp16fix`` in the output folder, or beside the YAML where that is a URL."""
     lock: Annotated[Place, Field(validate_default=True)] = Path("fp16fix.lock")
     """What the locked run was given and gave."""
-    fail_on: Annotated[tuple[Failure, ...], BeforeValidator(_list), Field(min_length=1)] = ("unverified",)
+    fail_on: Annotated[tuple[Failure, ...], BeforeValidator(_list), Field(min_length=1), OrAlso({"enum": list(get_args(Failure))})] = (
+        "unverified",
+    )
     """What makes a batch exit with 1."""
     scratch: Scratch = Scratch()
 
     @model_validator(mode="after")
-    def _named(self) -> _Zoo:
+    def _named(self) -> ZooFile:
         if self.defaults.model is not None or self.defaults.output is not None:
             raise PydanticCustomError("zoo", "defaults: model and output belong under models")
         nameless = [index for index, entry in enumerate(self.models) if entry.model is None]
@@ -114,7 +116,7 @@ def load_zoo(path: Path) -> ZooConfig:
         ConfigError: as ``load_config``, and a pattern that matches nothing.
     """
     folder = path.absolute().parent  # so that everything has one name, wherever it is worked on
-    zoo = validated(_Zoo, read_mapping(path), str(path), folder)
+    zoo = validated(ZooFile, read_mapping(path), str(path), folder)
     found: dict[tuple[Path | None, Path | None], Entry] = {}
     for index, entry in enumerate(zoo.models):
         where = f"{path}: models[{index}]"

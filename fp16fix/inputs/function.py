@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 import tempfile
-import traceback
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +15,7 @@ import numpy as np
 from fp16fix.errors import SampleError
 from fp16fix.inputs.declared import Admit, anything
 from fp16fix.inputs.files import arrays_from_npz, write_npz
+from fp16fix.plugins.code import named, user_code
 
 LIMIT = 4096
 """Samples; a generator that yields more is taken for one that never ends."""
@@ -67,8 +63,8 @@ def run(path: Path, function: str) -> tuple[Spooled, ...]:
     """
     source, spool = f"{path}:{function}", Spool()
     entries: list[Spooled] = []
-    with _user_code(path):
-        made = _function(path, function)()
+    with user_code(path):
+        made = named(path, function)()
         if isinstance(made, Mapping) or not hasattr(made, "__iter__"):
             raise SampleError(f"expected dicts one after the other, found {type(made).__name__}", where=source, hint=_HINT)
         for raw in made:
@@ -86,8 +82,8 @@ def call(path: Path, function: str) -> Any:
     Raises:
         SampleError: the code fails (with the user's file and line) or has no such function.
     """
-    with _user_code(path):
-        return _function(path, function)()
+    with user_code(path):
+        return named(path, function)()
 
 
 def _arrays(raw: Any, where: str) -> dict[str, np.ndarray]:
@@ -98,43 +94,3 @@ def _arrays(raw: Any, where: str) -> dict[str, np.ndarray]:
         if array.dtype.kind == "O":
             raise SampleError(f"input {name!r} is no array of numbers ({type(raw[name]).__name__})", where=where, hint=_HINT)
     return arrays
-
-
-def _function(path: Path, function: str) -> Any:
-    """Import ``path`` under a name of its own, so that it shadows nothing, and look the function up."""
-    spec = importlib.util.spec_from_file_location(f"_fp16fix_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise SampleError("cannot be imported as Python", where=str(path))
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
-    spec.loader.exec_module(module)
-    found = getattr(module, function, None)
-    if not callable(found):
-        names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise SampleError(f"has no function {function!r}", where=str(path), hint=f"it has {', '.join(names) or 'none'}")
-    return found
-
-
-@contextmanager
-def _user_code(path: Path) -> Iterator[None]:
-    """Let the code import its neighbours; turn what it raises into an error at the user's line."""
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    except SampleError:
-        raise
-    except (Exception, SystemExit) as error:
-        hint = "it is called without arguments"
-        raise SampleError(f"{type(error).__name__}: {error}", where=_line(path, error), hint=hint) from error
-    finally:
-        sys.path.remove(folder)
-
-
-def _line(path: Path, error: BaseException) -> str:
-    """``file:line`` of the innermost frame in the user's file; the file alone if the fault is outside it."""
-    mine = {str(path), str(path.absolute())}  # what importlib makes of a relative path
-    if isinstance(error, SyntaxError) and error.filename in mine:
-        return f"{path}:{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in mine]
-    return f"{path}:{lines[-1]}" if lines else str(path)

@@ -15,7 +15,7 @@ from fp16fix.graph.model import FLOATS, Model, numpy_type
 from fp16fix.inputs.check import Contract
 from fp16fix.inputs.declared import LARGEST, Admit, Declared, anything
 from fp16fix.inputs.draw import Filling, draw
-from fp16fix.inputs.guess import dims, guessed, is_latent
+from fp16fix.inputs.guess import Plan, dims, guessed, is_latent
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.signature import Input, show, with_dims
 from fp16fix.inputs.uses import Uses, uses
@@ -86,8 +86,7 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
         ConfigError: ``shapes`` contradict the signature.
     """
     inputs = tuple(entry if entry.ranked else Input(entry.name, entry.element, UNRANKED) for entry in with_dims(signature, shapes))
-    tensors = {tensor.name: tensor for tensor in model.graph.inputs}
-    facts = {entry.name: uses(tensors[entry.name]) for entry in inputs}
+    facts = _facts(model, inputs)
     kinds = {entry.name: _kind(entry, facts[entry.name]) for entry in inputs}
     plan = {entry.name: (entry, kinds[entry.name]) for entry in inputs}
     by_batch = {batch: _bounded(dims(plan, batch)) for batch in (1, 2)}
@@ -99,6 +98,17 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
     notes = tuple(f"input {entry.name!r}: made up as {kinds[entry.name].value}" for entry in inputs)
     source = f"made from the signature (seed {seed})"
     return Samples(tuple(entries), Contract(inputs), source, made_up=True, notes=notes, guessed=guessed(plan))
+
+
+def plan_for(model: Model, inputs: tuple[Input, ...]) -> Plan:
+    """What each input is taken for. Raises SampleError: a value that cannot be guessed."""
+    facts = _facts(model, inputs)
+    return {entry.name: (entry, _kind(entry, facts[entry.name])) for entry in inputs}
+
+
+def _facts(model: Model, inputs: tuple[Input, ...]) -> dict[str, Uses]:
+    tensors = {tensor.name: tensor for tensor in model.graph.inputs}
+    return {entry.name: uses(tensors[entry.name]) for entry in inputs}
 
 
 def _bounded(sizes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -22,7 +22,7 @@ from fp16fix.strict.emulate import emulate
 from fp16fix.strict.rounds import why_failed
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge, stressed
-from fp16fix.verdict.metric import Metric, measured
+from fp16fix.verdict.metric import Gauge, measured
 from fp16fix.verdict.verdict import Figures, Verdict
 
 BLENDED = "on inputs blended from those given"
@@ -41,7 +41,7 @@ class StrictOracle:
         tolerance: Tolerance,
         *,
         names: Sequence[str] = (),
-        metrics: Sequence[type[Metric]] = (),
+        metrics: Sequence[Callable[[], Gauge]] = (),
         threads: int = 0,
         tick: Tick = lambda: None,
     ) -> None:
@@ -52,7 +52,7 @@ class StrictOracle:
             samples: re-iterable.
             tolerance: what counts as right.
             names: of the samples, for the figures.
-            metrics: what else a verdict must pass.
+            metrics: make what else a verdict must pass.
             threads: ONNX Runtime threads.
             tick: called after each sample.
 
@@ -128,7 +128,7 @@ class StrictOracle:
     def _unshaken(self, candidate: Model, profile: str, tick: Tick) -> Verdict:
         """On samples and, of what passes, on blends: one graph, opened once."""
         self.calls += 1
-        graph, metrics = emulate(candidate, profile, guarded=True), [kind() for kind in self.metrics]
+        graph, metrics = emulate(candidate, profile, guarded=True), [make() for make in self.metrics]
         session = Session(graph, threads=self.own.threads)
         figures = self.own.figures(graph, self.channels, session=session, metrics=metrics, tick=tick)
         verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)

@@ -24,7 +24,8 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import judge
-from fp16fix.verdict.metric import measured, metrics_named
+from fp16fix.verdict.gauged import metrics_named
+from fp16fix.verdict.metric import measured
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Verdict
 
@@ -65,7 +66,7 @@ def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[S
         BuildError: the plan does not load or run.
         ConfigError: no profile of the plan covers a sample.
     """
-    metrics = [kind() for kind in metrics_named(config.tolerance.metrics)]
+    metrics = [make() for make in metrics_named(config.tolerance.metrics)]
     session, comparison = Session(reference, threads=config.threads), Comparison(channels_of(reference), names)
     for sample, outputs in zip(samples, run(plan, samples, backend=backend, timeout_s=config.build.timeout_s), strict=True):
         exact = session.run(sample)

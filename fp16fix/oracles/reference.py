@@ -16,7 +16,7 @@ from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.progress import Tick
 from fp16fix.verdict.channels import Channels
-from fp16fix.verdict.metric import Metric
+from fp16fix.verdict.metric import Gauge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures
 
@@ -102,7 +102,7 @@ class Reference:
         channels: Mapping[str, Channels],
         *,
         session: Session | None = None,
-        metrics: Sequence[Metric] = (),
+        metrics: Sequence[Gauge] = (),
         tick: Tick = lambda: None,
     ) -> tuple[Figures, ...]:
         """Figures of every output of a graph that ONNX Runtime computes as it is.

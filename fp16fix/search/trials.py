@@ -27,7 +27,7 @@ from fp16fix.search.judge import BudgetSpentError, Judge, badness
 from fp16fix.search.shrink import Holds, Names
 from fp16fix.search.trial import Trial
 from fp16fix.strict.profiles import profile_named
-from fp16fix.verdict.metric import metrics_named
+from fp16fix.verdict.gauged import metrics_named
 from fp16fix.verdict.verdict import Verdict
 
 
@@ -193,12 +193,18 @@ def subject(evidence: Evidence) -> dict[str, str]:
         "model": evidence.model.digest,
         "samples": evidence.samples.digest(),
         "oracle": config.search.oracle if config.search.check is None else command_of(config.search.check),
-        "tolerance": config.tolerance.model_dump_json(),
+        "tolerance": " ".join([config.tolerance.model_dump_json(), *digests_of_code(config)]),
         "simplified": str(config.simplify),
         "judged": f"fp16fix {__version__}, {config.profile} profile, {config.io} interface, {config.held_out:g} held out, "
         f"{config.headroom:g} octaves, {config.jitter} seeds, {config.blends} blends, "
         f"{config.search.margin_db:g} dB margin, {config.max_fp32_share:g} in FP32",
     }
+
+
+def digests_of_code(config: Config) -> list[str]:
+    """Of the files that metrics come from: one that was changed is another tolerance."""
+    files = [Path(file) for use in config.tolerance.metrics for file in [use.metric.rpartition(":")[0]] if file.endswith(".py")]
+    return [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
 
 
 SCRIPT = 1 << 20

@@ -24,7 +24,7 @@ from fp16fix.search.accumulation import examined, held_to
 from fp16fix.strict.profiles import profile_named
 from fp16fix.strict.profiles.accumulate import Accumulate
 from fp16fix.tasks.tf32 import profile_for
-from fp16fix.verdict.metric import metrics_named
+from fp16fix.verdict.gauged import metrics_named
 from fp16fix.verdict.verdict import Verdict
 
 

@@ -1,16 +1,13 @@
-"""``Metric``: a task's own measure, beside the built-in figures; other packages add theirs by entry points of ``fp16fix.metrics``."""
+"""``Metric``: a task's own measure, beside the built-in figures: one of ``verdict.gauges``, another package's, or the user's file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-from fp16fix.errors import ConfigError
-from fp16fix.plugins import offered
 from fp16fix.verdict.verdict import Reading, Verdict
-
-GROUP = "fp16fix.metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +17,15 @@ class Measured:
     value: float
     limit: float
     passes: bool
+    spare_db: float = math.inf
+    """How far the error is below its limit, 6 dB is half of it; searches aim at the margin here, too. inf has no say in that."""
 
 
 class Metric(Protocol):
-    """A class with these members; one object a verdict, so that nothing is kept from one candidate to the next."""
+    """A class with these members; one object a verdict, so that nothing is kept from one candidate to the next.
+
+    What stands beside ``metric`` in ``tolerance.metrics`` is given to it by keyword when it is made.
+    """
 
     name: ClassVar[str]
     """What ``tolerance.metrics`` calls it."""
@@ -37,23 +39,46 @@ class Metric(Protocol):
         ...
 
 
-def metrics_named(names: Sequence[str]) -> tuple[type[Metric], ...]:
-    """The metrics that a config names.
+class Gauge(Protocol):
+    """A metric as a verdict asks it: under the name that reports give it."""
 
-    Raises:
-        ConfigError: there is none of that name, or it does not load.
-    """
-    kinds: Iterable[type[Metric]] = offered(GROUP, lambda kind: hasattr(kind, "add") and hasattr(kind, "result")) if names else ()
-    known = {kind.name: kind for kind in kinds}
-    for name in names:
-        if name not in known:
-            has = f"installed: {', '.join(sorted(known))}" if known else "no installed package offers one"
-            raise ConfigError(f"there is no metric {name!r}", where="tolerance.metrics", hint=f"{has}; see notes/extending.md")
-    return tuple(known[name] for name in names)
+    label: str
+
+    def add(self, reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
+        """As ``Metric.add``."""
+        ...
+
+    def result(self) -> Measured:
+        """As ``Metric.result``."""
+        ...
 
 
-def measured(verdict: Verdict, metrics: Sequence[Metric]) -> Verdict:
+def times_to_spare(error: float, limit: float) -> float:
+    """20·log₁₀(limit / error): dB by which an error may grow; inf of none."""
+    if math.isnan(error) or error < 0 or limit < 0:
+        return math.inf
+    if limit == 0:
+        return math.inf if error == 0 else -math.inf
+    return math.inf if error == 0 else 20.0 * math.log10(limit / error) if math.isfinite(error) else -math.inf
+
+
+def share_to_spare(share: float, limit: float) -> float:
+    """The same of a share that is 1 without error."""
+    return times_to_spare(1.0 - share, 1.0 - limit)
+
+
+def measured(verdict: Verdict, metrics: Sequence[Gauge]) -> Verdict:
     """A verdict held to what metrics say too."""
-    readings = tuple(Reading(each.name, found.value, found.limit, found.passes) for each in metrics for found in (each.result(),))
+    found = [(each.label, each.result()) for each in metrics]
+    readings = tuple(Reading(label, said.value, said.limit, said.passes) for label, said in found)
     lost = tuple(f"metric {each.metric}: {each.value:.6g}, the limit is {each.limit:g}" for each in readings if not each.passes)
-    return replace(verdict, verified=verdict.verified and not lost, reasons=(*verdict.reasons, *lost), metrics=readings)
+    spare, at = min(((said.spare_db, label) for label, said in found), default=(math.inf, ""))
+    tighter = spare < verdict.spare_db
+    return replace(
+        verdict,
+        verified=verdict.verified and not lost,
+        reasons=(*verdict.reasons, *lost),
+        metrics=readings,
+        spare_db=spare if tighter else verdict.spare_db,
+        spare_at=f"in metric {at}" if tighter else verdict.spare_at,
+    )

@@ -117,7 +117,7 @@ class Stressed:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a metric of another package says over all samples."""
+    """What one of ``tolerance.metrics`` says over all samples."""
 
     metric: str
     value: float
@@ -156,7 +156,8 @@ class Verdict:
     notes: tuple[str, ...] = ()
     """What must be said beside pass or fail: elements that no figure covers, ties, what it does not rest on."""
     spare_db: float = math.inf
-    """Least distance of an output's SQNR to its bound, under stress to the relaxed one; negative where it is broken, inf without one."""
+    """Least distance of an output's SQNR to its bound, under stress to the relaxed one, or of a metric's error to its limit; negative where
+    it is broken, inf without one."""
     spare_at: str = ""
     """Where that is, as a sentence goes on."""
     metrics: tuple[Reading, ...] = ()

@@ -188,8 +188,8 @@ FAULTS = (
     Fault(
         "journal-of-any-tolerance",
         TRIALS,
-        '"tolerance": config.tolerance.model_dump_json(),',
-        '"tolerance": "",',
+        '" ".join([config.tolerance.model_dump_json(), *digests_of_code(config)]),',
+        '"",',
         OF_TRIALS,
         "verdicts under another tolerance answer for this one",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.mutate.fault import Fault
 
 METRICS, ENTRIES, GATES, VERDICT = "verdict/metrics.py", "verdict/entries.py", "verdict/gates.py", "verdict/verdict.py"
+OF_GAUGES = ("tests/verdict/test_gauges.py",)
 OF_METRICS, OF_ENTRIES, OF_GATES = (
     ("tests/verdict/test_metrics.py",),
     ("tests/verdict/test_entries.py",),
@@ -143,5 +144,45 @@ FAULTS = (
         "return samples.pick(out), samples.pick(kept)",
         ("tests/inputs/test_split.py",),
         "held-out samples guide and the first sample judges",
+    ),
+    Fault(
+        "metrics-do-not-decide",
+        "verdict/metric.py",
+        "verified=verdict.verified and not lost",
+        "verified=verdict.verified",
+        OF_GAUGES,
+        "boxes that moved by pixels are verified",
+    ),
+    Fault(
+        "metrics-without-margin",
+        "verdict/metric.py",
+        "tighter = spare < verdict.spare_db",
+        "tighter = False",
+        OF_GAUGES,
+        "a metric that passes by a hair is comfortable",
+    ),
+    Fault(
+        "corners-lost-are-near",
+        "verdict/gauges/boxes.py",
+        "off[~np.isfinite(off)] = np.inf",
+        "off[~np.isfinite(off)] = 0.0",
+        OF_GAUGES,
+        "a box of NaN has not moved",
+    ),
+    Fault(
+        "best-overlap-decides",
+        "verdict/gauges/boxes.py",
+        "min(self.least, float(np.nan_to_num(overlap, nan=0.0).min(initial=1.0)))",
+        "float(np.nan_to_num(overlap, nan=0.0).min(initial=1.0))",
+        OF_GAUGES,
+        "the last sample verifies all of them",
+    ),
+    Fault(
+        "metric-file-not-in-the-journal",
+        "search/trials.py",
+        "*digests_of_code(config)]",
+        "]",
+        OF_GAUGES,
+        "a search goes on with what another metric said",
     ),
 )

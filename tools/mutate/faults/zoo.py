@@ -9,6 +9,7 @@ OF_LIMITS = "tests/zoo/test_limits.py"
 OF_BUILD = "tests/zoo/test_build_step.py"
 OF_CHILD = "tests/zoo/test_child.py"
 OF_ELSEWHERE = "tests/zoo/test_elsewhere.py"
+OF_INIT = "tests/tasks/test_init.py"
 
 FAULTS = (
     Fault(
@@ -266,5 +267,37 @@ FAULTS = (
         "max_retries=0",
         ("tests/zoo/test_ray.py",),
         "a node that dies takes its models with it",
+    ),
+    Fault(
+        "init-overwrites",
+        "tasks/init.py",
+        "if output.exists():",
+        "if False:",
+        (OF_INIT,),
+        "a config that somebody wrote is gone",
+    ),
+    Fault(
+        "proposed-profile-of-one-size",
+        "inputs/span.py",
+        "tuple(map(max, zip(*seen, strict=True)))",
+        "tuple(map(min, zip(*seen, strict=True)))",
+        (OF_INIT,),
+        "the engine refuses most of the samples beside it",
+    ),
+    Fault(
+        "names-unquoted",
+        "report/scaffold.py",
+        "return text if plain else json.dumps(text, ensure_ascii=True)",
+        "return text",
+        (OF_INIT,),
+        "an input called on makes a YAML that means something else",
+    ),
+    Fault(
+        "schema-without-bounds",
+        "config/published.py",
+        "BOUNDS.get(key, key)",
+        "key",
+        ("tests/test_schema.py",),
+        "an editor lets pass what the loader refuses",
     ),
 )
