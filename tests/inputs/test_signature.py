@@ -61,11 +61,6 @@ def test_an_input_without_a_rank_takes_what_it_is_given() -> None:
     assert make(built, (entry,), {"x": (5,)}, count=2)[1].arrays["x"].shape == (5,)
 
 
-def test_sequences_are_refused() -> None:
-    with pytest.raises(ModelError, match="sequence"):
-        signature(model("g (seq(float[1]) x) => (int64 y) { y = SequenceLength(x) }"))
-
-
 def test_a_settled_name_is_settled_everywhere() -> None:
     inputs = takes("float[N,S] x, int64[N] ids, float[?] z")
     settled = with_dims(inputs, {"x": (2, 7)})
