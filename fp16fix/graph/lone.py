@@ -132,7 +132,7 @@ def narrow(model: Model) -> None:
 
 
 def guard(model: Model) -> None:
-    """Put, in place, a Clip that changes nothing between a Cast and what a compiler would take it into.
+    """Put, in place, a Clip that changes no FP16 number between a Cast and what a compiler would take it into.
 
     That is between each lone product whose weights FP16 does not hold and the Casts behind it, and in front of each FP32 recurrence: one
     that reads a Cast from FP16 ends the builder of TensorRT-RTX 1.7.1 ("Mismatched number of elements in reshape op"). The Clips are

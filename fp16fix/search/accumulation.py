@@ -14,6 +14,7 @@ from fp16fix.half import LARGEST
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.design import matches
 from fp16fix.passes.evidence import Arrays
+from fp16fix.passes.place.price import STEPS
 from fp16fix.passes.recipe import asking, placements_of
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.answer import Answer
@@ -26,8 +27,6 @@ from fp16fix.verdict.verdict import Verdict
 KIND = "fp32-accumulation"
 MOST = 4 * 10**9
 """Rounded additions that the second gate may take: some 20 s on two cores; BERT-base with 128 tokens takes 7e8."""
-STEPS = 6
-"""Nodes between a product and a softmax of the same attention: scale, mask, casts, movement."""
 NAMED = 5
 """Products that a condition names."""
 

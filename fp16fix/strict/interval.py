@@ -149,6 +149,11 @@ def anything(work: Work, node: gs.Node, _given: Operands) -> Made:
     return [work.any_of(element_type(each), each) for each in node.outputs]
 
 
+def undropped(work: Work, node: gs.Node, given: Operands) -> Made:
+    """Dropout moves its operand; one that may train is not known."""
+    return None if len(node.inputs) > 2 and node.inputs[2].name else rising(work, node, given)
+
+
 def summing(work: Work, node: gs.Node, given: Operands) -> Made:
     """A sum over axes or windows; how far its parts may go is Σ|x|."""
     found = rising(work, node, given)
@@ -436,7 +441,7 @@ TABLE = (
     Law("Gather", looked_up, 2),
     Law("Where", chosen, None),
     Law("Cast", converted),
-    Law("Dropout", rising),
+    Law("Dropout", undropped),
     Law("Exp Floor Ceil Round Tanh Erf Sigmoid Softplus Softsign ReduceLogSumExp", rising),
     Law("LeakyRelu HardSigmoid Celu Selu Elu ThresholdedRelu", rising, when={"alpha": positive, "gamma": positive}),
     Law("Sqrt Log ReduceLogSum", of_positive),
@@ -457,7 +462,7 @@ TABLE = (
     Law("Softmax Hardmax", settled(0.0, 1.0)),
     Law("LpNormalization", settled(-1.0, 1.0)),
     Law("LogSoftmax", settled(-np.inf, 0.0)),
-    Law("BatchNormalization", turning),
+    Law("BatchNormalization", turning, when={"training_mode": lambda mode: not mode}),
     Law("PRelu", through_zero),
     Law("Equal Greater Less GreaterOrEqual LessOrEqual And Or Not Xor IsNaN IsInf ArgMax ArgMin", anything, None),
     Law("LayerNormalization", layer_norm),

@@ -26,7 +26,7 @@ from fp16fix.search.draft import extended
 from fp16fix.search.trials import Trials
 from fp16fix.tasks.corners import corners
 from fp16fix.tasks.execute import executed, runs_here
-from fp16fix.tasks.rivals import COMPARED, costs, rivals, wanted, with_integers
+from fp16fix.tasks.rivals import COMPARED, compared, wanted
 from fp16fix.tasks.tf32 import OFF, allowed
 
 AGAIN = 2
@@ -103,10 +103,7 @@ def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> 
     options = replace(options, tf32=product.facts.tf32 is not False)
     made = watched(source, onnx_path.with_suffix(".plan"), options, stages)
     facts = replace(facts_of(made, product.typed, recipe.wide, corners(evidence, answer, product.typed)), tf32=options.tf32)
-    others, said = rivals(evidence, made, wanted(evidence, runs=runs_here(made)), onnx_path, stages)
-    became = facts.compiled
-    facts = replace(facts, costs=costs(became, others) if became is not None else (), warnings=(*facts.warnings, *said))
-    facts = with_integers(facts, others)
+    facts, others = compared(evidence, made, facts, wanted(evidence, runs=runs_here(made)), onnx_path, stages)
     return replace(product, facts=executed(evidence, made, facts, others, stages))
 
 

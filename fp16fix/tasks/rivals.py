@@ -9,7 +9,7 @@ from pathlib import Path
 from fp16fix.engines import Built
 from fp16fix.engines.compile import build_options, watched
 from fp16fix.engines.compiled import Compiled, compiled
-from fp16fix.errors import BackendError
+from fp16fix.errors import BackendError, first_line
 from fp16fix.graph.model import Model
 from fp16fix.graph.quantised import dequantizes, quantizes
 from fp16fix.graph.save import save_model
@@ -61,6 +61,20 @@ def rivals(
         except BackendError as error:
             said.append(f"Nothing to compare with {name}: {error.what.splitlines()[0]}")
     return tuple(found), tuple(said)
+
+
+def compared(
+    evidence: Evidence, made: Built, facts: EngineFacts, names: Collection[str], onnx_path: Path, stages: Stages
+) -> tuple[EngineFacts, tuple[Rival, ...]]:
+    """The facts with what engines of these names tell beside them, and those engines; whatever fails here is said, and costs no product."""
+    try:
+        others, said = rivals(evidence, made, names, onnx_path, stages)
+        became = facts.compiled
+        told = replace(facts, costs=costs(became, others) if became is not None else (), warnings=(*facts.warnings, *said))
+        return with_integers(told, others), others
+    except Exception as error:  # noqa: BLE001 - nothing that only informs may cost a product
+        said_why = f"Nothing to compare with: {type(error).__name__}: {first_line(error)}"
+        return replace(facts, warnings=(*facts.warnings, said_why)), ()
 
 
 def cost(name: str, found: Compiled) -> Cost:

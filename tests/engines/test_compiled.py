@@ -212,6 +212,16 @@ class TestIntegers:
         assert found.int8_before == 3
         assert found.warnings[-1] == "Of 3 INT8 products 1 are none in the repaired plan."
 
+    def test_a_comparison_that_fails_costs_no_product(self, outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(*_: object) -> None:
+            raise MemoryError("no room")
+
+        monkeypatch.setattr(rivals, "compiled", fails)
+        again = repair(Config(model=Path(outcome.model.path), inputs=outcome.samples.source, output=Path(outcome.engine.path), threads=1))
+        assert again.verified
+        assert Path(again.engine.path).is_file()
+        assert "Nothing to compare with: MemoryError: no room" in again.engine.warnings
+
     def test_nothing_is_said_where_no_build_is_left(self, tmp_path: Path) -> None:
         case = next(case for case in CASES if case.name == "quantised-stream")
         onnx.save(case.build(), tmp_path / "model.onnx")

@@ -287,6 +287,7 @@ GIVEN: dict[str, tuple[str, np.ndarray]] = {
     "z": ("int64[1]", np.asarray([0])),
     "w": ("float[3]", np.ones(3, np.float32)),
     "c": ("bool", np.asarray(True)),
+    "k": ("float", np.asarray(0.5, np.float32)),
 }
 
 
@@ -296,6 +297,7 @@ GIVEN: dict[str, tuple[str, np.ndarray]] = {
         ("y = Sinh(x)", "no law"),
         ("u = NonZero(x) v = Cast<to = 1>(u) y = ReduceSum<keepdims = 0>(v, z)", "no law"),
         ("u = RandomNormalLike(x) y = Add(u, x)", "random"),
+        ("r = Dropout(x, k, c) y = Neg(r)", "nothing is known"),
         ("s = Cast<to = 7>(x) u = ReduceMax<keepdims = 0>(s) v = Unsqueeze(u, z) y = Slice(w, z, v)", "depends on values"),
         (
             "y = If(c) <then_branch = t () => (float[3] a) { a = Mul(x, x) }, else_branch = e () => (float[3] b) { b = Add(x, x) }>",
