@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from fp16fix.errors import ConfigError, ModelError, first_line
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.shapes import text_from_dims
 from fp16fix.inputs.signature import Input, dimension, with_dims
+from fp16fix.inputs.span import extent, shapes_of
 from fp16fix.passes.evidence import Arrays
 
 Sample = Mapping[str, np.ndarray]
@@ -74,19 +74,9 @@ def settled(config: Config) -> Config:
 
 def seen_shapes(inputs: Sequence[Input], samples: Arrays) -> dict[str, ShapeRange]:
     """The profile of what samples show of dynamic inputs: smallest and largest of each dimension, and the shape that comes most often."""
-    found: dict[str, list[Dims]] = {}
-    for sample in samples:
-        for name, array in sample.items():
-            found.setdefault(name, []).append(tuple(array.shape))
-    return {
-        each.name: ShapeRange(
-            min=tuple(min(dims) for dims in zip(*found[each.name], strict=True)),
-            opt=Counter(found[each.name]).most_common(1)[0][0],
-            max=tuple(max(dims) for dims in zip(*found[each.name], strict=True)),
-        )
-        for each in inputs
-        if dynamic(each) and each.name in found
-    }
+    found = shapes_of(samples)
+    shown = {each.name: extent(found[each.name]) for each in inputs if dynamic(each) and each.name in found}
+    return {name: ShapeRange(min=low, opt=most, max=high) for name, (low, most, high) in shown.items()}
 
 
 def in_files(config: Config) -> bool:

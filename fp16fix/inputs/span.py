@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from fp16fix.graph.model import Model
 from fp16fix.inputs.guess import dims
@@ -27,22 +29,28 @@ def spans(model: Model, inputs: tuple[Input, ...], samples: Samples | None) -> t
     """
     plan = plan_for(model, tuple(entry for entry in inputs if entry.ranked))
     one, many = dims(plan, 1), dims(plan, BATCH)
-    seen = _shapes(samples) if samples is not None else {}
+    seen = shapes_of(sample.arrays for sample in samples) if samples is not None else {}
     free = [entry for entry, _ in plan.values() if not all(isinstance(dim, int) for dim in entry.shape)]
     return tuple(_span(entry.name, one[entry.name], many[entry.name], seen.get(entry.name, [one[entry.name]])) for entry in free)
 
 
-def _shapes(samples: Samples) -> dict[str, list[Dims]]:
+def shapes_of(samples: Iterable[Mapping[str, np.ndarray]]) -> dict[str, list[Dims]]:
+    """Every shape that samples show of each input."""
     found: dict[str, list[Dims]] = {}
     for sample in samples:
-        for name, array in sample.arrays.items():
+        for name, array in sample.items():
             found.setdefault(name, []).append(tuple(array.shape))
     return found
 
 
-def _span(name: str, one: Dims, many: Dims, seen: Sequence[Dims]) -> InputShapes:
-    low, high = tuple(map(min, zip(*seen, strict=True))), tuple(map(max, zip(*seen, strict=True)))
+def extent(seen: Sequence[Dims]) -> tuple[Dims, Dims, Dims]:
+    """The smallest of each dimension, the shape that comes most often, the largest of each."""
     ((most, _),) = Counter(seen).most_common(1)
+    return tuple(map(min, zip(*seen, strict=True))), most, tuple(map(max, zip(*seen, strict=True)))
+
+
+def _span(name: str, one: Dims, many: Dims, seen: Sequence[Dims]) -> InputShapes:
+    low, most, high = extent(seen)
     batch = [a != b for a, b in zip(one, many, strict=True)]
     return InputShapes(
         name,
