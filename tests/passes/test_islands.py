@@ -43,6 +43,14 @@ def test_two_hazards_far_apart_stay_two_islands_when_what_lies_between_is_dear()
     assert found.nodes == {"Neg_a", "Neg_y"}
 
 
+def test_casts_at_the_borders_of_a_kernel_cost_nothing_so_nothing_is_joined_across_them() -> None:
+    text = """g (float[8,8] x) => (float[8,8] y) {
+        c = MatMul (x, x) [tanh] d = Tanh (c) [between] e = Softmax (d) [product] y = MatMul (e, x) }"""
+    fp32 = model(text)
+    found = islands(fp32, measure(fp32, [{"x": normal(8, 8)}]), Forced(NOTHING, frozenset({"tanh", "product"})))
+    assert found.nodes == {"tanh", "product"}
+
+
 def test_a_forced_tensor_makes_producer_and_readers_wide() -> None:
     fp32 = model(chain(5))
     found = islands(fp32, measure(fp32, [{"x": normal(64)}]), Forced(frozenset({"t2"}), NOTHING))
