@@ -81,8 +81,10 @@ def test_a_url_survives_being_a_path(text: str, url: str) -> None:
 def test_a_zoo_elsewhere_is_repaired_resumed_and_checked(root: str, tmp_path: Path) -> None:
     put(root, models__a=b"", **{"models__a.onnx": b"good", "models__b.onnx": b"good 2", "samples__0.npz": b"0", "samples__1.npz": b"1"})
     path = tmp_path / "zoo.yaml"
+    jobs = 1 if root.startswith("memory") else 2  # fsspec's memory has one position a file, for all who read it at the same time
     path.write_text(
-        f"defaults: {{inputs: '{root}/samples', threads: 1}}\nmodels: ['{root}/models/*.onnx']\noutput_dir: '{root}/out'\nscratch: {{folder: scratch}}\n"
+        f"defaults: {{inputs: '{root}/samples', threads: 1}}\nmodels: ['{root}/models/*.onnx']\noutput_dir: '{root}/out'\n"
+        f"scratch: {{folder: scratch}}\njobs: {jobs}\n"
     )
     made, worked = ran(path)
     assert (works(made), worked) == ({"a": "repaired", "b": "repaired"}, ["a", "b"])
