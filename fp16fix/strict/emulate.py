@@ -12,7 +12,7 @@ from fp16fix.graph.model import Model, element_type, inner_nodes
 from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.opset import raise_opset
 from fp16fix.half import BF16, FP16, FP32
-from fp16fix.strict.jitter import OPSET, jittered
+from fp16fix.strict.jitter import jittered
 from fp16fix.strict.profiles import profile_named
 from fp16fix.strict.profiles.profile import Profile
 from fp16fix.strict.rounds import bound
@@ -48,7 +48,7 @@ def emulate(model: Model, profile: str = "compiled", jitter: int | None = None, 
 def emulated(model: Model, assumed: Profile, jitter: int | None = None, *, guarded: bool = False) -> Model:
     """``emulate`` under a profile itself."""
     # Before anything is written out: opset 6 has other rules of broadcasting.
-    copy = assumed.written(raise_opset(model, OLDEST if jitter is None else OPSET))
+    copy = assumed.written(raise_opset(model, OLDEST))
     copy.rounds = dict(model.rounds)
     spread(copy, assumed.one_step)
     bound(copy, guarded=guarded)

@@ -140,7 +140,7 @@ def repaired(name: str, folder: Path) -> tuple[Outcome, float]:
 EXPECTED = {
     "flow": (False, set(), "of the FLOPs would run in FP32"),
     "forecast": (True, {"mean", "centred", "angle", "sine"}, ""),
-    "durations": (True, {"ends", "whole", "size"}, ""),
+    "durations": (True, {"ends", "whole"}, ""),
     "keras": (True, set(), ""),
 }
 """Whether it is verified, what must be wide at least, and why not."""

@@ -90,10 +90,18 @@ FAULTS = (
     Fault(
         "jitter-all-one-way",
         JITTER,
-        "number(2.0 * amplitude)",
-        "number(0.0)",
+        'emit("Add", scaled(raw, 1.0 - SHARE), scaled(elsewhere, SHARE / grid))',
+        "scaled(raw, 1.0 + SHARE * (grid - 0.875) / 256)",
         OF_JITTER,
         "another kernel's rounding is a scale, which a norm takes out again",
+    ),
+    Fault(
+        "jitter-of-what-is-exact",
+        JITTER,
+        "LEAST = 0.75\n",
+        "LEAST = 0.5\n",
+        OF_JITTER,
+        "integers and indices are moved, and sound models fail",
     ),
     Fault("jitter-alike-for-all-seeds", JITTER, '#{seed}"', '"', OF_JITTER, "three seeds are one"),
     Fault(
