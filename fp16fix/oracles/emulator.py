@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,10 +11,9 @@ from typing import Any, ClassVar
 
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
-from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.oracles.oracle import Score, scored
-from fp16fix.oracles.reference import Reference, Sample
+from fp16fix.oracles.reference import Opened, Reference, Run, Sample
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
@@ -27,6 +27,8 @@ from fp16fix.verdict.verdict import Figures, Verdict
 
 BLENDED = "on inputs blended from those given"
 SHAKEN = "under another kernel's rounding (jitter, seed {seed})"
+KEPT = 64
+"""Runs whose figures are remembered: those of the last recipes."""
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
 
@@ -44,6 +46,7 @@ class StrictOracle:
         metrics: Sequence[Callable[[], Gauge]] = (),
         threads: int = 0,
         tick: Tick = lambda: None,
+        ran: Reference | None = None,
     ) -> None:
         """Run the reference.
 
@@ -55,6 +58,7 @@ class StrictOracle:
             metrics: make what else a verdict must pass.
             threads: ONNX Runtime threads.
             tick: called after each sample.
+            ran: the reference that has run on these samples already; closed with this.
 
         Raises:
             ModelError: ONNX Runtime refuses the reference or it fails on a sample.
@@ -63,8 +67,10 @@ class StrictOracle:
         self.metrics = metrics
         self.calls = 0
         self.channels = channels_of(reference)
-        self.own, self.blends = Reference(reference, threads), Reference(reference, threads)
-        self.own.extend(samples, names, tick)
+        self.own, self.blends = ran or Reference(reference, threads), Reference(reference, threads)
+        self._runs: OrderedDict[tuple[object, ...], Run] = OrderedDict()
+        if ran is None:
+            self.own.extend(samples, names, tick)
 
     def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
         """From now on these samples are judged too. Raises as ``Reference.extend``."""
@@ -95,51 +101,69 @@ class StrictOracle:
         return self.own.values()
 
     def figures(
+        self, candidate: Model, *, strict: bool = True, profile: str = "compiled", key: str = "", tick: Tick = lambda: None
+    ) -> tuple[Figures, ...]:
+        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is) on samples; ``key``: see ``verdict``."""
+        self.calls += 1
+        opened = self._opened(candidate, profile) if strict else Opened(lambda: candidate, self.own.threads)
+        return self._run(self.own, opened, (key, profile if strict else "", None), (), tick).figures()
+
+    def verdict(
         self,
         candidate: Model,
         *,
-        strict: bool = True,
         profile: str = "compiled",
-        jitter: int | None = None,
+        jitter: int = 0,
+        stress: bool = True,
+        key: str = "",
         tick: Tick = lambda: None,
-    ) -> tuple[Figures, ...]:
-        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is); ``jitter``: see ``emulate``."""
-        self.calls += 1
-        graph = emulate(candidate, profile, jitter, guarded=True) if strict else candidate
-        return self.own.figures(graph, self.channels, tick=tick)
-
-    def verdict(self, candidate: Model, *, profile: str = "compiled", jitter: int = 0, tick: Tick = lambda: None) -> Verdict:
+    ) -> Verdict:
         """Pass or fail against the tolerance, and what passes on blends, and under jitter, until it fails.
 
         Args:
             candidate: a typed graph.
             profile: see ``emulate``.
             jitter: with how many seeds a candidate that passes is shaken, which it must survive (``gates.stressed``).
+            stress: ask on blends and under jitter at all.
+            key: what is measured under a key is not measured again: asked again after ``extend``, it is run on what is new.
             tick: called after each sample of each run.
         """
-        verdict = self._unshaken(candidate, profile, tick)
-        for seed in range(1, jitter + 1):
+        self.calls += 1
+        opened, metrics = self._opened(candidate, profile), [make() for make in self.metrics]
+        run = self._run(self.own, opened, (key, profile, None), metrics, tick)
+        verdict = measured(judge(run.figures(), self.tolerance, "strict", profile, self.count), run.metrics)
+        if run.failures:
+            said = f"the candidate fails on {len(run.failures)} of {self.count} samples, first as follows: {why_failed(opened.graph, run.failures[0])}"
+            verdict = replace(verdict, reasons=(*verdict.reasons, said))
+        if stress and verdict.verified and self.blends.count:
+            found = self._run(self.blends, opened, (key, profile, None), (), tick)
+            verdict = stressed(verdict, BLENDED, self.blends.count, found.figures(), self.tolerance)
+        del opened  # its memory, before the next session takes its own
+        for seed in range(1, jitter + 1) if stress else ():
             if not verdict.verified:
                 return verdict
-            figures = self.figures(candidate, profile=profile, jitter=seed, tick=tick)
-            verdict = stressed(verdict, SHAKEN.format(seed=seed), self.count, figures, self.tolerance)
+            self.calls += 1
+            found = self._run(self.own, self._opened(candidate, profile, seed), (key, profile, seed), (), tick)
+            verdict = stressed(verdict, SHAKEN.format(seed=seed), self.count, found.figures(), self.tolerance)
         return verdict
 
-    def _unshaken(self, candidate: Model, profile: str, tick: Tick) -> Verdict:
-        """On samples and, of what passes, on blends: one graph, opened once."""
-        self.calls += 1
-        graph, metrics = emulate(candidate, profile, guarded=True), [make() for make in self.metrics]
-        session = Session(graph, threads=self.own.threads)
-        figures = self.own.figures(graph, self.channels, session=session, metrics=metrics, tick=tick)
-        verdict = measured(judge(figures, self.tolerance, "strict", profile, self.count), metrics)
-        if self.own.failures:
-            first = why_failed(graph, self.own.failures[0])
-            said = f"the candidate fails on {len(self.own.failures)} of {self.count} samples, first as follows: {first}"
-            verdict = replace(verdict, reasons=(*verdict.reasons, said))
-        if verdict.verified and self.blends.count:
-            figures = self.blends.figures(graph, self.channels, session=session, tick=tick)
-            verdict = stressed(verdict, BLENDED, self.blends.count, figures, self.tolerance)
-        return verdict
+    def _opened(self, candidate: Model, profile: str, jitter: int | None = None) -> Opened:
+        return Opened(lambda: emulate(candidate, profile, jitter, guarded=True), self.own.threads)
+
+    def _run(self, reference: Reference, opened: Opened, about: tuple[object, ...], metrics: Sequence[Gauge], tick: Tick) -> Run:
+        """On all samples of a reference; one that is kept goes on with those that are new. A metric is made for one verdict."""
+        key, *_ = about
+        kept, place = bool(key) and not metrics, (reference is self.own, *about)
+        run = self._runs.get(place) if kept else None
+        if run is None:
+            run = Run(self.channels, reference.names, metrics)
+        if kept:
+            self._runs[place] = run
+            self._runs.move_to_end(place)
+            while len(self._runs) > KEPT:
+                self._runs.popitem(last=False)
+        reference.advance(run, opened, tick)
+        return run
 
 
 class Emulator:
@@ -176,6 +200,7 @@ class Emulator:
         """By its verdict."""
         return scored(self.verdict(recipe))
 
-    def verdict(self, recipe: Recipe) -> Verdict:
-        """With every figure."""
-        return self.strict.verdict(self.workshop.typed(recipe), profile=self.profile, jitter=self.jitter)
+    def verdict(self, recipe: Recipe, *, stress: bool = True) -> Verdict:
+        """With every figure; ``stress``: see ``StrictOracle.verdict``."""
+        typed = self.workshop.typed(recipe)
+        return self.strict.verdict(typed, profile=self.profile, jitter=self.jitter, stress=stress, key=recipe.digest)

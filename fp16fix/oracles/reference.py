@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,42 @@ from fp16fix.verdict.verdict import Figures
 Sample = Mapping[str, np.ndarray]
 
 
+class Run:
+    """What one graph gave on the samples of a ``Reference`` so far; it goes on where it stopped when there are more."""
+
+    def __init__(self, channels: Mapping[str, Channels], names: Sequence[str], metrics: Sequence[Gauge] = ()) -> None:
+        """On none yet; see ``Comparison``. ``metrics`` are told of every sample."""
+        self.comparison = Comparison(channels, names)
+        self.metrics = metrics
+        self.batches = 0
+        self.failures: list[str] = []
+        """What ONNX Runtime said where the graph did not run."""
+
+    def figures(self) -> tuple[Figures, ...]:
+        """Of every output."""
+        return self.comparison.figures()
+
+
+class Opened:
+    """A graph that is made, and compiled, when it is first run."""
+
+    def __init__(self, make: Callable[[], Model], threads: int = 0) -> None:
+        self._make = make
+        self._threads = threads
+        self._session: Session | None = None
+
+    @cached_property
+    def graph(self) -> Model:
+        """As ONNX Runtime computes it. Raises as ``make``."""
+        return self._make()
+
+    def session(self, *, fresh: bool = False) -> Session:
+        """One that is open already, unless ``fresh``. Raises ModelError: ONNX Runtime refuses the graph."""
+        if self._session is None or fresh:
+            self._session = Session(self.graph, threads=self._threads)
+        return self._session
+
+
 class Reference:
     """What candidates are compared with."""
 
@@ -31,12 +68,11 @@ class Reference:
         self.model = model
         self.threads = threads
         self.count = 0
-        self.names: tuple[str, ...] = ()
+        self.names: list[str] = []
         self.outputs: tuple[str, ...] = ()
         self.draws = bool(random_nodes(model))
-        self.failures: list[str] = []
-        """What ONNX Runtime said where the last graph did not run."""
-        self._batches: tuple[Iterable[Sample], ...] = ()
+        self._batches: list[tuple[int, Iterable[Sample]]] = []
+        """The number of the first sample of each, and the samples."""
         self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
 
     def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
@@ -50,11 +86,16 @@ class Reference:
         Raises:
             ModelError: ONNX Runtime refuses the model or it fails on a sample.
         """
-        session = Session(self.model, threads=self.threads)
+        session, first = Session(self.model, threads=self.threads), self.count
         for sample in samples:
-            self._keep(session.run(sample))
+            self.keep(session.run(sample))
             tick()
-        self._batches, self.names = (*self._batches, samples), (*self.names, *names)
+        self.adopt(first, samples, names)
+
+    def adopt(self, first: int, samples: Iterable[Sample], names: Sequence[str] = ()) -> None:
+        """The outputs kept from the ``first`` on are of these samples."""
+        self._batches.append((first, samples))
+        self.names += names
 
     def extend_by_blends(self, blends: Blends) -> None:
         """Run these, too, and leave out those on which FP32 fails or gives NaN: they are no inputs.
@@ -66,19 +107,20 @@ class Reference:
         """
         if self.draws or not blends:
             return
-        session, sound = Session(self.model, threads=self.threads), []
+        session, sound, first = Session(self.model, threads=self.threads), list[int](), self.count
         for number, sample in enumerate(blends):
             try:
                 found = session.run(sample)
             except ModelError:
                 continue
             if not any(has_nan(value) for value in found.values()):
-                self._keep(found)
+                self.keep(found)
                 sound.append(number)
         kept = blends.pick(sound)
-        self._batches, self.names = (*self._batches, kept), (*self.names, *kept.names)
+        self.adopt(first, kept, kept.names)
 
-    def _keep(self, found: Mapping[str, Any]) -> None:
+    def keep(self, found: Mapping[str, Any]) -> None:
+        """FP32 outputs of one more sample."""
         self.outputs = tuple(sorted(found))
         for index, name in enumerate(self.outputs):
             np.save(self._file(self.count, index), np.asarray(found[name]))
@@ -91,54 +133,40 @@ class Reference:
         """Forget it all."""
         self._folder.cleanup()
 
-    def values(self) -> Iterator[dict[str, Any]]:
-        """FP32 outputs by name, one sample after another."""
-        for number in range(self.count):
+    def values(self, first: int = 0) -> Iterator[dict[str, Any]]:
+        """FP32 outputs by name, one sample after another from the ``first`` on."""
+        for number in range(first, self.count):
             yield {name: np.load(self._file(number, index)) for index, name in enumerate(self.outputs)}
 
-    def figures(
-        self,
-        graph: Model,
-        channels: Mapping[str, Channels],
-        *,
-        session: Session | None = None,
-        metrics: Sequence[Gauge] = (),
-        tick: Tick = lambda: None,
-    ) -> tuple[Figures, ...]:
-        """Figures of every output of a graph that ONNX Runtime computes as it is.
+    def advance(self, run: Run, opened: Opened, tick: Tick = lambda: None) -> None:
+        """Let a graph run on the samples that it has not seen.
 
         Args:
-            graph: FP32 or emulated.
-            channels: see ``verdict.channels``.
-            session: one that is open over ``graph`` already.
-            metrics: are told of every sample.
-            tick: called after each.
+            run: of that graph.
+            opened: the graph, FP32 or emulated.
+            tick: called after each sample.
 
         Raises:
             ModelError: ONNX Runtime refuses the graph.
         """
-        self.failures = []
-        session = session or Session(graph, threads=self.threads)
-        comparison, references = Comparison(channels, self.names), self.values()
-        for number, samples in enumerate(self._batches):
-            if number and self.draws:
-                # The reference began its random numbers anew here.
-                session = Session(graph, threads=self.threads)
-            for sample in samples:
-                exact = next(references)
+        for number in range(run.batches, len(self._batches)):
+            first, samples = self._batches[number]
+            # Where the model draws random numbers, the reference began them anew here.
+            session = opened.session(fresh=bool(number) and self.draws)
+            for sample, exact in zip(samples, self.values(first), strict=False):
                 try:
                     found = session.run(sample)
                 except ModelError as error:
                     # An index past its table, rows that do not fit: the candidate is damaged, and that is all.
-                    comparison.lose(exact)
-                    self.failures.append(error.what)
+                    run.comparison.lose(exact)
+                    run.failures.append(error.what)
                 else:
                     own = {name: found[name] for name in self.outputs}
-                    comparison.add(exact, own)
-                    for metric in metrics:
+                    run.comparison.add(exact, own)
+                    for metric in run.metrics:
                         metric.add(exact, own)
                 tick()
-        return comparison.figures()
+            run.batches += 1
 
 
 def has_nan(value: Any) -> bool:

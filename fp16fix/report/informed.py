@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from fp16fix.errors import first_line
@@ -59,8 +60,10 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
     with stages.stage("pessimistic and FP32 checks", 3 * len(evidence.judged)) as tick:
         before = answer.verdict.outputs
         if not same:
-            before = parts.part("Plain FP16", lambda: trials.strict.figures(plain, tick=tick), no_figures)
-        second = parts.part(f"The {other} profile", lambda: trials.strict.verdict(typed, profile=other, tick=tick), missing.pessimistic)
+            of_plain = partial(trials.strict.figures, plain, profile=evidence.config.profile, key=evidence.plain.digest, tick=tick)
+            before = parts.part("Plain FP16", of_plain, no_figures)
+        of_other = partial(trials.strict.verdict, typed, profile=other, stress=False, tick=tick)
+        second = parts.part(f"The {other} profile", of_other, missing.pessimistic)
         moved = parts.part("FP32 after repair", lambda: trials.strict.figures(answer.draft.model, strict=False, tick=tick), no_figures)
     with stages.stage("error along the graph"):
         ill = parts.part("Error along plain FP16", lambda: shadow(model, plain, some, threads=threads), no_damage)
