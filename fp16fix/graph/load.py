@@ -78,7 +78,7 @@ def loadable(make: Callable[[], Model]) -> Model | None:
     """What is made, if ONNX Runtime loads it."""
     try:
         model = make()
-        Session(model, optimise=False, arena=False)
+        Session(model, arena=False)
     except ModelError:
         return None
     return model

@@ -55,13 +55,14 @@ class Session:
     FP16 arithmetic is never left to ONNX Runtime: its CPU provider computes FP16 nodes in FP32 (see ``fp16fix.strict``).
     """
 
-    def __init__(self, model: Model, *, threads: int = 0, optimise: bool = True, arena: bool = True) -> None:
+    def __init__(self, model: Model, *, threads: int = 0, optimise: bool = False, arena: bool = True) -> None:
         """Compile ``model``.
 
         Args:
             model: FP32 graph.
             threads: 0 for all cores.
-            optimise: let ONNX Runtime fuse.
+            optimise: let ONNX Runtime fuse. It pays off for an FP32 graph that runs as it is; where every tensor is rounded or looked at,
+                there is nothing to fuse, and looking for it takes longer than many runs.
             arena: keep freed memory for the next tensor, and packed copies of weights; faster, and its peak is higher.
 
         Raises:

@@ -103,7 +103,7 @@ class StrictOracle:
     def figures(
         self, candidate: Model, *, strict: bool = True, profile: str = "compiled", key: str = "", tick: Tick = lambda: None
     ) -> tuple[Figures, ...]:
-        """Figures of every output of a typed graph (or, not ``strict``, of an FP32 graph run as it is) on samples; ``key``: see ``verdict``."""
+        """Figures of every output of a typed graph on samples; of an FP32 graph run as it is, not ``strict``. ``key``: see ``verdict``."""
         self.calls += 1
         opened = self._opened(candidate, profile) if strict else Opened(lambda: candidate, self.own.threads)
         return self._run(self.own, opened, (key, profile if strict else "", None), (), tick).figures()
@@ -133,7 +133,8 @@ class StrictOracle:
         run = self._run(self.own, opened, (key, profile, None), metrics, tick)
         verdict = measured(judge(run.figures(), self.tolerance, "strict", profile, self.count), run.metrics)
         if run.failures:
-            said = f"the candidate fails on {len(run.failures)} of {self.count} samples, first as follows: {why_failed(opened.graph, run.failures[0])}"
+            first = why_failed(opened.graph, run.failures[0])
+            said = f"the candidate fails on {len(run.failures)} of {self.count} samples, first as follows: {first}"
             verdict = replace(verdict, reasons=(*verdict.reasons, said))
         if stress and verdict.verified and self.blends.count:
             found = self._run(self.blends, opened, (key, profile, None), (), tick)

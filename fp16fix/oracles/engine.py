@@ -67,7 +67,7 @@ def verdict_of(config: Config, plan: Path, reference: Model, samples: Sequence[S
         ConfigError: no profile of the plan covers a sample.
     """
     metrics = [make() for make in metrics_named(config.tolerance.metrics)]
-    session, comparison = Session(reference, threads=config.threads), Comparison(channels_of(reference), names)
+    session, comparison = Session(reference, threads=config.threads, optimise=True), Comparison(channels_of(reference), names)
     for sample, outputs in zip(samples, run(plan, samples, backend=backend, timeout_s=config.build.timeout_s), strict=True):
         exact = session.run(sample)
         comparison.add(exact, outputs)

@@ -86,7 +86,7 @@ class Reference:
         Raises:
             ModelError: ONNX Runtime refuses the model or it fails on a sample.
         """
-        session, first = Session(self.model, threads=self.threads), self.count
+        session, first = Session(self.model, threads=self.threads, optimise=True), self.count
         for sample in samples:
             self.keep(session.run(sample))
             tick()
@@ -107,7 +107,7 @@ class Reference:
         """
         if self.draws or not blends:
             return
-        session, sound, first = Session(self.model, threads=self.threads), list[int](), self.count
+        session, sound, first = Session(self.model, threads=self.threads, optimise=True), list[int](), self.count
         for number, sample in enumerate(blends):
             try:
                 found = session.run(sample)

@@ -41,12 +41,12 @@ def endless(model: Model, typed: Model, samples: Iterable[Sample], threads: int 
 
 def unended(twin: Model, samples: Iterable[Sample], threads: int) -> set[str]:
     """Loops of an emulated graph that are stopped on some sample; behind each, the run goes on with what it had by then."""
-    session, found = Session(twin, threads=threads, optimise=False), set[str]()
+    session, found = Session(twin, threads=threads), set[str]()
     for sample in samples:
         while (name := failing(session, twin, sample)) is not None:
             found.add(name)
             disarm(twin, name)
-            session = Session(twin, threads=threads, optimise=False)
+            session = Session(twin, threads=threads)
     return found
 
 

@@ -26,28 +26,26 @@ FAILURES = 64
 """Twins that may be taken out of one comparison; each costs a run."""
 
 
-def enduring(host: Model, run: Callable[[bool], T]) -> tuple[T, set[str]]:
+def enduring(host: Model, run: Callable[[], T]) -> tuple[T, set[str]]:
     """What ``run`` gives, once every twin that fails is out of the host; and the names of tensors that failed twins made.
 
     Args:
         host: edited in place.
-        run: of the host as it is then; told whether ONNX Runtime may optimise, for that hides names.
+        run: of the host as it is then, without optimisers, which hide names.
 
     Raises:
         ModelError: it is not a twin that fails.
     """
     lost: set[str] = set()
-    optimise = True
     for _ in range(FAILURES):
         try:
-            return run(optimise), lost
+            return run(), lost
         except ModelError as error:
             found = taken_out(host, str(error.__cause__ or error))
-            if not found and not optimise:
+            if not found:
                 raise
-            optimise = bool(found) and optimise
             lost |= found
-    return run(optimise), lost
+    return run(), lost
 
 
 def taken_out(host: Model, message: str) -> set[str]:

@@ -43,7 +43,7 @@ class Segment:
     """File number of every tensor that crosses a border."""
     done: bool = field(default=False, init=False)
 
-    def run(self, prepare: Callable[[Model], None], threads: int, *, optimise: bool = True) -> Iterator[dict[str, Any]]:
+    def run(self, prepare: Callable[[Model], None], threads: int) -> Iterator[dict[str, Any]]:
         """Outputs that ``prepare`` gave a copy of the stretch, sample by sample; the first run also keeps what is carried.
 
         A first run must be iterated to its end.
@@ -54,7 +54,7 @@ class Segment:
         tensors = model.graph.tensors()
         model.graph.outputs = [*model.graph.outputs, *(tensors[name] for name in carried)]
         drop_dead(model)
-        session = Session(model, threads=threads, arena=False, optimise=optimise) if model.graph.outputs else None
+        session = Session(model, threads=threads, arena=False) if model.graph.outputs else None
         for index, sample in enumerate(self.samples):
             fed = {name: np.load(self.path(name, index)) for name in self.fed}
             found = session.run({**sample, **fed}) if session is not None else {}

@@ -104,29 +104,29 @@ def compare_in_graph(
     """
     pairs = list(pairs)
     meet(host, pairs)
-    found, lost = enduring(host, lambda optimise: compared(host, samples, threads, elementwise=elementwise, optimise=optimise))
+    found, lost = enduring(host, lambda: compared(host, samples, threads, elementwise=elementwise))
     labels = {pair.label for pair in pairs if pair.twin.name in lost or MEET + pair.label in lost}
     return found | {label: Damage(label, -math.inf, 1, 1.0) for label in sorted(labels)}
 
 
-def compared(host: Model, samples: Iterable[Sample], threads: int, *, elementwise: bool, optimise: bool) -> dict[str, Damage]:
+def compared(host: Model, samples: Iterable[Sample], threads: int, *, elementwise: bool) -> dict[str, Damage]:
     """Errors by label, of a host in which the pairs meet."""
     totals: dict[str, np.ndarray] = {}
     off: dict[str, float] = {}
     if elementwise:
         # One pass tells everything; the cheaper first pass would only be repeated.
         for segment in segments(host, samples):
-            rows = Rows(full_summary, lambda tensor: tensor.name.startswith(MEET), columns=5).sum_over(segment, threads, optimise=optimise)
+            rows = Rows(full_summary, lambda tensor: tensor.name.startswith(MEET), columns=5).sum_over(segment, threads)
             totals |= {name: row[:3] for name, row in rows.items()}
             off |= {name: float(row[3] / max(1.0, row[4])) for name, row in rows.items()}
         return errors_of(totals, off)
     for segment in segments(host, samples):
         quick = Rows(quick_summary, lambda tensor: tensor.name.startswith(MEET))
-        sums = quick.sum_over(segment, threads, optimise=optimise)
+        sums = quick.sum_over(segment, threads)
         odd = {name for name, row in sums.items() if not np.isfinite(row).all()}
         if odd:
             masked = Rows(pair_summary, lambda tensor: tensor.name in odd)  # noqa: B023 - used at once
-            sums |= masked.sum_over(segment, threads, optimise=optimise)
+            sums |= masked.sum_over(segment, threads)
         totals |= sums
     return errors_of(totals, off)
 
@@ -147,10 +147,10 @@ class Rows:
     probes: Probes | None = field(default=None, init=False)
     """Those of the stretch that runs."""
 
-    def sum_over(self, segment: Segment, threads: int, *, optimise: bool) -> dict[str, np.ndarray]:
+    def sum_over(self, segment: Segment, threads: int) -> dict[str, np.ndarray]:
         """Rows added over the samples, by tensor."""
         total: dict[str, np.ndarray] = {}
-        for found in segment.run(self.install, threads, optimise=optimise):
+        for found in segment.run(self.install, threads):
             assert self.probes is not None
             for name, rows in self.probes.rows_of(found):
                 row = rows.astype(np.float64).sum(axis=0)

@@ -69,7 +69,7 @@ def outputs(model: Model) -> dict[str, np.ndarray]:
     onnx.checker.check_model(proto_of(model), full_check=True)
     rng = np.random.default_rng(1)
     feeds = {t.name: rng.standard_normal([n if isinstance(n, int) else 3 for n in t.shape]).astype(np.float32) for t in model.graph.inputs}
-    return Session(model, threads=1, optimise=False).run(feeds)
+    return Session(model, threads=1).run(feeds)
 
 
 @pytest.mark.parametrize("target", [17, 18, 21, 23])
@@ -117,7 +117,7 @@ def test_bodies_are_raised_and_capture_what_they_captured() -> None:
     x = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
     for choice in (True, False):
         feeds = {"x": x, "c": np.asarray([choice])}
-        old, new = (Session(each, threads=1, optimise=False).run(feeds)["y"] for each in (model, raised))
+        old, new = (Session(each, threads=1).run(feeds)["y"] for each in (model, raised))
         np.testing.assert_array_equal(old, new)
 
 

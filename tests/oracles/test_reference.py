@@ -14,6 +14,8 @@ from fp16fix.graph.lower import lower
 from fp16fix.inputs.blend import blended
 from fp16fix.oracles.emulator import BLENDED, StrictOracle
 from fp16fix.oracles.reference import Reference
+from fp16fix.verdict.metric import Measured
+from fp16fix.verdict.verdict import Verdict
 from tests.models import model
 
 OFFSET = "g (float[1,8] x) => (float[1,8] y) <float k = {1000}> { y = Sub (x, k) }"
@@ -41,6 +43,48 @@ def test_what_is_right_by_luck_in_the_samples_is_not_verified_on_blends() -> Non
     assert verdict.spare_db == pytest.approx(stress.sqnr_db - 47.0)
     assert verdict.spare_at == f"{BLENDED}, at y in sample {stress.sample}"
     assert verdict.reasons[0].startswith(f"{BLENDED} y: ")
+
+
+class Counts:
+    """A metric that counts the samples it was told of, and takes none after its result."""
+
+    label = "counts"
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.done = False
+
+    def add(self, *_: object) -> None:
+        assert not self.done
+        self.seen += 1
+
+    def result(self) -> Measured:
+        self.done = True
+        return Measured(float(self.seen), 0.0, passes=True)
+
+
+def test_what_was_measured_under_a_key_goes_on_where_it_stopped() -> None:
+    typed, ticks = lower(model(OFFSET), {}), list[int]()
+    finer = [{"x": np.full((1, 8), 1000.7, np.float32)}]
+    with StrictOracle(model(OFFSET), halves(0, 1), Tolerance().of, names=("a", "b")) as oracle:
+
+        def asked(key: str) -> tuple[Verdict, int]:
+            ticks.clear()
+            return oracle.verdict(typed, key=key, jitter=1, tick=lambda: ticks.append(1)), len(ticks)
+
+        assert asked("k")[1] == 4, "two samples, and the same under jitter"
+        assert asked("k")[1] == 0
+        assert asked("")[1] == 4
+        oracle.extend(finer, ("c",))
+        (verdict, took), (again, all_of_it) = asked("k"), asked("other")
+        assert (took, all_of_it) == (1, 3)
+        assert verdict == again
+        assert not verdict.verified
+        assert [each.sample for each in verdict.outputs[0].samples] == ["a", "b", "c"]
+        oracle.metrics = (Counts,)
+        assert [asked("m")[0].metrics[0].value for _ in range(2)] == [3.0, 3.0]
+        oracle.extend(halves(2), ("d",))
+        assert asked("m")[0].metrics[0].value == 4.0
 
 
 def kept(text: str, samples: Sequence[dict[str, np.ndarray]]) -> int:

@@ -15,7 +15,7 @@ def ranges_of(model: Model, samples: list[dict[str, np.ndarray]]) -> Ranges:
     made = [t for node in probed.graph.nodes for t in node.outputs if t.name and is_float(t)]
     outputs = {t.name for t in probed.graph.outputs}
     probed.graph.outputs += [t for t in made if t.name not in outputs]
-    session = Session(probed, threads=2, optimise=False)
+    session = Session(probed, threads=2)
     runs = [{**sample, **session.run(sample)} for sample in samples]
     names = [t.name for t in model.graph.inputs if is_float(t)] + [t.name for t in made]
     return Ranges({name: range_of(name, [run[name] for run in runs]) for name in names}, len(samples))

@@ -31,7 +31,7 @@ def folded(original: Model, exponents: dict[str, int]) -> Model:
 
 
 def run(found: Model, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return Session(found, threads=1, optimise=False).run(sample)
+    return Session(found, threads=1).run(sample)
 
 
 def assert_same_bits(original: Model, changed: Model, sample: dict[str, np.ndarray]) -> None:

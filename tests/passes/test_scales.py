@@ -193,9 +193,9 @@ def test_out_of_time_pieces_are_solved_and_failing_that_nothing_moves(monkeypatc
     assert found.status == "time limit"
     assert calls[1] < calls[0]
     assert (found.unfit == ()) == (failures == 1)
-    before = Session(original, optimise=False).run(samples[0])["y"]
+    before = Session(original).run(samples[0])["y"]
     fold(original, found.exponents)
-    np.testing.assert_array_equal(Session(original, optimise=False).run(samples[0])["y"], before)
+    np.testing.assert_array_equal(Session(original).run(samples[0])["y"], before)
 
 
 def test_a_thousand_node_stream_is_solved_to_optimality() -> None:

@@ -131,7 +131,7 @@ def row(subject: Subject, folder: Path) -> Row:
 
 def equivalence(original: Model, changed: Model, samples: Sequence[Sample]) -> tuple[Figures, ...]:
     """Two FP32 graphs, both run as they are written: ONNX Runtime's own fusions would differ between them by rounding."""
-    first, second = Session(original, optimise=False), Session(changed, optimise=False)
+    first, second = Session(original, optimise=False), Session(changed)
     comparison = Comparison()
     for sample in samples:
         comparison.add(first.run(sample), second.run(sample))

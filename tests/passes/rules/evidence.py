@@ -74,7 +74,7 @@ def repaired(rule: Rule, evidence: Findings, repairs: list[Edit]) -> Model:
 
 def run(model: Model, feeds: list[Feeds]) -> dict[str, np.ndarray]:
     """Outputs over all samples, by name, unoptimised."""
-    session = Session(model, threads=1, optimise=False)
+    session = Session(model, threads=1)
     rows = [session.run(each) for each in feeds]
     return {name: np.stack([row[name] for row in rows]) for name in session.outputs}
 

@@ -60,7 +60,7 @@ FAULTS = (
     Fault(
         "failing-twin-ends-all",
         ENDURE,
-        "            if not found and not optimise:",
+        "            if not found:",
         "            if True:",
         OF_SHADOW,
         "a wrong index is an error",

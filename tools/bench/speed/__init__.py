@@ -1,0 +1,1 @@
+"""How long repairs take, and on what: see ``__main__``."""
