@@ -85,6 +85,10 @@ class Model:
                 found.setdefault(tensor.name, tensor)
         return found
 
+    def weight(self) -> int:
+        """Bytes of initializers."""
+        return sum(tensor.values.nbytes for tensor in self.tensors().values() if isinstance(tensor, Constant))
+
     @property
     def opset(self) -> int:
         """Version of the default ONNX domain."""

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from fp16fix.errors import InputError
-from fp16fix.graph.model import Constant, Model
+from fp16fix.graph.model import Model
 from fp16fix.graph.session import parted, proto_of
 from fp16fix.graph.stream import stream
 from fp16fix.graph.thin import BIG_MODEL
@@ -109,7 +109,7 @@ def save_model(model: Model, path: Path) -> None:
     Raises:
         InputError: see ``write_atomically``.
     """
-    held = sum(tensor.values.nbytes for tensor in model.tensors().values() if isinstance(tensor, Constant))
+    held = model.weight()
     if held > LIMIT:
         save_apart(model, path)
     elif held > BIG_MODEL:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
+from fp16fix.strict.jitter import Jitter
 from fp16fix.strict.rounds import why_failed
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge, stressed
@@ -29,6 +31,8 @@ BLENDED = "on inputs blended from those given"
 SHAKEN = "under another kernel's rounding (jitter, seed {seed})"
 KEPT = 64
 """Runs whose figures are remembered: those of the last recipes."""
+LIGHT = 1 << 28
+"""Bytes of weights up to which graphs stay open in case they are asked again: opening them costs more than this memory."""
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
 
@@ -69,6 +73,7 @@ class StrictOracle:
         self.channels = channels_of(reference)
         self.own, self.blends = ran or Reference(reference, threads), Reference(reference, threads)
         self._runs: OrderedDict[tuple[object, ...], Run] = OrderedDict()
+        self._last: tuple[str, Opened, Opened] | None = None
         if ran is None:
             self.own.extend(samples, names, tick)
 
@@ -105,7 +110,7 @@ class StrictOracle:
     ) -> tuple[Figures, ...]:
         """Figures of every output of a typed graph on samples; of an FP32 graph run as it is, not ``strict``. ``key``: see ``verdict``."""
         self.calls += 1
-        opened = self._opened(candidate, profile) if strict else Opened(lambda: candidate, self.own.threads)
+        opened = self._pair(candidate, profile, key)[0] if strict else Opened(lambda: candidate, self.own.threads)
         return self._run(self.own, opened, (key, profile if strict else "", None), (), tick).figures()
 
     def verdict(
@@ -129,7 +134,7 @@ class StrictOracle:
             tick: called after each sample of each run.
         """
         self.calls += 1
-        opened, metrics = self._opened(candidate, profile), [make() for make in self.metrics]
+        (opened, shaken), metrics = self._pair(candidate, profile, key), [make() for make in self.metrics]
         run = self._run(self.own, opened, (key, profile, None), metrics, tick)
         verdict = measured(judge(run.figures(), self.tolerance, "strict", profile, self.count), run.metrics)
         if run.failures:
@@ -139,17 +144,27 @@ class StrictOracle:
         if stress and verdict.verified and self.blends.count:
             found = self._run(self.blends, opened, (key, profile, None), (), tick)
             verdict = stressed(verdict, BLENDED, self.blends.count, found.figures(), self.tolerance)
-        del opened  # its memory, before the next session takes its own
-        for seed in range(1, jitter + 1) if stress else ():
+        if self._last is None:
+            opened.close()
+        for shaken.seed in range(1, jitter + 1) if stress else ():
             if not verdict.verified:
-                return verdict
+                break
             self.calls += 1
-            found = self._run(self.own, self._opened(candidate, profile, seed), (key, profile, seed), (), tick)
-            verdict = stressed(verdict, SHAKEN.format(seed=seed), self.count, found.figures(), self.tolerance)
+            found = self._run(self.own, shaken, (key, profile, shaken.seed), (), tick)
+            verdict = stressed(verdict, SHAKEN.format(seed=shaken.seed), self.count, found.figures(), self.tolerance)
         return verdict
 
-    def _opened(self, candidate: Model, profile: str, jitter: int | None = None) -> Opened:
-        return Opened(lambda: emulate(candidate, profile, jitter, guarded=True), self.own.threads)
+    def _pair(self, candidate: Model, profile: str, key: str) -> tuple[Opened, Opened]:
+        """The graph without and with random errors; those of the last key stay open where they take little memory."""
+        about = f"{key} {profile}"
+        if key and self._last is not None and self._last[0] == about:
+            return self._last[1:]
+        jitter = Jitter()
+        plain, shaken = (
+            Opened(partial(emulate, candidate, profile, each, guarded=True), self.own.threads, each) for each in (None, jitter)
+        )
+        self._last = (about, plain, shaken) if key and candidate.weight() <= LIGHT else None
+        return plain, shaken
 
     def _run(self, reference: Reference, opened: Opened, about: tuple[object, ...], metrics: Sequence[Gauge], tick: Tick) -> Run:
         """On all samples of a reference; one that is kept goes on with those that are new. A metric is made for one verdict."""

@@ -16,6 +16,7 @@ from fp16fix.graph.random import random_nodes
 from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.progress import Tick
+from fp16fix.strict.jitter import Jitter
 from fp16fix.verdict.channels import Channels
 from fp16fix.verdict.metric import Gauge
 from fp16fix.verdict.metrics import Comparison
@@ -43,10 +44,14 @@ class Run:
 class Opened:
     """A graph that is made, and compiled, when it is first run."""
 
-    def __init__(self, make: Callable[[], Model], threads: int = 0) -> None:
+    def __init__(self, make: Callable[[], Model], threads: int = 0, jitter: Jitter | None = None) -> None:
+        """Of whatever ``make`` will make, with so many of ONNX Runtime's threads; ``jitter`` are the errors in it, if any."""
         self._make = make
         self._threads = threads
+        self._jitter = jitter
         self._session: Session | None = None
+        self.seed = 0
+        """Of the errors."""
 
     @cached_property
     def graph(self) -> Model:
@@ -58,6 +63,14 @@ class Opened:
         if self._session is None or fresh:
             self._session = Session(self.graph, threads=self._threads)
         return self._session
+
+    def feeds(self) -> Sample:
+        """What the graph takes beside a sample."""
+        return {} if self._jitter is None else self._jitter.feeds(self.seed)
+
+    def close(self) -> None:
+        """Give the session's memory back; it is opened again where it is wanted again."""
+        self._session = None
 
 
 class Reference:
@@ -151,11 +164,11 @@ class Reference:
         """
         for number in range(run.batches, len(self._batches)):
             first, samples = self._batches[number]
-            # Where the model draws random numbers, the reference began them anew here.
-            session = opened.session(fresh=bool(number) and self.draws)
+            # Where the model draws random numbers, the reference began them anew for each batch.
+            session, feeds = opened.session(fresh=self.draws), opened.feeds()
             for sample, exact in zip(samples, self.values(first), strict=False):
                 try:
-                    found = session.run(sample)
+                    found = session.run({**sample, **feeds})
                 except ModelError as error:
                     # An index past its table, rows that do not fit: the candidate is damaged, and that is all.
                     run.comparison.lose(exact)

@@ -12,7 +12,7 @@ from fp16fix.graph.model import Model, element_type, inner_nodes
 from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.opset import raise_opset
 from fp16fix.half import BF16, FP16, FP32
-from fp16fix.strict.jitter import jittered
+from fp16fix.strict.jitter import Jitter
 from fp16fix.strict.profiles import profile_named
 from fp16fix.strict.profiles.profile import Profile
 from fp16fix.strict.rounds import bound
@@ -27,13 +27,13 @@ IN_GRAPH = 1 << 16
 """Bytes from which a low-precision weight stays low in memory and is widened by a Cast while running."""
 
 
-def emulate(model: Model, profile: str = "compiled", jitter: int | None = None, *, guarded: bool = False) -> Model:
+def emulate(model: Model, profile: str = "compiled", jitter: Jitter | None = None, *, guarded: bool = False) -> Model:
     """The FP32 graph that computes what ``model`` computes when every FP16 or BF16 tensor is rounded where it is produced.
 
     Args:
         model: a typed graph; not changed.
         profile: what is assumed of the insides of operators, by name: see ``strict.profiles``.
-        jitter: a seed for random errors before roundings, see ``strict.jitter``; None for none.
+        jitter: given, takes in the random errors before roundings; the graph then also wants what ``Jitter.feeds`` gives.
         guarded: fail where a Loop is stopped that does not end (``strict.rounds``); else go on with what it has by then.
 
     Returns:
@@ -45,7 +45,7 @@ def emulate(model: Model, profile: str = "compiled", jitter: int | None = None, 
     return emulated(model, profile_named(profile), jitter, guarded=guarded)
 
 
-def emulated(model: Model, assumed: Profile, jitter: int | None = None, *, guarded: bool = False) -> Model:
+def emulated(model: Model, assumed: Profile, jitter: Jitter | None = None, *, guarded: bool = False) -> Model:
     """``emulate`` under a profile itself."""
     # Before anything is written out: opset 6 has other rules of broadcasting.
     copy = assumed.written(raise_opset(model, OLDEST))
@@ -59,7 +59,7 @@ def emulated(model: Model, assumed: Profile, jitter: int | None = None, *, guard
 class Emulation:
     """Rewrites one model in place."""
 
-    def __init__(self, model: Model, profile: Profile, jitter: int | None) -> None:
+    def __init__(self, model: Model, profile: Profile, jitter: Jitter | None) -> None:
         self.model = model
         self.profile = profile
         self.jitter = jitter
@@ -140,7 +140,7 @@ class Emulation:
         element = self.low[id(tensor)]
         held, extra = self.profile.result(self.edit, node, raw) if element == FP16.onnx else (raw, [])
         if self.jitter is not None and node.op not in CONVERTING | SELECTION:
-            held, moved = jittered(self.edit, held, element, self.jitter)
+            held, moved = self.jitter.added(self.edit, held, element)
             extra = [*extra, *moved]
         return [*extra, *self.edit.rounding(held, element, tensor)[0]]
 

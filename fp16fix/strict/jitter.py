@@ -26,26 +26,41 @@ LEAST = 0.75
 """K lies between this and 1: scaled up, a finite value would overflow; scaled down further, one that is stored exactly would be moved."""
 
 
-def jittered(edit: Editor, raw: gs.Tensor, element: int, seed: int) -> tuple[gs.Tensor, list[gs.Node]]:
-    """``raw`` with the error where rounding it to ``element`` is not exact, and the nodes that compute that, to be put behind it.
+class Jitter:
+    """The errors in one emulated graph, which has an input or two for each of them: one graph, opened once, serves every seed."""
 
-    Args:
-        edit: of the graph.
-        raw: FP32, about to be rounded.
-        element: what it is rounded to.
-        seed: another one gives other errors; each tensor has its own K.
-    """
-    nodes: list[gs.Node] = []
+    def __init__(self) -> None:
+        """None yet: ``strict.emulate`` puts them in."""
+        self._inputs: list[tuple[str, str, str]] = []
+        """The rounded tensor, and the names of the inputs K and S/K."""
 
-    def emit(op: str, *inputs: gs.Tensor) -> gs.Tensor:
-        made = edit.variable(f"{raw.name}/jitter", FP32.onnx, raw.shape)
-        nodes.append(gs.Node(op, edit.fresh(f"{raw.name}/jitter"), inputs=list(inputs), outputs=[made]))
-        return made
+    def feeds(self, seed: int) -> dict[str, np.ndarray]:
+        """What the inputs are fed with, float32 scalars: each tensor has its own K, and for another seed another one."""
+        found: dict[str, np.ndarray] = {}
+        for name, grid, share in self._inputs:
+            drawn = LEAST + (1.0 - LEAST) * zlib.crc32(f"{name}#{seed}".encode()) / 2.0**32
+            found |= {grid: np.asarray(drawn, np.float32), share: np.asarray(SHARE / drawn, np.float32)}
+        return found
 
-    def scaled(tensor: gs.Tensor, factor: float) -> gs.Tensor:
-        return emit("Mul", tensor, edit.constant(f"{raw.name}/jitter", np.asarray(factor, np.float32)))
+    def added(self, edit: Editor, raw: gs.Tensor, element: int) -> tuple[gs.Tensor, list[gs.Node]]:
+        """``raw`` with the error where rounding it to ``element`` is not exact, and the nodes that compute that, to be put behind it.
 
-    grid = LEAST + (1.0 - LEAST) * zlib.crc32(f"{raw.name}#{seed}".encode()) / 2.0**32
-    casts, elsewhere = edit.rounding(scaled(raw, grid), element)
-    nodes += casts
-    return emit("Add", scaled(raw, 1.0 - SHARE), scaled(elsewhere, SHARE / grid)), nodes
+        Args:
+            edit: of the graph.
+            raw: FP32, about to be rounded.
+            element: what it is rounded to.
+        """
+        nodes: list[gs.Node] = []
+
+        def emit(op: str, *inputs: gs.Tensor) -> gs.Tensor:
+            made = edit.variable(f"{raw.name}/jitter", FP32.onnx, raw.shape)
+            nodes.append(gs.Node(op, edit.fresh(f"{raw.name}/jitter"), inputs=list(inputs), outputs=[made]))
+            return made
+
+        grid, share = (edit.variable(f"{raw.name}/jitter", FP32.onnx, []) for _ in range(2))
+        edit.model.graph.inputs += [grid, share]
+        self._inputs.append((raw.name, grid.name, share.name))
+        rest = edit.constant(f"{raw.name}/jitter", np.asarray(1.0 - SHARE, np.float32))
+        casts, elsewhere = edit.rounding(emit("Mul", raw, grid), element)
+        nodes += casts
+        return emit("Add", emit("Mul", raw, rest), emit("Mul", elsewhere, share)), nodes

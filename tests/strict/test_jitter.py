@@ -4,17 +4,23 @@ import numpy as np
 import pytest
 
 from fp16fix.graph.lower import lower
+from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
 from fp16fix.strict.emulate import emulate
-from fp16fix.strict.jitter import SHARE
+from fp16fix.strict.jitter import SHARE, Jitter
 from tests.models import model, normal
 
 PRODUCT = "g (float[256,64] x) => (float[256,64] y) <float k = {1.5}> { y = Mul (x, k) }"
 
 
 def run(text: str, x: np.ndarray, seed: int | None, opset: int = 17) -> np.ndarray:
-    typed = lower(model(text, opset), {})
-    return np.asarray(Session(emulate(typed, jitter=seed)).run({"x": x})["y"])
+    return shaken(lower(model(text, opset), {}), x, seed)
+
+
+def shaken(typed: Model, x: np.ndarray, seed: int | None) -> np.ndarray:
+    jitter = Jitter()
+    session = Session(emulate(typed, jitter=None if seed is None else jitter))
+    return np.asarray(session.run({"x": x, **({} if seed is None else jitter.feeds(seed))})["y"])
 
 
 @pytest.mark.parametrize("opset", [8, 13, 23])
@@ -77,5 +83,13 @@ def test_a_wide_node_has_no_error() -> None:
         {"Mul_a": "fp32", "Tanh_y": "fp32"},
     )
     x = normal(256, 64)
-    plain, shaken = (Session(emulate(typed, jitter=seed)).run({"x": x})["y"] for seed in (None, 1))
-    np.testing.assert_array_equal(plain, shaken)
+    np.testing.assert_array_equal(shaken(typed, x, None), shaken(typed, x, 1))
+
+
+def test_errors_reach_into_bodies() -> None:
+    loop = """g (float[256,64] x) => (float[256,64] y) <int64 n = {2}, bool go = {1}, float k = {1.3}>
+        { y = Loop (n, go, x) <body = b (int64 i, bool c, float[256,64] a) => (bool d, float[256,64] e) { d = Identity (c)  e = Mul (a, k) }> }"""
+    x = normal(256, 64)
+    plain, one, other = (run(loop, x, seed) for seed in (None, 1, 2))
+    assert np.mean(one != plain) > 0.15
+    assert np.mean(one != other) > 0.15

@@ -90,8 +90,8 @@ FAULTS = (
     Fault(
         "jitter-all-one-way",
         JITTER,
-        'emit("Add", scaled(raw, 1.0 - SHARE), scaled(elsewhere, SHARE / grid))',
-        "scaled(raw, 1.0 + SHARE * (grid - 0.875) / 256)",
+        'emit("Add", emit("Mul", raw, rest), emit("Mul", elsewhere, share))',
+        "raw",
         OF_JITTER,
         "another kernel's rounding is a scale, which a norm takes out again",
     ),
