@@ -84,6 +84,8 @@ class Draft:
     """Run-time multiplications by powers of two that the exponents need."""
     spared: frozenset[str] = frozenset()
     """Tensors that overflow without effect."""
+    proofs: Mapping[Hazard, str] = field(default_factory=dict)
+    """Of the model as it came: hazards that need nothing, and why."""
 
     def pinned(self, wide: Mapping[str, str], because: Mapping[str, str] | None = None) -> Recipe:
         """The recipe with other pins: node → format, and why."""
@@ -105,6 +107,8 @@ class Design:
     acquit: Acquit
     refusals: list[Refusal] = field(default_factory=list)
     muls: int = 0
+    proofs: Mapping[Hazard, str] = field(default_factory=dict, init=False)
+    """Of the hazards of the model as it came."""
     endless: tuple[Hazard, ...] = ()
     """Of those hazards the ones that no range shows: they last, whatever is rewritten."""
     changes: Changes = field(init=False)
@@ -120,7 +124,7 @@ class Design:
     def draft(self, hazards: Sequence[Hazard], proofs: Mapping[Hazard, str]) -> Draft:
         """From the hazards of the model as it came (and the proofs already made) to a draft."""
         self.endless = tuple(hazard for hazard in hazards if hazard.kind is Kind.ENDLESS)
-        live = self.live(hazards, proofs)
+        self.proofs, live = proofs, self.live(hazards, proofs)
         if self.rewrite(rules(), live):
             live, proofs = self.look_again(frozenset())
         spared = spared_tensors(self.model, self.ranges, proofs)
@@ -134,7 +138,7 @@ class Design:
 
     def extended(self, draft: Draft, edits: Sequence[Edit]) -> Draft:
         """A draft of this model with more rewrites at the end of its changes."""
-        self.ranges, self.muls, self.refusals = draft.ranges, draft.muls, list(draft.refusals)
+        self.ranges, self.muls, self.refusals, self.proofs = draft.ranges, draft.muls, list(draft.refusals), draft.proofs
         self.changes.change(draft.recipe.changes)
         self.changes.attempt(edits)
         live, proofs = self.look_again(frozenset())
@@ -269,6 +273,7 @@ class Design:
             island_bytes=cut.cost_bytes,
             muls=self.muls,
             spared=spared,
+            proofs=self.proofs,
         )
         wide = self.formats(cut.nodes)
         if wide_share(self.model, self.ranges, wide) > self.options.max_fp32_share:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 
 import numpy as np
 
@@ -33,6 +34,27 @@ from fp16fix.trace.harmless import harmless
 
 WITNESSES = 2
 """Samples that proofs of harmlessness are run on: each costs a pass of the whole model, and the verdict has the last word anyway."""
+
+
+class Proofs(Mapping[Hazard, str]):
+    """Harmless hazards, with the proof in a sentence; made when somebody asks."""
+
+    def __init__(self, make: Callable[[], Mapping[Hazard, str]]) -> None:
+        """Of what ``make`` will find."""
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Mapping[Hazard, str]:
+        return self._make()
+
+    def __getitem__(self, hazard: Hazard) -> str:
+        return self._made[hazard]
+
+    def __iter__(self) -> Iterator[Hazard]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 class Arrays(Sequence[Mapping[str, np.ndarray]]):
@@ -77,8 +99,8 @@ class Evidence:
     held_out: Arrays
     ranges: Ranges
     hazards: tuple[Hazard, ...]
-    proofs: Mapping[Hazard, str]
-    """Harmless hazards and the proof in a sentence."""
+    proofs: Proofs
+    """Of the hazards."""
     joined: bool = False
     """Held-out samples have joined the search: ranges, hazards and proofs are of all."""
 
@@ -129,8 +151,7 @@ def gather(config: Config, stages: Stages) -> Evidence:
     refuse_nonfinite_outputs(model, ranges)
     with stages.stage("diagnose"), blaming(model, seen, config.threads):
         hazards = diagnosed(model, ranges, config, seen)
-        proofs = acquitted(model, hazards, seen, config.threads)
-    return Evidence(config, model, samples, seen, tested, ranges, hazards, proofs)
+    return Evidence(config, model, samples, seen, tested, ranges, hazards, proven(model, hazards, seen, config.threads))
 
 
 def with_held_out(found: Evidence, stages: Stages) -> Evidence:
@@ -140,7 +161,7 @@ def with_held_out(found: Evidence, stages: Stages) -> Evidence:
         ranges = measure(found.model, every, threads=threads, tick=tick)
     with stages.stage("diagnose"):
         hazards = diagnosed(found.model, ranges, found.config, every)
-        proofs = acquitted(found.model, hazards, every, threads)
+    proofs = proven(found.model, hazards, every, threads)
     return replace(found, ranges=ranges, hazards=hazards, proofs=proofs, joined=True)
 
 
@@ -169,6 +190,16 @@ def samples_for(config: Config, model: Model) -> Samples:
     samples = load_samples(config.inputs, inputs, config.shapes)
     tell_apart(model, samples.apart)
     return samples
+
+
+def proven(model: Model, hazards: Sequence[Hazard], samples: Arrays, threads: int) -> Proofs:
+    """The same, once somebody asks; a model that passes as it is needs none."""
+
+    def make() -> Mapping[Hazard, str]:
+        with blaming(model, samples, threads):
+            return acquitted(model, hazards, samples, threads)
+
+    return Proofs(make)
 
 
 def acquitted(model: Model, hazards: Sequence[Hazard], samples: Arrays, threads: int) -> dict[Hazard, str]:

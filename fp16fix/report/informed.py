@@ -67,7 +67,11 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
         moved = parts.part("FP32 after repair", lambda: trials.strict.figures(answer.draft.model, strict=False, tick=tick), no_figures)
     with stages.stage("error along the graph"):
         ill = parts.part("Error along plain FP16", lambda: shadow(model, plain, some, threads=threads), no_damage)
-        well = parts.part("Error along the repaired graph", lambda: shadow(model, typed, some, exponents, threads=threads), no_damage)
+        well = (
+            ill
+            if same
+            else parts.part("Error along the repaired graph", lambda: shadow(model, typed, some, exponents, threads=threads), no_damage)
+        )
     return Informed(second, before, moved, ill, well, tuple(parts.failed))
 
 

@@ -110,8 +110,8 @@ def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
     nodes = found.model.node_map()
 
     def end(hazard: Hazard) -> Disposition:
-        if hazard in found.proofs:
-            return Disposition(hazard, "harmless", found.proofs[hazard])
+        if hazard in answer.draft.proofs:
+            return Disposition(hazard, "harmless", answer.draft.proofs[hazard])
         if matches(hazard.node, found.config.allow):
             return Disposition(hazard, "refused", "the user allows this node in FP16 as it is")
         if hazard.kind is Kind.ENDLESS and (names := [each.name for each in deciders(nodes[hazard.node]) if each.name in wide]):

@@ -11,6 +11,7 @@ from fp16fix.passes.evidence import Evidence, acquitted
 from fp16fix.passes.recipe import Edit
 from fp16fix.progress import Stages
 from fp16fix.strict.profiles import profile_named
+from fp16fix.trace.harmless import presumed
 
 
 def design(evidence: Evidence, stages: Stages, without: frozenset[str] = frozenset(), *, calm: bool = False) -> Draft:
@@ -22,8 +23,10 @@ def design(evidence: Evidence, stages: Stages, without: frozenset[str] = frozens
         without: edits to leave out, by key.
         calm: see ``Options.calm``.
     """
+    with stages.stage("diagnose"):
+        proofs = presumed(evidence.hazards) if calm else dict(evidence.proofs)
     with stages.stage("design repairs"):
-        return designer(evidence, without, calm=calm).draft(evidence.hazards, evidence.proofs)
+        return designer(evidence, without, calm=calm).draft(evidence.hazards, proofs)
 
 
 def extended(evidence: Evidence, draft: Draft, edits: Sequence[Edit], stages: Stages) -> Draft:
@@ -52,6 +55,6 @@ def designer(evidence: Evidence, without: frozenset[str] = frozenset(), *, calm:
     )
 
     def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-        return acquitted(model, hazards, evidence.seen, config.threads)
+        return presumed(hazards) if calm else acquitted(model, hazards, evidence.seen, config.threads)
 
     return Design(evidence.model, evidence.ranges, evidence.seen, options, acquit)

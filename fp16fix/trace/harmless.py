@@ -6,7 +6,7 @@ and pinning it would cost speed. All proofs of a model run in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,8 +29,9 @@ HEALED_DB = 48.0
 """A tensor this close to FP32 counts as healed; one FP16 rounding alone leaves about 73 dB, eight in a row about 64 dB."""
 HEALED_OFF = 1e-4
 """Share of elements that may still be off: a massive channel makes the SQNR blind to all others, this is not."""
-AT_ONCE = 24
-"""Proofs run together; each adds at most a few dozen nodes."""
+AT_ONCE = 1 << 14
+"""Nodes in the cones of proofs that run together: whatever their number, the model is copied and run once for all of them."""
+PASSES = "with it, as with everything in FP16, the outputs are right: strict emulation passes on every sample"
 PROVABLE = frozenset({Kind.OVERFLOW, Kind.VANISH, Kind.CANCEL})
 """Kinds that a run can acquit. Literals, coordinates and an eps guard inputs that calibration may not hold."""
 
@@ -69,10 +70,24 @@ def harmless(
         if h.kind in PROVABLE and not h.internal and h.node in nodes and h.tensor in {t.name for t in nodes[h.node].outputs}
     ]
     accused = frozenset(h.node for h in hazards if not h.internal)
+    cones = {h.node: forward(nodes[h.node], order) for h in candidates}
     proofs: dict[Hazard, Acquittal] = {}
-    for start in range(0, len(candidates), AT_ONCE):
-        proofs |= acquitted(lambda some: acquit(model, some, nodes, order, samples, accused, threads), candidates[start : start + AT_ONCE])
+    for batch in batches(candidates, lambda h: len(cones[h.node])):
+        proofs |= acquitted(lambda some: acquit(model, some, nodes, cones, samples, accused, threads), batch)
     return proofs | arguments(hazards, proofs)
+
+
+def batches(hazards: Sequence[Hazard], size: Callable[[Hazard], int]) -> Iterator[list[Hazard]]:
+    """Hazards in order, as many together as their sizes allow."""
+    batch, held = list[Hazard](), 0
+    for hazard in hazards:
+        if batch and held + size(hazard) > AT_ONCE:
+            yield batch
+            batch, held = [], 0
+        batch.append(hazard)
+        held += size(hazard)
+    if batch:
+        yield batch
 
 
 def acquitted(prove: Callable[[Sequence[Hazard]], dict[Hazard, Acquittal]], hazards: Sequence[Hazard]) -> dict[Hazard, Acquittal]:
@@ -87,14 +102,26 @@ def acquitted(prove: Callable[[Sequence[Hazard]], dict[Hazard, Acquittal]], haza
 def arguments(hazards: Iterable[Hazard], proofs: Mapping[Hazard, Acquittal]) -> dict[Hazard, Acquittal]:
     """Coarse arguments of what overflows without effect: the run that showed it rounded them too."""
     absorbed = {hazard.node: proof for hazard, proof in proofs.items() if hazard.kind is Kind.OVERFLOW}
-    return {h: replace(absorbed[h.node], hazard=h) for h in hazards if h.kind is Kind.COARSE and h.node in absorbed}
+    return {h: replace(absorbed[h.node], hazard=h) for h in coarse_at(hazards, absorbed)}
+
+
+def coarse_at(hazards: Iterable[Hazard], nodes: Collection[str]) -> list[Hazard]:
+    """Those of arguments that some nodes make."""
+    return [hazard for hazard in hazards if hazard.kind is Kind.COARSE and hazard.node in nodes]
+
+
+def presumed(hazards: Sequence[Hazard]) -> dict[Hazard, str]:
+    """Which hazards need no proof where the whole model, all of them in it, is right in FP16; and why."""
+    shown = [hazard for hazard in hazards if hazard.kind in PROVABLE and not hazard.internal]
+    over = {hazard.node for hazard in shown if hazard.kind is Kind.OVERFLOW}
+    return dict.fromkeys([*shown, *coarse_at(hazards, over)], PASSES)
 
 
 def acquit(
     model: Model,
     hazards: Sequence[Hazard],
     nodes: Mapping[str, gs.Node],
-    order: Mapping[str, int],
+    cones: Mapping[str, set[str]],
     samples: Iterable[Mapping[str, np.ndarray]],
     accused: frozenset[str],
     threads: int,
@@ -104,7 +131,7 @@ def acquit(
     pairs: list[Pair] = []
     labels: list[tuple[Hazard, dict[str, str]]] = []
     for number, hazard in enumerate(hazards):
-        cone = forward(nodes[hazard.node], order)
+        cone = cones[hazard.node]
         twins = splice(host, emulate(lower(cut(model, cone), {}, io="fp16")), f"proof{number}/")
         floats = [t.name for name in sorted(cone) for t in nodes[name].outputs if t.name and element_type(t) in FLOATS]
         names = {name: f"proof{number}/{name}" for name in floats}

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fp16fix.hazards.hazard import Kind
 from fp16fix.passes.evidence import Evidence
 from fp16fix.progress import Silent, Stages
 from fp16fix.search.answer import Answer, settle_on
 from fp16fix.search.draft import design
 from fp16fix.search.trials import trials
+from fp16fix.trace.harmless import PASSES
 from fp16fix.verdict.verdict import parts
 from tests.models import normal
 from tests.search.test_leave_out import HEAD, STREAM, given, wave
@@ -45,6 +47,29 @@ def test_plain_fp16_that_passes_with_margin_is_left_alone(tmp_path: Path) -> Non
     assert [trial.search for trial in answer.derivation] == ["plain", "draft", "all samples"]
     assert len(answer.verdict.stressed) == found.config.jitter + 1 == 4
     assert answer.verdict.stressed[0].samples == found.config.blends == 16, "half of calibration samples, half of all"
+
+
+def test_no_proof_is_made_where_all_fp16_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """x² past 65504 is infinite, and tanh of it 1, as it should be; a softmax that reads a mask is right, too."""
+    text = HEAD + (
+        "g (float[4,8] x, float[4,8] m) => (float[4,8] y) <float k = {1000}, float big = {60000}, float steep = {30}, float one = {1}> "
+        "{ [large] a = Mul (x, k)  [square] b = Mul (a, a)  t = Tanh (b)  [over] n = Mul (m, big)  [mask] s = Sub (t, n)  p = Softmax (s) "
+        "c = Mul (x, steep)  [exp] e = Exp (c)  o = Add (e, one)  r = Reciprocal (o)  y = Add (p, r) }"
+    )
+    mask = np.float32(5) * (np.arange(32) % 8 > 5).reshape(4, 8).astype(np.float32)
+    found = given(
+        tmp_path,
+        text,
+        *({"x": np.sign(normal(4, 8, seed=seed)) + np.float32(0.01) * normal(4, 8, seed=seed), "m": mask} for seed in range(4)),
+    )
+    assert {hazard.node for hazard in found.hazards} >= {"square", "over", "mask"}
+    assert {hazard.kind for hazard in found.hazards if hazard.node == "exp"} == {Kind.OVERFLOW, Kind.COARSE}
+    monkeypatch.setattr("fp16fix.passes.evidence.harmless", None)
+    answer = settled(found)
+    assert answer.verdict.verified
+    assert not answer.recipe.wide
+    assert set(answer.draft.proofs) == set(found.hazards)
+    assert set(answer.draft.proofs.values()) == {PASSES}
 
 
 def test_head_room_alone_is_no_reason_to_change_anything(tmp_path: Path) -> None:

@@ -10,6 +10,30 @@ OF_BIRTHS = ("tests/trace/test_births.py", "tests/location/test_locate.py")
 DECIBELS, STAYS = "error.damage_db >= HEALED_DB and ", "            if not stays_healed(tensor, nodes, errors, others):\n"
 
 FAULTS = (
+    Fault(
+        "proofs-cut-short",
+        HARMLESS,
+        "        if batch and held + size(hazard) > AT_ONCE:\n            yield batch\n",
+        "        if batch and held + size(hazard) > AT_ONCE:\n",
+        OF_HARMLESS,
+        "of many hazards only the last are proven harmless, and the others are pinned",
+    ),
+    Fault(
+        "proofs-of-what-passes",
+        "search/draft.py",
+        "presumed(evidence.hazards) if calm else",
+        "dict(evidence.proofs) if calm else",
+        ("tests/search/test_answer.py",),
+        "a model that is right in FP16 waits for proofs that nobody needs",
+    ),
+    Fault(
+        "coarse-presumed-at-fault",
+        HARMLESS,
+        "dict.fromkeys([*shown, *coarse_at(hazards, over)], PASSES)",
+        "dict.fromkeys(shown, PASSES)",
+        ("tests/search/test_answer.py",),
+        "an exponential that overflows without effect is pinned for being coarse",
+    ),
     Fault("healed-whatever-the-decibels", HARMLESS, DECIBELS, "", OF_HARMLESS, "an error of many small elements is called harmless"),
     Fault(
         "healed-whatever-the-elements",
