@@ -1,6 +1,7 @@
 """Every way to stop, as a tree with exit codes; only ``cli`` turns them into a process exit.
 
 Fp16fixError
+├── UnverifiedError (exit 1) a product was asked for that is not verified
 ├── InputError (exit 2)      the user's model, samples, config or command
 │   ├── ModelError           an ONNX file that does not load, check or run
 │   │   └── UnraisableError  or whose opset cannot be raised
@@ -45,6 +46,12 @@ def first_line(error: BaseException) -> str:
 def _rebuild(cls: type[Fp16fixError], what: str, where: str, hint: str) -> Fp16fixError:
     """Errors cross process borders; keyword arguments do not survive pickling by themselves."""
     return cls(what, where=where, hint=hint)
+
+
+class UnverifiedError(Fp16fixError):
+    """A product was asked for that is not verified, so there is none."""
+
+    exit_code = 1
 
 
 class InputError(Fp16fixError):

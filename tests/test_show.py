@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fp16fix.cli import show
+from fp16fix.console import show
 from fp16fix.report.located import Located, to_json
 from fp16fix.report.located_view import PINS
 from fp16fix.search.shrink import Minimal

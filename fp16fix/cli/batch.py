@@ -11,9 +11,9 @@ import typer
 
 from fp16fix.cli import flags
 from fp16fix.cli.export import app
-from fp16fix.cli.show import emit
-from fp16fix.cli.text import out
-from fp16fix.cli.watch import crowd
+from fp16fix.console.show import emit
+from fp16fix.console.text import out
+from fp16fix.console.watch import crowd
 from fp16fix.report.words import visible
 
 if TYPE_CHECKING:

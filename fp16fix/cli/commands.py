@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from fp16fix import __version__
-from fp16fix.cli import flags, show
-from fp16fix.cli.text import out
-from fp16fix.cli.watch import watcher
+from fp16fix.cli import flags
+from fp16fix.console import show
+from fp16fix.console.text import out
+from fp16fix.console.watch import watcher
 from fp16fix.progress import Watcher
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fp16fix.cli.commands import app
-from fp16fix.cli.text import out
+from fp16fix.console.text import out
 from fp16fix.errors import ConfigError
 from fp16fix.report.words import visible
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fp16fix.cli.batch import app
-from fp16fix.cli.text import out
+from fp16fix.console.text import out
 
 __all__ = ["app", "init", "schema"]
 

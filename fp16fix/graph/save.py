@@ -16,13 +16,12 @@ import onnx
 
 from fp16fix.errors import InputError
 from fp16fix.graph.model import Constant, Model
+from fp16fix.graph.protos import LIMIT
 from fp16fix.graph.session import parted, proto_of
 from fp16fix.graph.stream import stream
 from fp16fix.graph.thin import BIG_MODEL
 from fp16fix.process.interrupts import placed, undisturbed
 
-LIMIT = 2**31 - 2**26
-"""Protobuf messages end at 2 GiB, of which the nodes take a few; weights of larger models go into a file beside."""
 DATA = ".data"
 """Ending of such a file."""
 DIGITS = 16

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from fp16fix.errors import InputError
-from fp16fix.graph import save
+from fp16fix.graph import protos, save
 from fp16fix.graph.load import load
 from fp16fix.graph.save import replacing, save_model, write_atomically
 from tests import models
@@ -98,7 +98,7 @@ def test_the_longest_name_a_folder_takes_can_be_written(tmp_path: Path) -> None:
     assert path.exists()
 
 
-@pytest.mark.parametrize("limit", [save.LIMIT, 0])
+@pytest.mark.parametrize("limit", [protos.LIMIT, 0])
 def test_models_come_back_equal_with_weights_inside_or_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(save, "LIMIT", limit)
     weights = models.normal(32, 32)

@@ -117,7 +117,7 @@ FAULTS = (
     ),
     Fault(
         "escapes-on-the-terminal",
-        "cli/text.py",
+        "console/text.py",
         "    typer.echo(visible(text))",
         "    typer.echo(text)",
         (OF_TERMINAL,),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fp16fix.cli.text import escaped, out
+from fp16fix.console.text import escaped, out
 from fp16fix.report.words import counted, decibels, hardest, percent, place, stress_words, visible
 
 if TYPE_CHECKING:

@@ -1,0 +1,50 @@
+"""What people hold: the Python API, the command line, patterns that select nodes."""
+
+from __future__ import annotations
+
+from tools.mutate.fault import Fault
+
+CALLS, MODULES = ("tests/api/test_calls.py",), ("tests/api/test_modules.py",)
+
+FAULTS = (
+    Fault(
+        "scratch-in-the-outcome",
+        "api/calls.py",
+        "    found = retold(noted if kept else replace(noted, files={}), given.names)",
+        "    found = noted if kept else replace(noted, files={})",
+        CALLS,
+        "an outcome names files of a folder that is gone",
+    ),
+    Fault(
+        "scratch-in-errors",
+        "api/staging.py",
+        "(each.replace(here, there) for each in (error.what, error.where, error.hint))",
+        "(error.what, error.where, error.hint)",
+        CALLS,
+        "an error speaks of files that nobody gave",
+    ),
+    Fault(
+        "labels-taken-for-inputs",
+        "inputs/memory.py",
+        "    if not len(names) - optional <= len(parts) <= len(names):",
+        "    if len(names) - optional > len(parts):",
+        CALLS,
+        "what a loader yields beside the inputs is dropped in silence",
+    ),
+    Fault(
+        "wrong-export-repaired",
+        "api/calls.py",
+        "    if not framework.verified:",
+        "    if framework.worst is None:",
+        MODULES,
+        "a graph is verified against an export that never was right",
+    ),
+    Fault(
+        "deepest-key-meant",
+        "config/faults.py",
+        'key=lambda dotted: -dotted.count(".")',
+        'key=lambda dotted: dotted.count(".")',
+        CALLS,
+        "a typo is answered with the bound of one output instead of all",
+    ),
+)
