@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fp16fix.cli.commands import app
-from fp16fix.console.text import out
+from fp16fix.cli.app import command
+from fp16fix.console.manner import manner
+from fp16fix.console.text import document, out
 from fp16fix.errors import ConfigError
 from fp16fix.report.words import visible
-
-__all__ = ["app", "export", "replay"]
 
 
 class ExportFormat(str, Enum):
@@ -25,7 +23,7 @@ class ExportFormat(str, Enum):
     ONNX = "onnx"
 
 
-@app.command()
+@command("0 written")
 def export(
     outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
     to: Annotated[ExportFormat, typer.Option("--format", help="trtexec flags, a Polygraphy script, or the FP32 graph that both speak of")],
@@ -48,13 +46,13 @@ def export(
         write_atomically(output, text.encode())
     else:
         text = text if text.endswith("\n") else f"{text}\n"
-        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+        document(visible(text) if manner().stdout.isatty() else text)
     if changed(found):
         said = f"these pins are for the rewritten graph: fp16fix export {outcome} --format onnx -o repaired.fp32.onnx"
         typer.echo(visible(said), err=True)
 
 
-@app.command()
+@command("0 written")
 def replay(
     outcome: Annotated[Path, typer.Argument(help="x.outcome.json of a repair")],
     output: Annotated[Path, typer.Option("-o", "--output", help="the graph to write, y.onnx")],

@@ -40,6 +40,11 @@ Allow = Annotated[
     list[str] | None, typer.Option("--allow", help="node pattern that is FP16 whatever is found (repeatable)", show_default=False)
 ]
 Tolerance = Annotated[float | None, typer.Option("--sqnr", help="least SQNR of every output against FP32, dB [50]", show_default=False)]
+MaxAbs = Annotated[float | None, typer.Option("--max-abs", help="largest |error| of every output, in its own unit", show_default=False)]
+MaxRel = Annotated[
+    float | None, typer.Option("--max-rel", help="largest |error| of every output over its largest value in FP32", show_default=False)
+]
+Cosine = Annotated[float | None, typer.Option("--cosine", help="least cosine similarity of every output", show_default=False)]
 Numerics = Annotated[
     str | None,
     typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),

@@ -36,7 +36,7 @@ def spool(given: Any, names: Sequence[str], folder: Path, optional: int = 0) -> 
         if len(files) == LIMIT:
             hint = "a few dozen are enough: itertools.islice(loader, 32)"
             raise SampleError(f"yield more than {LIMIT} samples", where=WHERE, hint=hint)
-        file = folder / f"sample-{len(files):04}.npz"
+        file = folder / f"{len(files):04}.npz"
         write_npz(file, by_name(sample, names, where, optional))
         files.append(file)
     if not files:
