@@ -16,6 +16,8 @@ Fp16fixError
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class Fp16fixError(Exception):
     """Says what is wrong, where, and what to do next."""
@@ -35,6 +37,11 @@ class Fp16fixError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.where, self.hint)
+
+
+def absent(path: Path, noun: str = "file") -> str:
+    """What to say of a path that is no file: there is nothing, or a folder."""
+    return f"is a folder, not a {noun}" if path.is_dir() else f"no such {noun}"
 
 
 def first_line(error: BaseException) -> str:

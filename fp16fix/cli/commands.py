@@ -11,7 +11,7 @@ import typer
 
 from fp16fix.cli import flags
 from fp16fix.cli.app import command
-from fp16fix.console import show
+from fp16fix.console import lesser, show
 from fp16fix.console.text import out
 from fp16fix.console.watch import watching
 
@@ -24,7 +24,7 @@ class FailOn(str, Enum):
     NEVER = "never"
 
 
-@command("0 verified · 1 repaired, but not verified")
+@command("0 verified, or --dry-run · 1 repaired, but not verified")
 def repair(
     model: flags.Model = None,
     output: flags.Output = None,
@@ -63,6 +63,7 @@ def repair(
     timeout: flags.Timeout = None,
     threads: flags.Threads = None,
     settings: flags.Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, up to the first draft; write nothing")] = False,
     as_json: flags.Json = False,
 ) -> None:
     """Find what FP16 breaks, repair it, build the engine, verify it on held-out inputs, report."""
@@ -101,9 +102,14 @@ def repair(
         build__timeout_s=timeout,
         threads=threads,
     )
+    from fp16fix.tasks.preview import preview
     from fp16fix.tasks.repair import repair as run
 
     quiet = as_json or settled.json_
+    if dry_run:
+        with watching(quiet) as eyes:
+            lesser.preview(preview(settled, eyes), as_json=quiet)
+        return
     with watching(quiet) as eyes:
         outcome = run(settled, eyes, ["fp16fix", *sys.argv[1:]])
     show.outcome(outcome, as_json=quiet)
@@ -151,7 +157,7 @@ def weights(
     """What FP16 does to every weight of a file; checkpoints are read without running any code in them."""
     from fp16fix.weights import scan
 
-    show.weights(scan(file), as_json=as_json)
+    lesser.weights(scan(file), as_json=as_json)
 
 
 @command("0 verified · 1 not verified")
@@ -194,7 +200,7 @@ def verify(
 
     with watching(as_json) as eyes:
         found = compared(settled, candidate, eyes)
-    show.verdict(found, as_json=as_json)
+    lesser.verdict(found, as_json=as_json)
     raise typer.Exit(0 if found.verdict.verified else 1)
 
 
@@ -231,7 +237,7 @@ def build(
 
     with watching(as_json) as eyes:
         found = build_plan(model, output, settled, eyes)
-    show.built(found, as_json=as_json)
+    lesser.built(found, as_json=as_json)
 
 
 @command("0 done")
@@ -239,7 +245,7 @@ def doctor(as_json: flags.Json = False) -> None:
     """What TensorRT flavours are installed here, what works, and what each would do."""
     from fp16fix.engines.doctor import doctor as examine
 
-    show.doctor(examine(), as_json=as_json)
+    lesser.doctor(examine(), as_json=as_json)
 
 
 @command("0 written")

@@ -15,16 +15,12 @@ from fp16fix.report.words import counted, decibels, hardest, percent, place, str
 
 if TYPE_CHECKING:
     from fp16fix.engines.compiled import Compiled
-    from fp16fix.engines.doctor import Doctor
     from fp16fix.passes.evidence import Evidence
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
     from fp16fix.search.shrink import Minimal
     from fp16fix.strict.box import Boxed
-    from fp16fix.tasks.build import BuiltPlan
-    from fp16fix.tasks.verify import Compared
     from fp16fix.verdict.verdict import Figures, Part, Verdict
-    from fp16fix.weights import WeightReport
 
 SHOWN = 12
 """Lines of a list before the rest is left to the JSON."""
@@ -275,72 +271,3 @@ def say(text: str, indent: str = "", hanging: str | None = None) -> None:
     """A paragraph of at most ``WIDTH`` columns; a name is never broken, and shows as what it is."""
     rest = indent if hanging is None else hanging
     out(textwrap.fill(visible(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False))
-
-
-def weights(found: WeightReport, *, as_json: bool) -> None:
-    """What FP16 does to weights."""
-    if as_json:
-        emit({**asdict(found), "verdict": found.verdict})
-        return
-    out(found.verdict)
-    for tensor in shown(found.worst):
-        out(
-            f"  {tensor.name} {list(tensor.shape)}: {tensor.past} past FP16, {tensor.flushed} flushed to zero, "
-            f"{tensor.subnormal} subnormal, {tensor.nonfinite} not finite; "
-            f"largest {tensor.absmax:.4g}, worst cast error {tensor.max_abs:.3g} ({tensor.max_rel:.2%})"
-        )
-    more(found.worst, "the JSON (--json)")
-    for note in found.notes:
-        out(f"  ! {note}")
-
-
-def verdict(compared: Compared, *, as_json: bool) -> None:
-    """A comparison, and of what."""
-    found = compared.verdict
-    if as_json:
-        emit({**asdict(found), "digests": asdict(compared.digests)})
-        return
-    word = "VERIFIED" if found.verified else "NOT VERIFIED"
-    head = f"{word} on {counted(found.samples, 'sample')} ({found.oracle}, {found.profile} profile){worst(found)}"
-    out(head, "green" if found.verified else "red")
-    for figures in found.outputs:
-        out(f"  {figures.output}: {error(figures)}, cosine {figures.cosine:.6f}")
-    for each in hardest(found):
-        out(f"  {stress_words(each)}")
-    for line in found.reasons:
-        out(f"  ✗ {line}")
-    for line in found.notes:
-        out(f"  ! {line}")
-    for what, digest in asdict(compared.digests).items():
-        out(f"  SHA-256 of the {what}: {digest}")
-
-
-def built(made: BuiltPlan, *, as_json: bool) -> None:
-    """An engine build, and what the compiler made of the graph."""
-    from fp16fix.engines.compiled import problems
-
-    found = made.built
-    if as_json:
-        emit({**asdict(found), "plan": str(found.plan), "tf32": made.tf32, "compiled": asdict(made.compiled)})
-        return
-    out(
-        f"{found.plan}: {found.plan_bytes:,} bytes by {found.backend} {found.backend_version} "
-        f"for {', '.join(found.targets) or 'this GPU'}, parse {found.parse_s:.1f} s, build {found.build_s:.1f} s; built, not executed"
-    )
-    out(f"  {became(made.compiled, tf32=made.tf32)}")
-    for line in shown((*problems(made.compiled), *found.warnings)):
-        out(f"  ! {line}")
-
-
-def doctor(found: Doctor, *, as_json: bool) -> None:
-    """What works here."""
-    if as_json:
-        emit(asdict(found))
-        return
-    for each in found.backends:
-        state = "works" if each.works else "installed, does not work" if each.installed else "not installed"
-        out(f"{each.name:7s}{state}{f' ({each.version})' if each.version else ''}: {each.would if each.works else each.why}")
-        if not each.works and each.how_to_install:
-            out(f"       → {each.how_to_install}")
-    out("telemetry: ONNX Runtime's is off; nothing here talks to a network but what you name by a URL or an address")
-    out(f"plans {'run here' if found.executes else 'are not run here: ' + found.why_not}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
-from fp16fix.errors import ConfigError, Fp16fixError, first_line
+from fp16fix.errors import ConfigError, Fp16fixError, ModelError, absent, first_line
 from fp16fix.graph.exchange import Move, exchange, scratch_beside, staged
 from fp16fix.graph.save import weights_beside
 from fp16fix.report import located
@@ -59,9 +59,12 @@ def model_of(config: Config) -> Path:
 
     Raises:
         ConfigError: none was given.
+        ModelError: a folder was.
     """
     if config.model is None:
         raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
+    if config.model.is_dir():
+        raise ModelError(absent(config.model), where=str(config.model), hint="give the path of the .onnx file in it")
     return config.model
 
 

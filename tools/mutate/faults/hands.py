@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.mutate.fault import Fault
 
 CALLS, MODULES = ("tests/api/test_calls.py",), ("tests/api/test_modules.py",)
+MANNERS, DIVIDE = ("tests/test_manners.py",), ("tests/inputs/test_divide.py",)
 
 FAULTS = (
     Fault(
@@ -46,5 +47,45 @@ FAULTS = (
         'key=lambda dotted: dotted.count(".")',
         CALLS,
         "a typo is answered with the bound of one output instead of all",
+    ),
+    Fault(
+        "libraries-print-into-results",
+        "console/manner.py",
+        "    os.dup2(2, 1)\n",
+        "",
+        MANNERS,
+        "what a solver prints breaks the JSON",
+    ),
+    Fault(
+        "dry-run-writes",
+        "tasks/preview.py",
+        'update={"journal": None}',
+        "update={}",
+        MANNERS,
+        "a dry run leaves a journal behind",
+    ),
+    Fault(
+        "summaries-cut",
+        "cli/app.py",
+        "short_help=said, ",
+        "",
+        MANNERS,
+        "the help ends in the middle of a sentence",
+    ),
+    Fault(
+        "uneven-batch-cut",
+        "inputs/divide.py",
+        "    if shape[0] % rows:",
+        "    if shape[0] < rows:",
+        DIVIDE,
+        "the last rows of a file are dropped in silence",
+    ),
+    Fault(
+        "bomb-split",
+        "inputs/divide.py",
+        "        if cut.count > LIMIT or declared[each.name].elements > LARGEST:",
+        "        if cut.count < 0:",
+        ("tests/inputs/test_declared.py",),
+        "an archive of a hundred kilobytes becomes a million samples",
     ),
 )
