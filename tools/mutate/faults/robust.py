@@ -118,8 +118,8 @@ FAULTS = (
     Fault(
         "escapes-on-the-terminal",
         "console/text.py",
-        "    typer.echo(visible(text))",
-        "    typer.echo(text)",
+        "line = manner(), visible(text)",
+        "line = manner(), text",
         (OF_TERMINAL,),
         "a node's name sets the terminal's title",
     ),
