@@ -36,7 +36,7 @@ def test_signatures_are_the_real_ones() -> None:
     import fp16fix
 
     assert list(inspect.signature(fp16fix.repair).parameters)[:3] == ["model", "inputs", "output"]
-    assert list(inspect.signature(fp16fix.replay).parameters) == ["outcome", "output", "model"]
+    assert list(inspect.signature(fp16fix.replay).parameters) == ["outcome", "output", "model", "options"]
 
 
 def test_the_api_is_all_there_is_to_see() -> None:

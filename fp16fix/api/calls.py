@@ -37,7 +37,6 @@ def repair(
     *,
     config: PathLike | Keys | None = None,
     module: Any = None,
-    opset: int | None = None,
     dynamic_axes: Axes | None = None,
     progress: Onlooker = False,
     **options: Unpack[Options],
@@ -56,11 +55,10 @@ def repair(
         config: a YAML file, or its keys as a mapping; keywords win.
         module: the ``torch.nn.Module`` that an ONNX model came from, or ``"file.py:function"`` that returns it: its own FP32 outputs are
             what the model is checked against first, and its autocast is measured beside.
-        opset: of a module's export; PyTorch's default where it is None.
         dynamic_axes: free dimensions of a module's export, ``{"x": {0: "batch"}}``; every other one is fixed at its size in the first
             sample.
         progress: True for bars, or a function that is called with a ``Progress`` at every step.
-        **options: every key of the YAML, see ``Options``.
+        **options: every key of the YAML, see ``Options``; a module is exported in ``opset``, too.
 
     Raises:
         InputError: the model, the samples, or a keyword (``ConfigError``, which says what was meant); a model that does not compute what
@@ -71,7 +69,7 @@ def repair(
 
     base = config_of(config, options)
     given, exported = staged(
-        model if model is not None else base.model, inputs, opset=opset, dynamic_axes=dynamic_axes, yaml_inputs=base.inputs
+        model if model is not None else base.model, inputs, opset=options.get("opset"), dynamic_axes=dynamic_axes, yaml_inputs=base.inputs
     )
     twin = module_of(base, module if module is not None else exported)
     kept = output is not None or base.output is not None
@@ -120,9 +118,10 @@ def heard(module: Any, config: Config, watcher: Watcher) -> tuple[Verdict | None
     from fp16fix.location.hearing import in_fp32
     from fp16fix.location.recorded import Witness
     from fp16fix.location.twin import Twin
-    from fp16fix.passes.evidence import Arrays, samples_for
+    from fp16fix.passes.evidence import Arrays, equip, samples_for
     from fp16fix.report.words import error
 
+    equip(config)
     with Stages(watcher).stage("compare with PyTorch"):
         model = load(config.model or Path(), simplified=False)
         if random_nodes(model):
@@ -191,7 +190,6 @@ def locate(
     *,
     config: PathLike | Keys | None = None,
     module: Any = None,
-    opset: int | None = None,
     dynamic_axes: Axes | None = None,
     progress: Onlooker = False,
     **options: Unpack[Options],
@@ -203,7 +201,6 @@ def locate(
         inputs: samples, as for ``repair``.
         config: a YAML file, or its keys.
         module: the PyTorch module of an ONNX model: what its FP32 and its autocast give is evidence for triage.
-        opset: of a module's export.
         dynamic_axes: of a module's export, as for ``repair``.
         progress: True for bars, or a callback.
         **options: every key of the YAML; ``reference``, ``engine`` and ``fp32_engine`` are for triage, ``search`` for the least that must
@@ -217,7 +214,7 @@ def locate(
 
     base = config_of(config, options)
     given, exported = staged(
-        model if model is not None else base.model, inputs, opset=opset, dynamic_axes=dynamic_axes, yaml_inputs=base.inputs
+        model if model is not None else base.model, inputs, opset=options.get("opset"), dynamic_axes=dynamic_axes, yaml_inputs=base.inputs
     )
     twin = module_of(base, module if module is not None else exported)
     settled = config_of(config, options, model=given.model, inputs=given.inputs)
@@ -266,13 +263,14 @@ def prepared(model: Any, inputs: Any, config: PathLike | Keys | None, options: O
     return given, config_of(config, options, model=given.model, inputs=given.inputs)
 
 
-def replay(outcome: Outcome | PathLike, output: PathLike, model: PathLike | None = None) -> Path:
+def replay(outcome: Outcome | PathLike, output: PathLike, model: PathLike | None = None, **options: Unpack[Options]) -> Path:
     """Write the graph that a repair delivered once more, byte for byte, from its recipe and the model.
 
     Args:
         outcome: of the repair, or the path of its ``x.outcome.json``.
         output: where the graph goes, whole or not at all.
         model: the file that was repaired, if it has moved, or was not a file.
+        **options: ``ort_libraries`` and ``stand_ins`` of a model with custom operators.
 
     Returns:
         ``output``.
@@ -284,4 +282,4 @@ def replay(outcome: Outcome | PathLike, output: PathLike, model: PathLike | None
     """
     from fp16fix.tasks.replay import replay as run
 
-    return run(outcome.document if isinstance(outcome, Outcome) else outcome, output, model)
+    return run(outcome.document if isinstance(outcome, Outcome) else outcome, output, model, config_of(None, options))

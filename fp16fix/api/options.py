@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     only_exact: bool
     pin: Sequence[str]
     allow: Sequence[str]
+    opset: int | None
     held_out: float
     seed: int
     simplify: bool
@@ -42,6 +43,9 @@ class Options(TypedDict, total=False):
     strict_accumulation: bool
     build: Keys
     search: Keys
+    device: Literal["cpu", "cuda"]
+    ort_libraries: Sequence[PathLike]
+    stand_ins: Mapping[str, str]
     threads: int
 
 
@@ -61,7 +65,7 @@ def config_of(config: PathLike | Keys | None, options: Keys, **arguments: PathLi
 
     refuse_arguments(options)
     base = load_config(Path(config)) if isinstance(config, (str, Path)) else merged(Config(), plain(config or {}), where="config")
-    given = {key: str(value) for key, value in arguments.items() if value is not None}
+    given = {key: plain(value) for key, value in arguments.items() if value is not None}
     return merged(base, {**plain(options), **given}, where=WHERE)
 
 

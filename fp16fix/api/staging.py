@@ -88,8 +88,8 @@ def staged(
         with made.telling():
             take_module(made, model, inputs if inputs is not None else yaml_inputs, opset, dynamic_axes)
         return made, model
-    if opset is not None or dynamic_axes is not None:
-        raise ModelError("opset and dynamic_axes are for the export of a PyTorch module, and the model is none", where="keywords")
+    if dynamic_axes is not None:
+        raise ModelError("dynamic_axes are for the export of a PyTorch module, and the model is none", where="keywords")
     with made.telling():
         made.model = None if model is None else model_file(made, model)
         made.take_inputs(inputs, declared_names(made.model) if in_memory(inputs) else {})

@@ -61,6 +61,10 @@ def repair(
     ] = None,
     plugin: flags.Plugin = None,
     timeout: flags.Timeout = None,
+    opset: flags.Opset = None,
+    ort_library: flags.OrtLibrary = None,
+    stand_in: flags.StandIn = None,
+    device: flags.Device = None,
     threads: flags.Threads = None,
     settings: flags.Set = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, up to the first draft; write nothing")] = False,
@@ -100,6 +104,10 @@ def repair(
         build__compare=compare,
         build__plugins=plugin,
         build__timeout_s=timeout,
+        opset=opset,
+        ort_libraries=ort_library,
+        stand_ins=flags.stand_ins(stand_in),
+        device=device,
         threads=threads,
     )
     from fp16fix.tasks.preview import preview
@@ -124,6 +132,10 @@ def diagnose(
     shape: flags.Shape = None,
     box: flags.Box = None,
     simplify: flags.Simplify = None,
+    opset: flags.Opset = None,
+    ort_library: flags.OrtLibrary = None,
+    stand_in: flags.StandIn = None,
+    device: flags.Device = None,
     threads: flags.Threads = None,
     fail_on: Annotated[
         FailOn, typer.Option("--fail-on", help="exit 1 on a hazard that is not proven harmless, on any, or never")
@@ -132,7 +144,17 @@ def diagnose(
 ) -> None:
     """Name every hazard of a model under FP16, and which are proven harmless; change nothing."""
     settled = flags.config_from(
-        config, model=model, inputs=inputs, shapes=flags.shapes(shape), box=flags.box(box), simplify=simplify, threads=threads
+        config,
+        model=model,
+        inputs=inputs,
+        shapes=flags.shapes(shape),
+        box=flags.box(box),
+        simplify=simplify,
+        opset=opset,
+        ort_libraries=ort_library,
+        stand_ins=flags.stand_ins(stand_in),
+        device=device,
+        threads=threads,
     )
     from fp16fix.tasks.diagnose import bounded
     from fp16fix.tasks.diagnose import diagnose as run
@@ -175,6 +197,9 @@ def verify(
     backend: flags.Backend = None,
     no_tf32: flags.NoTf32 = None,
     strict_accumulation: flags.StrictSums = None,
+    ort_library: flags.OrtLibrary = None,
+    stand_in: flags.StandIn = None,
+    device: flags.Device = None,
     threads: flags.Threads = None,
     settings: flags.Set = None,
     as_json: flags.Json = False,
@@ -194,6 +219,9 @@ def verify(
         build__backend=backend,
         build__tf32=None if no_tf32 is None else not no_tf32,
         strict_accumulation=strict_accumulation,
+        ort_libraries=ort_library,
+        stand_ins=flags.stand_ins(stand_in),
+        device=device,
         threads=threads,
     )
     from fp16fix.tasks.verify import compared

@@ -61,6 +61,10 @@ def locate(
     backend: flags.Backend = None,
     sqnr: flags.Tolerance = None,
     simplify: flags.Simplify = None,
+    opset: flags.Opset = None,
+    ort_library: flags.OrtLibrary = None,
+    stand_in: flags.StandIn = None,
+    device: flags.Device = None,
     threads: flags.Threads = None,
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="exit 1 where FP16 or FP32 is at fault, or never")] = FailOn.NEVER,
     as_json: flags.Json = False,
@@ -85,6 +89,10 @@ def locate(
         search__calls=calls,
         tolerance__sqnr_db=sqnr,
         simplify=simplify,
+        opset=opset,
+        ort_libraries=ort_library,
+        stand_ins=flags.stand_ins(stand_in),
+        device=device,
         threads=threads,
     )
     from fp16fix.location.triage import Fault

@@ -15,7 +15,7 @@ from fp16fix.graph.random import warnings_of
 from fp16fix.inputs.split import split
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
-from fp16fix.passes.evidence import Arrays, half_of_blends, samples_for
+from fp16fix.passes.evidence import Arrays, equip, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Tick, Watcher
 from fp16fix.ranges.measure import measure
@@ -59,6 +59,7 @@ def compared(config: Config, candidate: Path | str, watcher: Watcher | None = No
     """
     stages, candidate = Stages(watcher or Silent()), Path(candidate)
     profile_named(config.profile)
+    equip(config)
     metrics = metrics_named(config.tolerance.metrics)
     if candidate.suffix in PLANS:
         return verify_plan(config, candidate, stages)

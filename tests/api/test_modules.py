@@ -107,7 +107,7 @@ def test_free_dimensions_belong_to_inputs_and_to_modules() -> None:
     with pytest.raises(ModelError, match="has no input 'y' that could have free dimensions"):
         fp16fix.repair(Norm(), batches(1), dynamic_axes={"y": {0: "batch"}})
     with pytest.raises(ModelError, match="are for the export of a PyTorch module"):
-        fp16fix.repair("m.onnx", opset=19)
+        fp16fix.repair("m.onnx", dynamic_axes={"x": {0: "batch"}})
 
 
 def test_without_the_exporter_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

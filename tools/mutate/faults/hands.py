@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.mutate.fault import Fault
 
 CALLS, MODULES = ("tests/api/test_calls.py",), ("tests/api/test_modules.py",)
+SELECTING, RUNTIME = ("tests/passes/test_selecting.py",), ("tests/graph/test_runtime.py",)
 MANNERS, DIVIDE = ("tests/test_manners.py",), ("tests/inputs/test_divide.py",)
 
 FAULTS = (
@@ -87,5 +88,37 @@ FAULTS = (
         "        if cut.count < 0:",
         ("tests/inputs/test_declared.py",),
         "an archive of a hundred kilobytes becomes a million samples",
+    ),
+    Fault(
+        "pattern-of-nothing",
+        "passes/selecting.py",
+        "    if found:\n        return found\n    said",
+        "    if not found or found:\n        return found\n    said",
+        SELECTING,
+        "a pin with a typo pins nothing",
+    ),
+    Fault(
+        "bracket-in-a-name",
+        "passes/design.py",
+        "name == pattern or fnmatchcase(name, pattern)",
+        "fnmatchcase(name, pattern)",
+        SELECTING,
+        "a node called dec[0] cannot be pinned by its name",
+    ),
+    Fault(
+        "cuda-rounds-the-reference",
+        "graph/runtime.py",
+        'WITHOUT_TF32 = {"use_tf32": "0"}',
+        "WITHOUT_TF32: dict[str, str] = {}",
+        RUNTIME,
+        "FP32 on the GPU is TF32, and so is what everything is held against",
+    ),
+    Fault(
+        "opset-not-replayed",
+        "report/replay.py",
+        "    loaded = raise_opset(loaded, facts.opset)\n",
+        "",
+        RUNTIME,
+        "a graph that was raised to another opset cannot be made again",
     ),
 )
