@@ -110,7 +110,7 @@ def model_file(made: Staged, model: Any) -> Path:
     if not isinstance(model, onnx.ModelProto):
         hint = "a path, an onnx.ModelProto or a torch.nn.Module"
         raise ModelError(f"expected a model, found {type(model).__name__}", where="model", hint=hint)
-    from fp16fix.graph.protos import save_proto
+    from fp16fix.graph.save import save_proto
 
     path = made.scratch.folder / "model.onnx"
     save_proto(model, path)

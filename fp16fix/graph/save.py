@@ -16,12 +16,13 @@ import onnx
 
 from fp16fix.errors import InputError
 from fp16fix.graph.model import Constant, Model
-from fp16fix.graph.protos import LIMIT
 from fp16fix.graph.session import parted, proto_of
 from fp16fix.graph.stream import stream
 from fp16fix.graph.thin import BIG_MODEL
 from fp16fix.process.interrupts import placed, undisturbed
 
+LIMIT = 2**31 - 2**26
+"""Protobuf messages end at 2 GiB, of which the nodes take a few; weights of larger models go into a file beside."""
 DATA = ".data"
 """Ending of such a file."""
 DIGITS = 16
@@ -165,3 +166,13 @@ def weights_beside(path: Path) -> set[Path]:
     if any(other for each in kept for other in path.parent.glob(each)):
         return set()
     return {each for each in path.parent.glob(f"*{DATA}") if pattern.fullmatch(each.name)}
+
+
+def save_proto(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a proto, which stays as it is; weights past what protobuf holds go into a file beside it."""
+    if proto.ByteSize() < LIMIT:
+        onnx.save(proto, path)
+        return
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    onnx.save(copy, path, save_as_external_data=True, location=f"{path.name}{DATA}")
