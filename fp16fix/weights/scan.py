@@ -64,7 +64,7 @@ def from_safetensors(path: Path, notes: Notes) -> Iterator[TensorCast]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise BackendMissingError("safetensors is not installed", where=str(path), hint="pip install safetensors") from error
+        raise BackendMissingError("safetensors is not installed", where=str(path), hint="pip install 'fp16fix[safetensors]'") from error
     try:
         with safe_open(str(path), framework="np") as file:
             for name in sorted(file.keys()):
