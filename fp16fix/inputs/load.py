@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from fp16fix.errors import SampleError
 from fp16fix.inputs import function, polygraphy
 from fp16fix.inputs.check import Contract, Fed
@@ -46,6 +48,8 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
         apart |= checked.apart
         original = first.setdefault(content(checked.arrays), entry)
         copies += [f"{entry.name} (of {original.name})"] if original is not entry else []
+    if len(first) == 1:
+        split += whole_batch(contract.inputs, next(iter(first.values())), checked.arrays)
     total = len(first) + len(copies)
     said = (f"{note} ({count} of {total} samples)" for note, count in sorted(notes.items()))
     left = (f"copies left out: {', '.join(copies[:SHOWN])}{', …' if len(copies) > SHOWN else ''}",) if copies else ()
@@ -58,6 +62,16 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
         apart=tuple(sorted(apart)),
         divided=tuple(split),
     )
+
+
+def whole_batch(inputs: tuple[Input, ...], entry: SampleEntry, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """How to have the rows of the only sample as samples, where the model leaves their number free."""
+    free = [each for each in inputs if each.ranked and each.shape and not isinstance(each.shape[0], int) and len(arrays[each.name]) > 1]
+    if not free:
+        return []
+    flags = " ".join(f"--shape {each.name}:{'x'.join(map(str, (1, *arrays[each.name].shape[1:])))}" for each in free)
+    said = f"The {len(arrays[free[0].name])} rows of {entry.name} are one sample, for the model leaves their number free"
+    return [f"{said}; if each is a sample, {flags} splits them."]
 
 
 def fed(entry: SampleEntry, contract: Contract, split: list[str]) -> Iterator[tuple[SampleEntry, Fed]]:

@@ -14,6 +14,8 @@ from fp16fix.passes.design import matches
 REGEX, OPERATOR = "re:", "op:"
 NEAR = 3
 """Names that an error offers."""
+OPERATORS = 40
+"""Operators that it lists where none is near."""
 ALIKE = 0.5
 """Share of a pattern's text that such a name has in one piece, at least."""
 
@@ -59,7 +61,8 @@ def near(pattern: str, ops: dict[str, str]) -> str:
     found = sorted((each for each in known if shared[each] >= ALIKE), key=lambda each: -shared[each])[:NEAR]
     if found:
         return f"did you mean {' or '.join(repr(f'{prefix}{each}') for each in found)}?"
-    return f"{'operators' if prefix else 'nodes'} are {', '.join(map(repr, known[:NEAR]))}{', …' if len(known) > NEAR else ''}"
+    shown = sorted(known)[:OPERATORS] if prefix else known[:NEAR]
+    return f"{'operators' if prefix else 'nodes'} are {', '.join(map(repr, shown))}{', …' if len(known) > len(shown) else ''}"
 
 
 def plain(text: str) -> str:

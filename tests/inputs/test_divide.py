@@ -39,7 +39,14 @@ def test_a_leading_axis_that_fits_is_split_and_said(tmp_path: Path, text: str, s
 
 
 def test_what_fits_as_it_is_stays_one_sample(tmp_path: Path) -> None:
-    assert len(load(saved(tmp_path, x=normal(8, 4)), signature(model(FREE)), {})) == 1
+    place = saved(tmp_path, x=normal(8, 4))
+    found = load(place, signature(model(FREE)), {})
+    assert len(found) == 1
+    assert (
+        "The 8 rows of all are one sample, for the model leaves their number free; if each is a sample, --shape x:1x4 splits them."
+        in found.caveats
+    )
+    assert len(load(place, signature(model(FREE)), {"x": (1, 4)})) == 8
 
 
 @pytest.mark.parametrize(
