@@ -1,7 +1,7 @@
 """fp16fix: an ONNX model that is right in FP32 and wrong in FP16 becomes a verified TensorRT engine.
 
 ``repair``, ``diagnose``, ``locate``, ``verify`` and ``replay`` are the commands as functions; they load numpy, ONNX and
-ONNX Runtime only when first used.
+ONNX Runtime only when first used. Errors are ``Fp16fixError``; ``fp16fix.errors`` has the whole tree.
 """
 
 from __future__ import annotations
@@ -16,29 +16,41 @@ __version__ = "0.1.0"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from fp16fix.config import Config
-    from fp16fix.report.outcome import Outcome
-    from fp16fix.tasks.diagnose import diagnose
-    from fp16fix.tasks.locate import locate
-    from fp16fix.tasks.repair import repair
-    from fp16fix.tasks.replay import replay
-    from fp16fix.tasks.verify import verify
+    from fp16fix import errors
+    from fp16fix.api.calls import Diagnosis, diagnose, locate, repair, replay, verify
+    from fp16fix.api.options import Options
+    from fp16fix.api.outcome import Outcome
+    from fp16fix.api.progress import Progress
+    from fp16fix.errors import Fp16fixError
 
-__all__ = ["Config", "Outcome", "__version__", "diagnose", "locate", "repair", "replay", "verify"]
+__all__ = [
+    "Diagnosis",
+    "Fp16fixError",
+    "Options",
+    "Outcome",
+    "Progress",
+    "__version__",
+    "diagnose",
+    "errors",
+    "locate",
+    "repair",
+    "replay",
+    "verify",
+]
 
 _HOMES = {
-    "repair": "fp16fix.tasks.repair",
-    "replay": "fp16fix.tasks.replay",
-    "diagnose": "fp16fix.tasks.diagnose",
-    "locate": "fp16fix.tasks.locate",
-    "verify": "fp16fix.tasks.verify",
-    "Config": "fp16fix.config",
-    "Outcome": "fp16fix.report.outcome",
+    **dict.fromkeys(("Diagnosis", "diagnose", "locate", "repair", "replay", "verify"), "fp16fix.api.calls"),
+    "Options": "fp16fix.api.options",
+    "Outcome": "fp16fix.api.outcome",
+    "Progress": "fp16fix.api.progress",
+    "Fp16fixError": "fp16fix.errors",
 }
 """No folder has the name of one of these: whichever was imported first would win."""
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("fp16fix.errors")
     if name not in _HOMES:
         raise AttributeError(f"module 'fp16fix' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

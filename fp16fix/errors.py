@@ -1,6 +1,7 @@
 """Every way to stop, as a tree with exit codes; only ``cli`` turns them into a process exit.
 
 Fp16fixError
+├── UnverifiedError (exit 1) a product was asked for that is not verified
 ├── InputError (exit 2)      the user's model, samples, config or command
 │   ├── ModelError           an ONNX file that does not load, check or run
 │   │   └── UnraisableError  or whose opset cannot be raised
@@ -14,6 +15,8 @@ Fp16fixError
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class Fp16fixError(Exception):
@@ -36,6 +39,11 @@ class Fp16fixError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.hint)
 
 
+def absent(path: Path, noun: str = "file") -> str:
+    """What to say of a path that is no file: there is nothing, or a folder."""
+    return f"is a folder, not a {noun}" if path.is_dir() else f"no such {noun}"
+
+
 def first_line(error: BaseException) -> str:
     """The first non-empty line of an exception's text; compilers of other projects print pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -45,6 +53,12 @@ def first_line(error: BaseException) -> str:
 def _rebuild(cls: type[Fp16fixError], what: str, where: str, hint: str) -> Fp16fixError:
     """Errors cross process borders; keyword arguments do not survive pickling by themselves."""
     return cls(what, where=where, hint=hint)
+
+
+class UnverifiedError(Fp16fixError):
+    """A product was asked for that is not verified, so there is none."""
+
+    exit_code = 1
 
 
 class InputError(Fp16fixError):

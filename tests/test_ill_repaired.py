@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fp16fix import replay
 from fp16fix.engines import BuildOptions, OptimizationProfile, check_pins
 from fp16fix.engines.backend import RTX
+from fp16fix.tasks.replay import replay
 from tests.ill.case import Feeds
 from tools.bench.row import Row, row
 from tools.bench.subjects import Subject, subjects

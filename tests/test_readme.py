@@ -66,7 +66,7 @@ def test_the_python_example_runs_as_written_and_is_typed(tmp_path: Path) -> None
     shutil.copytree(ROOT / "tests" / "demo" / "samples", tmp_path / "samples")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("True 0\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("True 0 2\n", 0), done.stderr
     typed = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "setup.cfg"), str(tmp_path / "example.py")]
     checked = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout

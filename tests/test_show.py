@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fp16fix.cli import show
+from fp16fix.console import lesser, show
 from fp16fix.report.located import Located, to_json
 from fp16fix.report.located_view import PINS
 from fp16fix.search.shrink import Minimal
+from fp16fix.tasks.verify import Compared, Digests
 from tests.report.locations import culprit, healthy, located, minimal
 from tests.report.outcomes import outcome
 
@@ -112,8 +113,9 @@ def test_the_headline_of_a_repair_names_output_sample_and_entry(capsys: pytest.C
 
 
 def test_verify_says_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    made = outcome().verdict
-    show.verdict(replace(made, notes=("image: 7 elements are left out",)), as_json=False)
+    made = replace(outcome().verdict, notes=("image: 7 elements are left out",))
+    lesser.verdict(Compared(made, Digests("a1", "b2", "c3")), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "VERIFIED on 4 samples (strict, compiled profile), worst image: 56.6 dB in sample night, entry 2 of axis 1"
-    assert lines[-1] == "  ! image: 7 elements are left out"
+    assert lines[-4] == "  ! image: 7 elements are left out"
+    assert lines[-3:] == ["  SHA-256 of the model: a1", "  SHA-256 of the candidate: b2", "  SHA-256 of the samples: c3"]

@@ -23,8 +23,8 @@ LAYERS = (
     "location",
     "report",
     "tasks",
-    "zoo",
-    "cli",
+    "zoo console",
+    "cli api",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 ROOT_NAMES = {"__version__"}

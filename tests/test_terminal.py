@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from fp16fix.cli import run
-from fp16fix.cli.text import escaped
-from fp16fix.cli.watch import Lines
+from fp16fix.console.text import escaped
+from fp16fix.console.watch import Lines
 from fp16fix.report.words import INVISIBLE
 from tests.models import proto
 

@@ -22,8 +22,8 @@ TERMINATED = 143
 
 def run() -> None:
     """Run the command line; every error becomes its exit code and a few plain lines, never a traceback."""
+    from fp16fix.cli.all import app
     from fp16fix.cli.fault import described
-    from fp16fix.cli.setup import app
 
     try:
         with terminable() as came:

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fp16fix.cli import flags
-from fp16fix.cli.export import app
-from fp16fix.cli.show import emit
-from fp16fix.cli.text import out
-from fp16fix.cli.watch import crowd
+from fp16fix.cli.app import command
+from fp16fix.console.manner import manner
+from fp16fix.console.show import emit
+from fp16fix.console.text import out
+from fp16fix.console.watch import crowd
 from fp16fix.report.words import visible
 
 if TYPE_CHECKING:
     from fp16fix.report.batch import Batch
     from fp16fix.zoo.check import Checked
 
-__all__ = ["app", "batch", "diff"]
+__all__ = ["batch", "diff"]
 FAIL_ON = ("unverified", "conditions", "made-up", "error", "never")
 
 
-@app.command()
+@command("0 as asked · 1 what --fail-on names happened, or --check found a row that is stale, missing or unverified")
 def batch(
     zoo: Annotated[Path, typer.Argument(help="YAML: defaults, models (paths, URLs, globs, overrides), output_dir, jobs, …")],
     jobs: Annotated[
@@ -66,7 +67,7 @@ def batch(
     raise typer.Exit(1 if made.failed else 0)
 
 
-@app.command()
+@command("0 nothing became worse · 1 something did")
 def diff(
     then: Annotated[Path, typer.Argument(help="x.outcome.json, or the summary.json of a batch")],
     now: Annotated[Path, typer.Argument(help="the same of a later run")],
@@ -101,7 +102,8 @@ def table(made: Batch, *, as_json: bool) -> None:
     if as_json:
         emit(asdict(made))
         return
-    from rich.console import Console
+    if manner().quiet:
+        return
     from rich.markup import escape
     from rich.table import Table
 
@@ -113,7 +115,7 @@ def table(made: Batch, *, as_json: bool) -> None:
         figures = [found.said() if (found := worst(each)) is not None else "–" for each in (row.before, row.after)]
         verdict = "\n".join([row.status, *caveats(row)])
         grid.add_row(escape(visible(row.name)), verdict, *figures, str(row.fp32_nodes), f"{row.seconds:.0f}", row.work)
-    Console().print(grid)
+    manner().console(manner().stdout).print(grid)
     for row in made.rows:
         for line in (*row.reasons, *(f"{each} since the locked run" for each in row.worse)):
             out(f"{row.name}: {line}")

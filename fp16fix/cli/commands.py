@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fp16fix import __version__
-from fp16fix.cli import flags, show
-from fp16fix.cli.text import out
-from fp16fix.cli.watch import watcher
-from fp16fix.progress import Watcher
-
-app = typer.Typer(
-    help="Repair ONNX models that break in FP16, and prove it: a verified TensorRT engine, or a named reason why not.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+from fp16fix.cli import flags
+from fp16fix.cli.app import command
+from fp16fix.console import lesser, show
+from fp16fix.console.text import out
+from fp16fix.console.watch import watching
 
 
-def version(wanted: bool) -> None:
-    """Print the version and stop."""
-    if wanted:
-        typer.echo(f"fp16fix {__version__}")
-        raise typer.Exit
+class FailOn(str, Enum):
+    """What makes ``diagnose`` fail."""
+
+    HAZARD = "hazard"
+    ANY = "any"
+    NEVER = "never"
 
 
-@app.callback()
-def common(_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="print the version")] = False) -> None:
-    """Exit codes: 0 verified · 1 repaired but not verified · 2 bad input, config or use · 3 backend missing or failed · 4 our fault."""
-
-
-@contextmanager
-def watching(quiet: bool) -> Iterator[Watcher]:
-    """A progress display that is always closed."""
-    eyes = watcher(quiet=quiet)
-    try:
-        yield eyes
-    finally:
-        eyes.close()
-
-
-@app.command()
+@command("0 verified, or --dry-run · 1 repaired, but not verified")
 def repair(
     model: flags.Model = None,
     output: flags.Output = None,
@@ -84,8 +61,13 @@ def repair(
     ] = None,
     plugin: flags.Plugin = None,
     timeout: flags.Timeout = None,
+    opset: flags.Opset = None,
+    ort_library: flags.OrtLibrary = None,
+    stand_in: flags.StandIn = None,
+    device: flags.Device = None,
     threads: flags.Threads = None,
     settings: flags.Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, up to the first draft; write nothing")] = False,
     as_json: flags.Json = False,
 ) -> None:
     """Find what FP16 breaks, repair it, build the engine, verify it on held-out inputs, report."""
@@ -122,18 +104,27 @@ def repair(
         build__compare=compare,
         build__plugins=plugin,
         build__timeout_s=timeout,
+        opset=opset,
+        ort_libraries=ort_library,
+        stand_ins=flags.stand_ins(stand_in),
+        device=device,
         threads=threads,
     )
+    from fp16fix.tasks.preview import preview
     from fp16fix.tasks.repair import repair as run
 
     quiet = as_json or settled.json_
+    if dry_run:
+        with watching(quiet) as eyes:
+            lesser.preview(preview(settled, eyes), as_json=quiet)
+        return
     with watching(quiet) as eyes:
         outcome = run(settled, eyes, ["fp16fix", *sys.argv[1:]])
     show.outcome(outcome, as_json=quiet)
     raise typer.Exit(0 if outcome.verified else 1)
 
 
-@app.command()
+@command("0 done · 1 what --fail-on names was found, or --box is not proven")
 def diagnose(
     model: flags.Model = None,
     inputs: flags.Inputs = None,
@@ -141,12 +132,29 @@ def diagnose(
     shape: flags.Shape = None,
     box: flags.Box = None,
     simplify: flags.Simplify = None,
+    opset: flags.Opset = None,
+    ort_library: flags.OrtLibrary = None,
+    stand_in: flags.StandIn = None,
+    device: flags.Device = None,
     threads: flags.Threads = None,
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="exit 1 on a hazard that is not proven harmless, on any, or never")
+    ] = FailOn.NEVER,
     as_json: flags.Json = False,
 ) -> None:
-    """Name every hazard of a model under FP16, and which are proven harmless; change nothing. With --box: exit 1 unless proven."""
+    """Name every hazard of a model under FP16, and which are proven harmless; change nothing."""
     settled = flags.config_from(
-        config, model=model, inputs=inputs, shapes=flags.shapes(shape), box=flags.box(box), simplify=simplify, threads=threads
+        config,
+        model=model,
+        inputs=inputs,
+        shapes=flags.shapes(shape),
+        box=flags.box(box),
+        simplify=simplify,
+        opset=opset,
+        ort_libraries=ort_library,
+        stand_ins=flags.stand_ins(stand_in),
+        device=device,
+        threads=threads,
     )
     from fp16fix.tasks.diagnose import bounded
     from fp16fix.tasks.diagnose import diagnose as run
@@ -159,82 +167,11 @@ def diagnose(
     with watching(as_json) as eyes:
         found = run(settled, eyes)
     show.study(found, as_json=as_json)
+    counted = {FailOn.NEVER: 0, FailOn.HAZARD: len(found.hazards) - len(found.proofs), FailOn.ANY: len(found.hazards)}
+    raise typer.Exit(1 if counted[fail_on] else 0)
 
 
-@app.command()
-def locate(
-    model: flags.Model = None,
-    inputs: flags.Inputs = None,
-    config: flags.YamlConfig = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="x.json; the page goes to x.html [<model>.locate.json]", show_default=False)
-    ] = None,
-    shape: flags.Shape = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", help="folder of .npz: the framework's outputs of each sample", show_default=False)
-    ] = None,
-    module: Annotated[
-        str | None,
-        typer.Option("--module", help="file.py:function that returns the PyTorch module: FP32 and autocast", show_default=False),
-    ] = None,
-    engine: Annotated[
-        Path | None,
-        typer.Option("--engine", help="the wrong FP16 engine: folder of .npz with its outputs, or a plan to run here", show_default=False),
-    ] = None,
-    fp32_engine: Annotated[
-        Path | None, typer.Option("--fp32-engine", help="the same of an FP32 engine: is that right?", show_default=False)
-    ] = None,
-    check: Annotated[
-        str | None, typer.Option("--check", help="oracle by exit code, as in git bisect run: 'cmd {model} …'", show_default=False)
-    ] = None,
-    oracle: Annotated[
-        str | None, typer.Option("--oracle", help="without --check: strict, or tensorrt on this machine's GPU", show_default=False)
-    ] = None,
-    minimise: Annotated[
-        bool | None, typer.Option("--minimise", help="also find the least that must be FP32; --check implies it", show_default=False)
-    ] = None,
-    journal: flags.Journal = None,
-    repeats: flags.Repeats = None,
-    budget: flags.Budget = None,
-    calls: Annotated[int | None, typer.Option("--calls", help="how often the oracle may be asked", show_default=False)] = None,
-    backend: flags.Backend = None,
-    sqnr: flags.Tolerance = None,
-    simplify: flags.Simplify = None,
-    threads: flags.Threads = None,
-    as_json: flags.Json = False,
-) -> None:
-    """Name what breaks FP16 and where, worst first, and which repair would answer it."""
-    settled = flags.config_from(
-        config,
-        model=model,
-        inputs=inputs,
-        shapes=flags.shapes(shape),
-        reference=reference,
-        module=module,
-        engine=engine,
-        fp32_engine=fp32_engine,
-        build__backend=backend,
-        search__check=check,
-        search__oracle=oracle,
-        search__minimise=minimise,
-        search__journal=journal,
-        search__repeats=repeats,
-        search__budget_s=budget,
-        search__calls=calls,
-        tolerance__sqnr_db=sqnr,
-        simplify=simplify,
-        threads=threads,
-    )
-    from fp16fix.report.delivery import deliver_location, papers_for
-    from fp16fix.tasks.locate import locate as run
-
-    papers = papers_for(settled, output)
-    with watching(as_json) as eyes:
-        found = run(settled, eyes, ["fp16fix", *sys.argv[1:]])
-    show.located(deliver_location(found, papers), as_json=as_json)
-
-
-@app.command()
+@command("0 done")
 def weights(
     file: Annotated[Path, typer.Argument(help=".pth, .safetensors or .onnx")],
     as_json: flags.Json = False,
@@ -242,10 +179,10 @@ def weights(
     """What FP16 does to every weight of a file; checkpoints are read without running any code in them."""
     from fp16fix.weights import scan
 
-    show.weights(scan(file), as_json=as_json)
+    lesser.weights(scan(file), as_json=as_json)
 
 
-@app.command()
+@command("0 verified · 1 not verified")
 def verify(
     model: Annotated[Path, typer.Argument(help="the FP32 model")],
     candidate: Annotated[Path, typer.Argument(help="a mixed-precision ONNX graph, or a .plan, which is run on the GPU of this machine")],
@@ -253,38 +190,49 @@ def verify(
     config: flags.YamlConfig = None,
     shape: flags.Shape = None,
     sqnr: flags.Tolerance = None,
-    profile: Annotated[
-        str | None,
-        typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),
-    ] = None,
+    max_abs: flags.MaxAbs = None,
+    max_rel: flags.MaxRel = None,
+    cosine: flags.Cosine = None,
+    numerics: flags.Numerics = None,
     backend: flags.Backend = None,
     no_tf32: flags.NoTf32 = None,
     strict_accumulation: flags.StrictSums = None,
+    ort_library: flags.OrtLibrary = None,
+    stand_in: flags.StandIn = None,
+    device: flags.Device = None,
     threads: flags.Threads = None,
+    settings: flags.Set = None,
     as_json: flags.Json = False,
 ) -> None:
     """Compare a mixed-precision graph (strictly) or an engine (on the GPU) with the FP32 model; exit by verdict."""
     settled = flags.config_from(
         config,
+        settings,
         model=model,
         inputs=inputs,
         shapes=flags.shapes(shape),
         tolerance__sqnr_db=sqnr,
-        profile=profile,
+        tolerance__max_abs=max_abs,
+        tolerance__max_rel=max_rel,
+        tolerance__cosine=cosine,
+        profile=numerics,
         build__backend=backend,
         build__tf32=None if no_tf32 is None else not no_tf32,
         strict_accumulation=strict_accumulation,
+        ort_libraries=ort_library,
+        stand_ins=flags.stand_ins(stand_in),
+        device=device,
         threads=threads,
     )
-    from fp16fix.tasks.verify import verify as run
+    from fp16fix.tasks.verify import compared
 
     with watching(as_json) as eyes:
-        verdict = run(settled, candidate, eyes)
-    show.verdict(verdict, as_json=as_json)
-    raise typer.Exit(0 if verdict.verified else 1)
+        found = compared(settled, candidate, eyes)
+    lesser.verdict(found, as_json=as_json)
+    raise typer.Exit(0 if found.verdict.verified else 1)
 
 
-@app.command()
+@command("0 built")
 def build(
     model: Annotated[Path, typer.Argument(help="a typed ONNX graph, as `repair -o x.onnx` writes it")],
     output: Annotated[Path, typer.Option("-o", "--output", help="the plan to write")],
@@ -317,18 +265,18 @@ def build(
 
     with watching(as_json) as eyes:
         found = build_plan(model, output, settled, eyes)
-    show.built(found, as_json=as_json)
+    lesser.built(found, as_json=as_json)
 
 
-@app.command()
+@command("0 done")
 def doctor(as_json: flags.Json = False) -> None:
     """What TensorRT flavours are installed here, what works, and what each would do."""
     from fp16fix.engines.doctor import doctor as examine
 
-    show.doctor(examine(), as_json=as_json)
+    lesser.doctor(examine(), as_json=as_json)
 
 
-@app.command()
+@command("0 written")
 def report(
     document: Annotated[Path, typer.Argument(help="x.outcome.json of a repair, or x.locate.json")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="the page to write", show_default=False)] = None,

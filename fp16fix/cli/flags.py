@@ -35,11 +35,30 @@ Io = Annotated[str | None, typer.Option("--io", help="type of float inputs and o
 WideFormat = Annotated[str | None, typer.Option("--wide", help="what islands compute in: fp32, bf16 or auto", show_default=False)]
 Headroom = Annotated[float | None, typer.Option("--headroom", help="octaves to leave above what calibration saw [2]", show_default=False)]
 OnlyExact = Annotated[bool | None, typer.Option("--only-exact", help="no repair that alters the FP32 function", show_default=False)]
-Pin = Annotated[list[str] | None, typer.Option("--pin", help="node pattern that stays FP32 (repeatable)", show_default=False)]
+Pin = Annotated[
+    list[str] | None, typer.Option("--pin", help="nodes that stay FP32: glob, re:expression or op:Softmax (repeatable)", show_default=False)
+]
 Allow = Annotated[
-    list[str] | None, typer.Option("--allow", help="node pattern that is FP16 whatever is found (repeatable)", show_default=False)
+    list[str] | None, typer.Option("--allow", help="nodes that are FP16 whatever is found, likewise (repeatable)", show_default=False)
+]
+Opset = Annotated[int | None, typer.Option("--opset", help="raise the graph to this opset first", show_default=False)]
+OrtLibrary = Annotated[
+    list[Path] | None,
+    typer.Option("--ort-library", help="shared library with ONNX Runtime kernels of custom operators (repeatable)", show_default=False),
+]
+StandIn = Annotated[
+    list[str] | None,
+    typer.Option("--stand-in", help="compute an operator in Python: domain::Op=file.py:function (repeatable)", show_default=False),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="where ONNX Runtime measures and emulates: cpu or cuda [cpu]", show_default=False)
 ]
 Tolerance = Annotated[float | None, typer.Option("--sqnr", help="least SQNR of every output against FP32, dB [50]", show_default=False)]
+MaxAbs = Annotated[float | None, typer.Option("--max-abs", help="largest |error| of every output, in its own unit", show_default=False)]
+MaxRel = Annotated[
+    float | None, typer.Option("--max-rel", help="largest |error| of every output over its largest value in FP32", show_default=False)
+]
+Cosine = Annotated[float | None, typer.Option("--cosine", help="least cosine similarity of every output", show_default=False)]
 Numerics = Annotated[
     str | None,
     typer.Option("--numerics", help="insides of operators: compiled, compiled-tf32, accumulate or pessimistic", show_default=False),
@@ -113,6 +132,20 @@ def dotted(key: str) -> str:
 def shapes(flags: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
     """``--shape`` flags."""
     return dict(parse_shape(text) for text in flags) if flags else None
+
+
+def stand_ins(flags: Sequence[str] | None) -> dict[str, str] | None:
+    """``--stand-in`` flags.
+
+    Raises:
+        ConfigError: one that is no operator with a function.
+    """
+    pairs = [text.partition("=") for text in flags or ()]
+    for op, equals, code in pairs:
+        if not (op and equals and code):
+            hint = "--stand-in my.domain::MyOp=ops.py:my_op"
+            raise ConfigError(f"expected domain::Op=file.py:function, found {op + equals + code!r}", where="--stand-in", hint=hint)
+    return {op: code for op, _, code in pairs} or None
 
 
 def box(flags: Sequence[str] | None) -> dict[str, list[float]] | None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fp16fix.cli.batch import app
-from fp16fix.cli.text import out
+from fp16fix.cli.app import command
+from fp16fix.console.text import document, out
 
-__all__ = ["app", "init", "schema"]
+__all__ = ["init", "schema"]
 
 
-@app.command()
+@command("0 written")
 def init(
     model: Annotated[Path, typer.Argument(help="ONNX model")],
     output: Annotated[Path, typer.Option("-o", "--output", help="the YAML to write; one that exists stays")] = Path("fp16fix.yaml"),
@@ -28,7 +27,7 @@ def init(
     out(f"fp16fix repair --config {made.config}")
 
 
-@app.command()
+@command("0 written")
 def schema(
     zoo: Annotated[bool, typer.Option("--zoo", help="of the YAML of fp16fix batch")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write [standard output]", show_default=False)] = None,
@@ -39,6 +38,6 @@ def schema(
 
     text = shipped(zoo=zoo)
     if output is None:
-        sys.stdout.write(text)
+        document(text)
     else:
         write_atomically(output, text.encode())

@@ -65,7 +65,8 @@ def _nearest(loc: Sequence[str | int], keys: Keys) -> str:
     near = get_close_matches(str(loc[-1]), list(here), n=1)
     if near:
         return f"did you mean {_dotted([*path, near[0]])!r}?"
-    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in _leaves(keys)}
+    deepest_first = sorted(_leaves(keys), key=lambda dotted: -dotted.count("."))
+    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in deepest_first}
     far = get_close_matches(str(loc[-1]), list(elsewhere), n=1, cutoff=0.8)
     return f"did you mean {elsewhere[far[0]]!r}?" if far else f"legal here: {', '.join(sorted(here))}"
 

@@ -22,8 +22,8 @@ def load_config(path: Path) -> Config:
     return validated(Config, read_mapping(path), str(path), path.parent)
 
 
-def merged(config: Config, overrides: Mapping[str, object]) -> Config:
-    """``config`` with ``overrides`` (dotted key → value) over it; every key present wins, None included.
+def merged(config: Config, overrides: Mapping[str, object], where: str = "flags") -> Config:
+    """``config`` with ``overrides`` (dotted key → value) over it; every key present wins, None included. Errors call them ``where``.
 
     Mappings (``shapes``, ``tolerance.outputs``) merge key by key, lists are replaced. Relative paths start from the working
     directory.
@@ -34,7 +34,7 @@ def merged(config: Config, overrides: Mapping[str, object]) -> Config:
     raw = written(config)
     for dotted, value in overrides.items():
         raw = merge(raw, nested(dotted, value))
-    return validated(Config, raw, "flags", Path())
+    return validated(Config, raw, where, Path())
 
 
 AnySection = TypeVar("AnySection", bound=Section)

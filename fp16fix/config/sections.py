@@ -72,6 +72,15 @@ def _dims(value: object) -> object:
         raise PydanticCustomError("dims", "{what}", {"what": error.what}) from error
 
 
+def _pattern(text: str) -> str:
+    """A regular expression must be one."""
+    try:
+        re.compile(text.removeprefix("re:") if text.startswith("re:") else "")
+    except re.error as error:
+        raise PydanticCustomError("pattern", "Input should be a regular expression after re: ({why})", {"why": str(error)}) from error
+    return text
+
+
 def _target(value: str) -> str:
     name = value.lower().replace("_", "")
     if not re.fullmatch(r"sm\d{2,3}", name):
@@ -119,6 +128,7 @@ Decibels = Annotated[Number, Field(ge=-1000, le=1000)]
 Octaves = Annotated[Number, Field(ge=0, le=OCTAVES)]
 Seconds = Annotated[Number, Field(gt=0, le=LONGEST_S)]
 Text = Annotated[str, Field(min_length=1)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 TEXT: JsonSchemaValue = {"type": "string", "minLength": 1}
 
 
@@ -284,10 +294,13 @@ class Config(Section):
     """Octaves by which quieter inputs may be, where a logarithm, a root or a division reads small values: below what calibration saw."""
     only_exact: StrictBool = False
     """No repair that alters the FP32 function."""
-    pin: tuple[Text, ...] = ()
-    """fnmatch patterns of node names that stay wide."""
-    allow: tuple[Text, ...] = ()
-    """fnmatch patterns of node names that are FP16 whatever their hazards."""
+    pin: tuple[Pattern, ...] = ()
+    """Nodes that stay wide: a name or a glob (``/decoder/*``), ``re:`` and a regular expression found in the name, ``op:`` and an operator
+    (``op:Softmax``, ``op:Reduce*``). One that matches no node is an error."""
+    allow: tuple[Pattern, ...] = ()
+    """Nodes that are FP16 whatever their hazards, selected likewise."""
+    opset: Annotated[StrictInt, Field(ge=7, le=100)] | None = None
+    """The opset that the graph is raised to before anything else; what a rewrite needs may be newer. None leaves it as it is."""
     held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     """Share of the samples kept for the verdict."""
     seed: Count = 0
@@ -310,6 +323,13 @@ class Config(Section):
     """A verdict that holds only where products accumulate in FP32 is none."""
     build: Build = Build()
     search: Search = Search()
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where ONNX Runtime measures and emulates; ``cuda`` needs an ONNX Runtime with its CUDA provider."""
+    ort_libraries: tuple[Place, ...] = ()
+    """Shared libraries that register kernels of custom operators with ONNX Runtime."""
+    stand_ins: dict[str, Annotated[Text, AfterValidator(_code), AfterValidator(_resolve_spec)]] = {}
+    """Operators that ONNX Runtime lacks, by ``domain::Op``, and what computes them: ``file.py:function`` takes arrays in the order of the
+    node's inputs and its attributes by keyword, and returns its output, or a tuple of them."""
     threads: Annotated[Count, Field(le=MOST_THREADS)] = 0
     """0 uses every core."""
     json_: StrictBool = Field(default=False, alias="json")

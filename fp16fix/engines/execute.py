@@ -16,7 +16,7 @@ from fp16fix.engines.backend import RTX, STRONG
 from fp16fix.engines.gpu import gpu_status
 from fp16fix.engines.options import BuildOptions
 from fp16fix.engines.supervise import Request, supervise
-from fp16fix.errors import BackendMissingError, SampleError
+from fp16fix.errors import BackendMissingError, SampleError, absent
 
 Sample = Mapping[str, np.ndarray]
 
@@ -95,7 +95,7 @@ def request(
     if not able:
         raise BackendMissingError(f"no engine can run here: {why}", where=str(plan), hint="copy the plan to a machine with an NVIDIA GPU")
     if not plan.is_file():
-        raise SampleError("no such plan", where=str(plan))
+        raise SampleError(absent(plan, "plan"), where=str(plan))
     for index, sample in enumerate(samples):
         write_arrays(folder / f"in_{index}.npz", sample)
     flavour = ("rtx" if RTX.importable() else "strong") if backend == "auto" else backend

@@ -12,7 +12,7 @@ from fp16fix.config import Config
 from fp16fix.config.sections import ShapeRange
 from fp16fix.engines import OptimizationProfile, covering
 from fp16fix.engines.options import Dims, EngineInput, check_profiles
-from fp16fix.errors import ConfigError, ModelError, first_line
+from fp16fix.errors import ConfigError, ModelError, absent, first_line
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.shapes import text_from_dims
 from fp16fix.inputs.signature import Input, dimension, with_dims
@@ -29,7 +29,7 @@ def declared(path: Path) -> tuple[Input, ...]:
         ModelError: no such file, or not ONNX.
     """
     if not path.is_file():
-        raise ModelError("no such file", where=str(path), hint="give the path of an .onnx file")
+        raise ModelError(absent(path), where=str(path), hint="give the path of an .onnx file")
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf and OS errors share no base class

@@ -11,8 +11,9 @@ import onnx.checker
 import onnxruntime as ort
 
 from fp16fix.errors import ModelError, first_line
+from fp16fix.graph import runtime
 from fp16fix.graph.protos import bodies_of, graphs_of
-from fp16fix.graph.session import PROVIDERS, options_for
+from fp16fix.graph.session import options_for
 
 UNNAMED = "graph"
 """What a graph is called that has no name."""
@@ -28,13 +29,15 @@ def complaint(subject: onnx.ModelProto | str) -> str:
 
 
 def refuse_unloadable(path: Path, why: str) -> None:
-    """A file that the checker refuses must load in ONNX Runtime.
+    """A file that the checker refuses must load in ONNX Runtime; with stand-ins, only what is made of it can.
 
     Raises:
         ModelError: it does not; in the words of both.
     """
+    if runtime.stands_in():
+        return
     try:
-        ort.InferenceSession(str(path), options_for(optimise=False), providers=PROVIDERS)
+        ort.InferenceSession(str(path), options_for(optimise=False), providers=runtime.providers())
     except Exception as error:
         said = f"onnx.checker refuses it: {why}; and ONNX Runtime does not load it: {first_line(error)}"
         raise ModelError(said, where=str(path), hint="repair the export; nothing was changed") from error

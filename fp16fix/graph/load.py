@@ -14,7 +14,7 @@ import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
-from fp16fix.errors import ModelError, first_line
+from fp16fix.errors import ModelError, absent, first_line
 from fp16fix.graph.admit import complaint, declare, put_in_order, refuse_unloadable, undeclared
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.external import is_external, slice_of, tensors_of
@@ -92,7 +92,7 @@ def read(path: Path) -> onnx.ModelProto:
 def checked(path: Path) -> tuple[onnx.ModelProto, set[Path], list[str]]:
     """The proto, external weights where they lie; the files it is made of; what the checker has against what ONNX Runtime loads."""
     if not path.is_file():
-        raise ModelError("no such file", where=str(path), hint="give the path of an .onnx file")
+        raise ModelError(absent(path), where=str(path), hint="give the path of an .onnx file")
     big = path.stat().st_size > BIG_MODEL
     # The checker reads a big file by itself: before ours is in memory, not beside it.
     why = complaint(str(path)) if big else ""

@@ -11,7 +11,7 @@ import onnx
 import onnx.version_converter
 import onnx_graphsurgeon as gs
 
-from fp16fix.errors import UnraisableError
+from fp16fix.errors import ModelError, UnraisableError
 from fp16fix.graph.admit import complaint
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.export import exported
@@ -34,6 +34,26 @@ def raise_opset(model: Model, target: int) -> Model:
     raised = model.copy()
     raise_in_place(raised, target)
     return raised
+
+
+def in_opset(model: Model, wanted: int | None) -> Model:
+    """The model in the opset that was asked for, or as it is.
+
+    Raises:
+        UnraisableError: an operator has no conversion; the message names it.
+        ModelError: it is newer; nothing is converted down.
+    """
+    if wanted is None:
+        return model
+    if model.opset > wanted:
+        said = f"is in opset {model.opset}, and nothing is converted down to {wanted}"
+        raise ModelError(said, where=model.name, hint="leave --opset out, or export the model again")
+    newest = onnx.defs.onnx_opset_version()
+    if wanted > newest:
+        raise ModelError(
+            f"opset {wanted} is newer than ONNX {onnx.__version__} knows ({newest})", where="opset", hint="pip install -U onnx"
+        )
+    return raise_opset(model, wanted)
 
 
 def raise_in_place(model: Model, target: int) -> None:

@@ -166,3 +166,13 @@ def weights_beside(path: Path) -> set[Path]:
     if any(other for each in kept for other in path.parent.glob(each)):
         return set()
     return {each for each in path.parent.glob(f"*{DATA}") if pattern.fullmatch(each.name)}
+
+
+def save_proto(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a proto, which stays as it is; weights past what protobuf holds go into a file beside it."""
+    if proto.ByteSize() < LIMIT:
+        onnx.save(proto, path)
+        return
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    onnx.save(copy, path, save_as_external_data=True, location=f"{path.name}{DATA}")

@@ -15,14 +15,15 @@ import onnxruntime as ort
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from fp16fix.errors import ModelError
-from fp16fix.graph import safe
+from fp16fix.graph import runtime, safe
 from fp16fix.graph.export import exported
 from fp16fix.graph.model import Model, element_type, is_tensor, numpy_type
 from fp16fix.graph.random import seeded
 
-PROVIDERS = ["CPUExecutionProvider"]
 STAND_IN = "weights"
 """Where a proto says that weights are which a session is lent."""
+LACKING = "operators outside ONNX and com.microsoft need kernels (--ort-library x.so) or Python that computes them (--stand-in)"
+"""What to do where ONNX Runtime lacks an operator."""
 EMBEDDED = 1024
 """Bytes up to which an initializer travels inside the proto; shape operands must, for shape inference."""
 LENT = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
@@ -85,7 +86,7 @@ class Session:
             raise ModelError(
                 f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
                 where=model.name,
-                hint="operators outside ONNX and com.microsoft need a CPU implementation to be analysed",
+                hint=LACKING,
             ) from error
         self.name = model.name
         self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
@@ -100,8 +101,10 @@ class Session:
         try:
             values = self._session.run(None, {name: array for name, array in sample.items() if name in self._inputs})
         except Exception as error:
+            runtime.raise_failures()
             shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in sample.items())
             raise ModelError(f"the graph fails on a sample ({shapes}): {str(error).strip()[:600]}", where=self.name) from error
+        runtime.raise_failures()
         return dict(zip(self.outputs, values, strict=True))
 
 
@@ -114,6 +117,7 @@ def options_for(*, optimise: bool) -> ort.SessionOptions:
     # Quantised graphs are run as they are written: ONNX Runtime 1.32 ends the process in QDQPropagationTransformer where a DequantizeLinear
     # has few readers or is read by a body, and fusions into integer kernels would hide what is measured between Q and DQ.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    runtime.equip(options)
     return options
 
 
@@ -125,7 +129,7 @@ def opened(
     if not is_heavy(weights.values()):
         if values:
             options.add_external_initializers(list(values), list(values.values()))
-        return ort.InferenceSession(proto.SerializeToString(), options, providers=PROVIDERS, disabled_optimizers=disabled)
+        return ort.InferenceSession(proto.SerializeToString(), options, providers=runtime.providers(), disabled_optimizers=disabled)
     # Graphs are circles: of those that are done with, weights are held until somebody looks.
     gc.collect()
     # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.
@@ -139,7 +143,7 @@ def opened(
         path.write_bytes(proto.SerializeToString())
         with path.with_name(STAND_IN).open("wb") as hole:
             hole.truncate(max(array.nbytes for array in weights.values()))
-        return ort.InferenceSession(str(path), options, providers=PROVIDERS)
+        return ort.InferenceSession(str(path), options, providers=runtime.providers())
 
 
 def is_heavy(weights: Iterable[np.ndarray]) -> bool:
@@ -148,9 +152,10 @@ def is_heavy(weights: Iterable[np.ndarray]) -> bool:
 
 
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """``parted`` with random operators seeded, for a session; the model is as it was."""
+    """``parted`` with random operators seeded and stand-ins in their places, for a session; the model is as it was."""
     with seeded(model.nodes()):
-        return parted(model)
+        proto, weights = parted(model)
+    return runtime.stood_in(proto, {name: element_type(tensor) for name, tensor in model.tensors().items()}), weights
 
 
 def parted(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -227,7 +232,7 @@ def types_by_runtime(model: Model, names: Sequence[str]) -> tuple[dict[str, int]
         raise ModelError(
             f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
             where=model.name,
-            hint="every operator needs a CPU implementation to be analysed",
+            hint=LACKING,
         ) from error
     found, others = {}, {}
     for output in session.get_outputs():

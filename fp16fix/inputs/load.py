@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from fp16fix.errors import SampleError
 from fp16fix.inputs import function, polygraphy
-from fp16fix.inputs.check import Contract
+from fp16fix.inputs.check import Contract, Fed
+from fp16fix.inputs.divide import divided
 from fp16fix.inputs.files import NpyFile, NpzFile
 from fp16fix.inputs.sample import Sample, SampleEntry, Samples, content
 from fp16fix.inputs.signature import Input, with_dims
@@ -23,7 +26,8 @@ FORMATS = "a folder of .npz, one .npz, .npy for a model of one input, Polygraphy
 def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int, ...]]) -> Samples:
     """Samples from a folder of ``.npz`` (or ``.npy``, ``.json``), one such file, or ``file.py:function`` yielding dicts.
 
-    One ``.npz`` or ``.npy`` is one sample; nothing is split along a first axis. ``shapes`` fixes free dimensions by input name.
+    One ``.npz`` or ``.npy`` is one sample, or several along a leading axis where it fits only so (``divide``), which is said.
+    ``shapes`` fixes free dimensions by input name.
     Samples that are equal as the model is fed them count once, under the first one's name.
 
     Raises:
@@ -38,15 +42,50 @@ def load(spec: str, signature: tuple[Input, ...], shapes: Mapping[str, tuple[int
     first: dict[bytes, SampleEntry] = {}
     copies: list[str] = []
     apart: set[str] = set()
-    for entry in entries:
-        checked = contract.fed(entry)
+    split: list[str] = []
+    for entry, checked in (pair for each in entries for pair in fed(each, contract, split)):
         notes.update(checked.notes)
         apart |= checked.apart
         original = first.setdefault(content(checked.arrays), entry)
         copies += [f"{entry.name} (of {original.name})"] if original is not entry else []
-    said = (f"{note} ({count} of {len(entries)} samples)" for note, count in sorted(notes.items()))
+    if len(first) == 1:
+        split += whole_batch(contract.inputs, next(iter(first.values())), checked.arrays)
+    total = len(first) + len(copies)
+    said = (f"{note} ({count} of {total} samples)" for note, count in sorted(notes.items()))
     left = (f"copies left out: {', '.join(copies[:SHOWN])}{', …' if len(copies) > SHOWN else ''}",) if copies else ()
-    return Samples(tuple(first.values()), contract, spec, notes=(*ignored, *said, *left), copies=len(copies), apart=tuple(sorted(apart)))
+    return Samples(
+        tuple(first.values()),
+        contract,
+        spec,
+        notes=(*ignored, *said, *left),
+        copies=len(copies),
+        apart=tuple(sorted(apart)),
+        divided=tuple(split),
+    )
+
+
+def whole_batch(inputs: tuple[Input, ...], entry: SampleEntry, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """How to have the rows of the only sample as samples, where the model leaves their number free."""
+    free = [each for each in inputs if each.ranked and each.shape and not isinstance(each.shape[0], int) and len(arrays[each.name]) > 1]
+    if not free:
+        return []
+    flags = " ".join(f"--shape {each.name}:{'x'.join(map(str, (1, *arrays[each.name].shape[1:])))}" for each in free)
+    said = f"The {len(arrays[free[0].name])} rows of {entry.name} are one sample, for the model leaves their number free"
+    return [f"{said}; if each is a sample, {flags} splits them."]
+
+
+def fed(entry: SampleEntry, contract: Contract, split: list[str]) -> Iterator[tuple[SampleEntry, Fed]]:
+    """An entry with its arrays, or each sample that it holds along a leading axis, which ``split`` is told."""
+    try:
+        whole = contract.fed(entry)
+    except SampleError:
+        parts = divided(entry, entry.name, contract)
+        if not parts:
+            raise
+        split.append(f"{entry.where} was split along its first axis into {len(parts)} samples.")
+        yield from ((part, contract.fed(part)) for part in parts)
+    else:
+        yield entry, whole
 
 
 def _entries(spec: str, signature: tuple[Input, ...]) -> tuple[tuple[SampleEntry, ...], tuple[str, ...]]:

@@ -57,6 +57,8 @@ class Samples(Sequence[Sample]):
     """What was guessed of made-up inputs though nothing tells it, a sentence each."""
     apart: tuple[str, ...] = ()
     """Names of dimensions that the model's inputs share and the samples give different sizes."""
+    divided: tuple[str, ...] = ()
+    """Files that held several samples along a leading axis, a sentence each."""
     copies: int = 0
     """Samples left out because another one has the same content: a verdict counts each once."""
 
@@ -93,6 +95,9 @@ class Samples(Sequence[Sample]):
         if self.made_up:
             said.append("No real inputs were given: ranges and verdict rest on made-up data and are only as good as that.")
             said += self.guessed
+        said += self.divided[:SHOWN]
+        if len(self.divided) > SHOWN:
+            said.append(f"So were {len(self.divided) - SHOWN} more files.")
         if self.copies:
             many = (
                 "1 sample is a copy of another and counts"
@@ -108,6 +113,8 @@ class Samples(Sequence[Sample]):
         return Sample(entry.name, self.contract.fed(entry).arrays)
 
 
+SHOWN = 3
+"""Files that are named."""
 FEW = {
     1: "Only one sample was given: a verdict that rests on it alone says next to nothing of others.",
     2: "Only two samples were given: a verdict that rests on them says little of others.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fp16fix.errors import SampleError
+from fp16fix.errors import SampleError, absent
 from fp16fix.inputs.function import call
 from fp16fix.inputs.sample import Sample
 from fp16fix.location.recorded import Given
@@ -102,10 +102,10 @@ def built(spec: str) -> Any:
         BackendMissingError: torch is not installed.
         SampleError: no such file or function, it fails (with the user's file and line), or returns something else.
     """
-    torch = import_torch()
     path, _, function = spec.rpartition(":")
     if not Path(path).is_file():
-        raise SampleError("no such file", where=path, hint="--module file.py:function, a function that returns the torch.nn.Module")
+        raise SampleError(absent(Path(path)), where=path, hint="--module file.py:function, a function that returns the torch.nn.Module")
+    torch = import_torch()
     module = call(Path(path), function)
     refuse_unfit(torch, module, spec)
     return module

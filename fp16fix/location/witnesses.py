@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
 from fp16fix.engines.execute import run
-from fp16fix.errors import ConfigError, SampleError
+from fp16fix.errors import ConfigError, SampleError, absent
 from fp16fix.location.hearing import Hearing, in_fp16, in_fp32
 from fp16fix.location.recorded import HINT, Given, Witness, read_outputs
 from fp16fix.oracles.engine import refuse_unrunnable
@@ -71,7 +71,7 @@ def summon(config: Config, module: Any = None) -> Witnesses:
             continue
         if place.suffix in PLANS and key != "reference":
             if not place.is_file():
-                raise SampleError("no such plan", where=str(place))
+                raise SampleError(absent(place, "plan"), where=str(place))
             refuse_unrunnable(place, f"do this where the GPU of the plan is, or record its outputs there and give the folder: {HINT}")
         elif not place.is_dir() and place.suffix != ".npz":
             raise SampleError(f"is no folder of outputs{'' if key == 'reference' else ', and no plan'}", where=str(place), hint=HINT)

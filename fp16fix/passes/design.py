@@ -308,8 +308,8 @@ def unmoved(ranges: Mapping[str, Range], moved: frozenset[str]) -> dict[str, Ran
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a node name matches any fnmatch pattern."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether a node name is one of these, or matches one as a glob."""
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def spared_tensors(model: Model, ranges: Mapping[str, Range], proofs: Mapping[Hazard, str]) -> frozenset[str]:

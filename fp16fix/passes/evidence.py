@@ -15,6 +15,8 @@ from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph import safe
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model, tell_apart
+from fp16fix.graph.opset import in_opset
+from fp16fix.graph.runtime import Runtime, use
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.inputs.blend import Blends, blended
@@ -23,9 +25,11 @@ from fp16fix.inputs.made import make
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.signature import signature, with_dims
 from fp16fix.inputs.split import split
+from fp16fix.inputs.stand_in import stand_in
 from fp16fix.passes.apply import apply
 from fp16fix.passes.blame import blaming
 from fp16fix.passes.recipe import Recipe, plain
+from fp16fix.passes.selecting import selected
 from fp16fix.progress import Stages
 from fp16fix.ranges.measure import measure
 from fp16fix.ranges.range import Ranges
@@ -132,6 +136,11 @@ class Evidence:
         return self.calibration.samples.shared
 
 
+def equip(config: Config) -> None:
+    """Let ONNX Runtime run in this process as the config wants it. Raises as ``graph.runtime.use`` and ``stand_in``."""
+    use(Runtime(config.device, config.ort_libraries, {op: stand_in(spec) for op, spec in config.stand_ins.items()}))
+
+
 def gather(config: Config, stages: Stages) -> Evidence:
     """Load, measure, diagnose, acquit.
 
@@ -140,8 +149,11 @@ def gather(config: Config, stages: Stages) -> Evidence:
     """
     if config.model is None:
         raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
+    equip(config)
     with stages.stage("load"):
         model = load(config.model, simplified=config.simplify and not safe.is_on())
+        model = in_opset(model, config.opset)
+        config = selected(config, model)
         samples = samples_for(config, model)
         calibration, held_out = split(samples, config.held_out)
     refuse_unknown_outputs(config, model)

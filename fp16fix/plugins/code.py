@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import linecache
 import sys
 import traceback
 from collections.abc import Iterator
@@ -53,7 +54,15 @@ def blamed(path: Path, error: type[InputError], hint: str) -> Iterator[None]:
     except Fp16fixError:
         raise
     except (Exception, SystemExit) as caught:
-        raise error(f"{type(caught).__name__}: {caught}", where=_line(path, caught), hint=hint) from caught
+        place = _line(path, caught)
+        raise error(f"{type(caught).__name__}: {caught}{_source(place)}", where=place, hint=hint) from caught
+
+
+def _source(place: str) -> str:
+    """The line itself, where the place has one."""
+    file, _, number = place.rpartition(":")
+    line = linecache.getline(file, int(number)).strip() if number.isdigit() else ""
+    return f"\n  {number} | {line}" if line else ""
 
 
 def _line(path: Path, error: BaseException) -> str:

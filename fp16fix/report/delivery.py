@@ -14,14 +14,14 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
-from fp16fix.errors import ConfigError, Fp16fixError, first_line
+from fp16fix.errors import ConfigError, Fp16fixError, ModelError, absent, first_line
 from fp16fix.graph.exchange import Move, exchange, scratch_beside, staged
 from fp16fix.graph.save import weights_beside
 from fp16fix.report import located
 from fp16fix.report.document import tag_of
 from fp16fix.report.html import write_location, write_report
 from fp16fix.report.located import Located
-from fp16fix.report.outcome import Outcome, load, save
+from fp16fix.report.outcome import Outcome, from_json, load, save, to_json
 
 WEIGHTS = "weights"
 """Kind of the file beside a graph past 2 GiB."""
@@ -59,9 +59,12 @@ def model_of(config: Config) -> Path:
 
     Raises:
         ConfigError: none was given.
+        ModelError: a folder was.
     """
     if config.model is None:
         raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
+    if config.model.is_dir():
+        raise ModelError(absent(config.model), where=str(config.model), hint="give the path of the .onnx file in it")
     return config.model
 
 
@@ -241,6 +244,26 @@ def written(outcome: Outcome, products: Products, scratch: Path) -> tuple[Outcom
         outcome, papers = replace(outcome, files=files, warnings=tuple(dict.fromkeys((*outcome.warnings, said)))), [sheet]
     save(outcome, sheet.source)
     return outcome, papers
+
+
+def retold(outcome: Outcome, places: Mapping[str, str]) -> Outcome:
+    """The outcome with folders and files of this machine (the keys of ``places``) called by what they stand for."""
+    text = to_json(outcome)
+    for here, there in places.items():
+        text = text.replace(quoted(here), quoted(there))
+    return from_json(text)
+
+
+def quoted(text: str) -> str:
+    """As it stands within a string of JSON."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def tell_again(outcome: Outcome, files: Mapping[str, str]) -> None:
+    """Write the outcome and its page anew, where ``files`` has them."""
+    save(outcome, Path(files["outcome"]))
+    if "report" in files:
+        write_report(outcome, Path(files["report"]))
 
 
 def deliver_location(found: Located, papers: Papers) -> Located:

@@ -18,7 +18,7 @@ from fp16fix.report import words
 from fp16fix.report.located import Located
 from fp16fix.report.located_view import located_view
 from fp16fix.report.outcome import Outcome
-from fp16fix.report.view import CAP, judged, view
+from fp16fix.report.view import CAP, capped, headline, judged, view
 
 
 @cache
@@ -66,6 +66,18 @@ def render(outcome: Outcome) -> str:
     """The page of one repair."""
     values = view(outcome)
     return page("page.html", outcome=outcome, view=values, pessimistic=judged(outcome.pessimistic), cap=CAP)
+
+
+CELL_EDITS = 20
+"""Edits that a notebook's cell lists; the page has more, the JSON all."""
+
+
+def render_cell(outcome: Outcome) -> str:
+    """The figures, edits and ranges of one repair as a frame, which a notebook shows and no style of which leaves it."""
+    edits = capped(outcome.recipe.edits, CELL_EDITS)
+    inner = page("cell.html", outcome=outcome, view=view(outcome), edits=edits)
+    style = "width: 100%; height: 44rem; border: 0; background: transparent"
+    return f'<iframe title="fp16fix: {headline(outcome).lower()}" sandbox style="{style}" srcdoc="{escape(inner)}"></iframe>'
 
 
 def render_location(located: Located) -> str:

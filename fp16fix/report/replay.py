@@ -8,6 +8,7 @@ from fp16fix.engines.interop import polygraphy_script, trtexec_flags
 from fp16fix.errors import ReplayError
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model
+from fp16fix.graph.opset import raise_opset
 from fp16fix.passes.apply import apply, prepared
 from fp16fix.report.outcome import Outcome
 
@@ -54,6 +55,7 @@ def repaired(outcome: Outcome, model: Path | None) -> Model:
     if loaded.digest != facts.digest:
         hint = "give the model this outcome was made from"
         raise ReplayError("this is not the file that was repaired (its SHA-256 differs)", where=str(path), hint=hint)
+    loaded = raise_opset(loaded, facts.opset)
     nodes = len(list(loaded.nodes()))
     if nodes != facts.nodes:
         raise ReplayError(

@@ -247,10 +247,6 @@ def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) 
             f"{many} less head-room than the {found.config.headroom:g} octaves asked for, the least is "
             f"{close[0].headroom:.1f} at {close[0].tensor!r}: {when}."
         )
-    silent = [
-        pattern for pattern in (*found.config.pin, *found.config.allow) if not any(matches(n.name, [pattern]) for n in found.model.nodes())
-    ]
-    said += [f"The pattern {pattern!r} of pin or allow matches no node." for pattern in silent]
     second = informed.pessimistic
     failed = second.outputs and not second.verified and second.profile == "pessimistic"
     if answer.verdict.verified and not answer.conditions and failed:

@@ -12,6 +12,7 @@ from fp16fix.engines.compiled import Compiled, compiled
 from fp16fix.engines.profiles import declared, refuse_unfit
 from fp16fix.graph.load import load
 from fp16fix.graph.lone import wide_products
+from fp16fix.passes.evidence import equip
 from fp16fix.progress import Silent, Stages, Watcher
 
 
@@ -34,6 +35,7 @@ def build_plan(model: Path, output: Path, config: Config, watcher: Watcher | Non
     """
     stages = Stages(watcher or Silent())
     refuse_unfit(config, declared(model))
+    equip(config)
     with stages.stage("check"):
         typed = load(model, simplified=False, widened=False)
     tf32 = config.build.tf32 if config.build.tf32 is not None else not wide_products(typed)

@@ -10,7 +10,7 @@ from fp16fix.graph.model import element_type
 from fp16fix.half import FP16
 from fp16fix.inputs.made import make
 from fp16fix.inputs.signature import signature, with_dims
-from fp16fix.passes.evidence import Evidence, gather
+from fp16fix.passes.evidence import Evidence, equip, gather
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.strict.box import Boxed, boxed
 
@@ -35,6 +35,7 @@ def bounded(config: Config, watcher: Watcher | None = None) -> Boxed:
     stages = Stages(watcher or Silent())
     if config.model is None:
         raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
+    equip(config)
     with stages.stage("load"):
         typed = load(config.model, simplified=False, widened=False)
         if not any(element_type(tensor) == FP16.onnx for tensor in typed.tensors().values()):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines import PLANS
-from fp16fix.graph.load import load
+from fp16fix.graph.load import digest, load
 from fp16fix.graph.lone import wide_products
 from fp16fix.graph.loops import deciders
 from fp16fix.graph.model import Model, tell_apart
@@ -15,7 +15,7 @@ from fp16fix.graph.random import warnings_of
 from fp16fix.inputs.split import split
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
-from fp16fix.passes.evidence import Arrays, half_of_blends, samples_for
+from fp16fix.passes.evidence import Arrays, equip, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Tick, Watcher
 from fp16fix.ranges.measure import measure
@@ -28,7 +28,29 @@ from fp16fix.verdict.gauged import metrics_named
 from fp16fix.verdict.verdict import Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What was compared, by SHA-256: files with what lies beside them, samples by content."""
+
+    model: str
+    candidate: str
+    samples: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A verdict, and of what."""
+
+    verdict: Verdict
+    digests: Digests
+
+
 def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None) -> Verdict:
+    """As ``compared``, the verdict alone."""
+    return compared(config, candidate, watcher).verdict
+
+
+def compared(config: Config, candidate: Path | str, watcher: Watcher | None = None) -> Compared:
     """A mixed-precision ONNX file against the FP32 model, strictly; or a plan, by running it on the GPU; over all samples.
 
     Raises:
@@ -37,6 +59,7 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
     """
     stages, candidate = Stages(watcher or Silent()), Path(candidate)
     profile_named(config.profile)
+    equip(config)
     metrics = metrics_named(config.tolerance.metrics)
     if candidate.suffix in PLANS:
         return verify_plan(config, candidate, stages)
@@ -57,7 +80,8 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
         verdict = with_sums(config, reference, typed, samples, as_built(config, oracle, typed, tick))
         verdict = within_share(verdict, typed, samples, config.max_fp32_share)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
-        return replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
+        verdict = replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
+    return Compared(verdict, Digests(reference.digest, typed.digest, given.digest()))
 
 
 def counted(reference: Model, typed: Model, samples: Arrays, threads: int) -> dict[str, int]:
@@ -100,12 +124,13 @@ def caveats(samples: Arrays, reference: Model) -> tuple[str, ...]:
     return (*samples.samples.caveats, *warnings_of(reference))
 
 
-def verify_plan(config: Config, plan: Path, stages: Stages) -> Verdict:
-    """An engine against the FP32 model on the GPU of this machine. Raises as ``verify``."""
+def verify_plan(config: Config, plan: Path, stages: Stages) -> Compared:
+    """An engine against the FP32 model on the GPU of this machine. Raises as ``compared``."""
     refuse_unrunnable(plan)
     with stages.stage("load"):
         reference = load(config.model or Path(), simplified=False)
         samples = Arrays(samples_for(config, reference))
     with stages.stage("run engine", len(samples)):
         verdict = verdict_of(config, plan, reference, samples, config.build.backend, samples.names)
-        return replace(verdict, notes=(*caveats(samples, reference), *verdict.notes))
+    verdict = replace(verdict, notes=(*caveats(samples, reference), *verdict.notes))
+    return Compared(verdict, Digests(reference.digest, digest({plan}), samples.samples.digest()))

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx.external_data_helper
 
-from fp16fix.errors import BackendMissingError, InputError, first_line
+from fp16fix.errors import BackendMissingError, InputError, absent, first_line
 from fp16fix.weights.cast import TensorCast, WeightReport, cast_of, pieces_of
 
 Reader = Callable[[Path, "Notes"], Iterator[TensorCast]]
@@ -41,7 +41,7 @@ def scan(path: Path | str) -> WeightReport:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError("no such file", where=str(path), hint=f"give a file ending in {', '.join(sorted(READERS))}")
+        raise InputError(absent(path), where=str(path), hint=f"give a file ending in {', '.join(sorted(READERS))}")
     if path.suffix not in READERS:
         raise InputError(
             f"is of no known kind ({path.suffix or 'no suffix'})", where=str(path), hint=f"known are {', '.join(sorted(READERS))}"
@@ -64,7 +64,7 @@ def from_safetensors(path: Path, notes: Notes) -> Iterator[TensorCast]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise BackendMissingError("safetensors is not installed", where=str(path), hint="pip install safetensors") from error
+        raise BackendMissingError("safetensors is not installed", where=str(path), hint="pip install 'fp16fix[safetensors]'") from error
     try:
         with safe_open(str(path), framework="np") as file:
             for name in sorted(file.keys()):

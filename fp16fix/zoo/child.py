@@ -20,9 +20,9 @@ from fp16fix.errors import Fp16fixError, InputError, ModelError, ReplayError
 from fp16fix.process.interrupts import terminable
 from fp16fix.progress import Silent
 from fp16fix.report.batch import Content
+from fp16fix.report.delivery import retold, tell_again
 from fp16fix.report.document import portable
-from fp16fix.report.html import write_report
-from fp16fix.report.outcome import Outcome, from_json, save, to_json
+from fp16fix.report.outcome import Outcome
 from fp16fix.tasks.repair import repair
 from fp16fix.zoo.cache import Cache
 from fp16fix.zoo.content import content_of, sample_files, weights_of
@@ -130,13 +130,8 @@ def said_of(outcome: Outcome, places: Mapping[str, str]) -> Outcome:
     """The outcome and its page as they are told elsewhere: ``places`` has folders of this machine and what stands for them."""
     if not places:
         return outcome
-    text, files = to_json(outcome), outcome.files
-    for here, there in places.items():
-        text = text.replace(here, there)
-    told = from_json(text)
-    save(told, Path(files["outcome"]))
-    if "report" in files:
-        write_report(told, Path(files["report"]))
+    told = retold(outcome, places)
+    tell_again(told, outcome.files)
     return told
 
 

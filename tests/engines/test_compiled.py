@@ -10,8 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from fp16fix import Config, repair
-from fp16fix.config import merged
+from fp16fix.config import Config, merged
 from fp16fix.engines import BuildOptions, Built, build
 from fp16fix.engines.backend import RTX
 from fp16fix.engines.compiled import Compiled, compiled, problems
@@ -24,6 +23,7 @@ from fp16fix.graph.save import save_model
 from fp16fix.inputs.files import write_npz
 from fp16fix.report.outcome import Outcome
 from fp16fix.tasks import rivals
+from fp16fix.tasks.repair import repair
 from tests.engines.test_table import recorded
 from tests.models import filled, model, normal
 from tests.odd.graphs import CASES

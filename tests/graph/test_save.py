@@ -111,3 +111,15 @@ def test_models_come_back_equal_with_weights_inside_or_beside(tmp_path: Path, mo
     onnx.checker.check_model(str(tmp_path / "out" / "m.onnx"))
     again = load(tmp_path / "out" / "m.onnx", simplified=False)
     np.testing.assert_array_equal(again.tensors()["w"].values, weights)
+
+
+def test_a_proto_past_the_limit_is_saved_beside_and_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(save, "LIMIT", 1000)
+    weight = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    given = models.proto("g (float[4,64] x, float[64,64] w) => (float[4,64] y) { y = MatMul (x, w) }")
+    given.graph.initializer.append(weight)
+    before = given.SerializeToString()
+    save.save_proto(given, tmp_path / "m.onnx")
+    assert given.SerializeToString() == before
+    assert (tmp_path / "m.onnx").stat().st_size < 1000
+    assert onnx.load(tmp_path / "m.onnx").graph.initializer[0].raw_data == weight.raw_data

@@ -212,7 +212,8 @@ def exported(module: Any, folder: Path) -> dict[str, Any]:
 
 
 def test_autocast_is_right_where_all_fp16_is_wrong(tmp_path: Path) -> None:
-    from fp16fix import Config, locate
+    from fp16fix.config import Config
+    from fp16fix.tasks.locate import locate
 
     found = locate(Config(**exported(Norm(), tmp_path)), module=Norm())
     assert found.triage.fault is Fault.RANGE
@@ -223,7 +224,8 @@ def test_autocast_is_right_where_all_fp16_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_what_the_module_computes(tmp_path: Path) -> None:
-    from fp16fix import Config, locate
+    from fp16fix.config import Config
+    from fp16fix.tasks.locate import locate
 
     config = Config(**exported(Norm(), tmp_path))
     other = Norm()

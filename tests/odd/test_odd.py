@@ -7,12 +7,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fp16fix import Config, repair
+from fp16fix.config import Config
 from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
 from fp16fix.inputs.files import write_npz
 from fp16fix.report.outcome import Outcome
 from fp16fix.strict.emulate import emulate
+from fp16fix.tasks.repair import repair
 from tests.models import sqnr_db
 from tests.odd.graphs import CASES, Odd
 from tests.odd.suites import SUITES

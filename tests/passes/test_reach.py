@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 
-from fp16fix import repair
 from fp16fix.config import Config
 from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
@@ -19,6 +18,7 @@ from fp16fix.passes.place.pins import Forced, forced
 from fp16fix.ranges.measure import measure
 from fp16fix.report.outcome import Outcome
 from fp16fix.strict.emulate import emulate
+from fp16fix.tasks.repair import repair
 from tests.models import model, normal, proto, sqnr_db
 
 Sample = dict[str, np.ndarray]

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 
-from fp16fix import repair
 from fp16fix.config import Config
 from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
@@ -20,6 +19,7 @@ from fp16fix.passes.rescale.traits import averaged
 from fp16fix.passes.rescale.windows import WIDEST, Window
 from fp16fix.ranges.measure import measure
 from fp16fix.strict.emulate import emulate
+from fp16fix.tasks.repair import repair
 from tests.models import model, normal, proto, sqnr_db
 
 NORM = """g (float[1,16,64] z, float[64,64] w, float[64,64] u, float[64] gain) => (float[1,16,64] y) <float e = {0.000001}> {

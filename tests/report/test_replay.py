@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 
-from fp16fix import replay
 from fp16fix.cli import run
 from fp16fix.config import Config, merged
 from fp16fix.errors import ReplayError
@@ -18,6 +17,7 @@ from fp16fix.graph.session import Session
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.replay import changed, pins_for, wide_graph
 from fp16fix.tasks import repair as pipeline
+from fp16fix.tasks.replay import replay
 from tests.models import normal, proto, sqnr_db
 
 ILL = """g (float[4,64] x) => (float[4,64] y) <float two = {2.0}, float eps = {0.00001}> {

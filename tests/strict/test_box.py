@@ -12,7 +12,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from fp16fix.cli.commands import app
+from fp16fix.cli.all import app
 from fp16fix.errors import InputError
 from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.lower import lower

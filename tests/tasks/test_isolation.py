@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 import pytest
 
-from fp16fix import Config, repair
 from fp16fix.cli import run
+from fp16fix.config import Config
 from fp16fix.errors import InputError, ModelError, OwnFaultError
 from fp16fix.graph import safe
 from fp16fix.graph.load import load
@@ -30,6 +30,7 @@ from fp16fix.passes.rewrite.rules.layernorm import WrittenLayerNorm
 from fp16fix.report import delivery, informed
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.outcome import load as outcome_of
+from fp16fix.tasks.repair import repair
 from tests.models import model, normal, proto
 
 NORM = """g (float[4,64] x) => (float[4,64] y) <float two = {2}, float eps = {0.00001}> { u = ReduceMean <axes = [1]> (x) d = Sub (x, u)

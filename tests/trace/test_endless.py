@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fp16fix import Config, diagnose, repair, verify
+from fp16fix.config import Config
 from fp16fix.graph.load import load, model_from_proto
 from fp16fix.graph.loops import deciders
 from fp16fix.graph.save import save_model
@@ -15,6 +15,9 @@ from fp16fix.hazards.hazard import Kind
 from fp16fix.inputs.files import write_npz
 from fp16fix.passes.apply import apply
 from fp16fix.passes.recipe import plain
+from fp16fix.tasks.diagnose import diagnose
+from fp16fix.tasks.repair import repair
+from fp16fix.tasks.verify import verify
 from tests.models import model
 from tests.odd.graphs import endless, settling, small
 

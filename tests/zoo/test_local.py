@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fp16fix.cli.watch import CrowdLines
 from fp16fix.config import load_zoo
+from fp16fix.console.watch import CrowdLines
 from fp16fix.errors import ConfigError
 from fp16fix.zoo import run
 from fp16fix.zoo.cache import Cache

@@ -103,7 +103,7 @@ def repaired(nodes: int) -> tuple[Copies, float]:
             write_npz(samples / f"{index}.npz", {"x": rng.standard_normal((4, WIDTH)).astype(np.float32)})
         began = time.process_time()
         with counted(int(LARGE * nodes)) as copies:
-            fp16fix.repair(fp16fix.Config(model=path, inputs=str(samples), output=Path(folder) / "fixed.onnx"))
+            fp16fix.repair(path, samples, Path(folder) / "fixed.onnx")
         return copies, time.process_time() - began
 
 

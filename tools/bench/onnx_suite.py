@@ -31,8 +31,9 @@ import onnxruntime as ort
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.loader import load_model_tests
 
-from fp16fix import Config, repair
+from fp16fix.config import Config
 from fp16fix.errors import Fp16fixError
+from fp16fix.tasks.repair import repair
 
 LIMIT_S = 120
 """Seconds that a model of the suite may take; most take less than one."""

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fp16fix import Config, repair
+from fp16fix.config import Config
 from fp16fix.config.sections import Tolerance
 from fp16fix.errors import Fp16fixError
 from fp16fix.graph.load import load
 from fp16fix.inputs.files import write_npz
 from fp16fix.oracles.emulator import StrictOracle
+from fp16fix.tasks.repair import repair
 from fp16fix.verdict.gates import RELAXED_DB
 from fp16fix.verdict.verdict import worst
 

@@ -117,9 +117,9 @@ FAULTS = (
     ),
     Fault(
         "escapes-on-the-terminal",
-        "cli/text.py",
-        "    typer.echo(visible(text))",
-        "    typer.echo(text)",
+        "console/text.py",
+        "line = manner(), visible(text)",
+        "line = manner(), text",
         (OF_TERMINAL,),
         "a node's name sets the terminal's title",
     ),

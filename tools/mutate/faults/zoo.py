@@ -246,8 +246,8 @@ FAULTS = (
     ),
     Fault(
         "scratch-paths-told",
-        "zoo/child.py",
-        "        text = text.replace(here, there)",
+        "report/delivery.py",
+        "        text = text.replace(quoted(here), quoted(there))",
         "        pass",
         (OF_ELSEWHERE,),
         "outcomes name folders that are gone",

@@ -7,36 +7,38 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
-from fp16fix.cli.text import escaped, out
+from fp16fix.console.manner import manner
+from fp16fix.console.text import document, escaped, out
 from fp16fix.report.words import counted, decibels, hardest, percent, place, stress_words, visible
 
 if TYPE_CHECKING:
     from fp16fix.engines.compiled import Compiled
-    from fp16fix.engines.doctor import Doctor
     from fp16fix.passes.evidence import Evidence
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
     from fp16fix.search.shrink import Minimal
     from fp16fix.strict.box import Boxed
-    from fp16fix.tasks.build import BuiltPlan
     from fp16fix.verdict.verdict import Figures, Part, Verdict
-    from fp16fix.weights import WeightReport
 
 SHOWN = 12
 """Lines of a list before the rest is left to the JSON."""
 WIDTH = 100
 """Columns of a paragraph."""
+Item = TypeVar("Item")
 
 
 def emit(value: Any) -> None:
     """One JSON document on standard output."""
     from fp16fix.report.document import portable
 
-    typer.echo(escaped(json.dumps(portable(value), indent=1, ensure_ascii=False)))
+    document(escaped(json.dumps(portable(value), indent=1, ensure_ascii=False)) + "\n")
+
+
+def shown(items: Sequence[Item], most: int = SHOWN) -> Sequence[Item]:
+    """As many of a list as the manner allows."""
+    return items if manner().verbose else items[:most]
 
 
 def outcome(found: Outcome, *, as_json: bool) -> None:
@@ -44,12 +46,13 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     if as_json:
         from fp16fix.report.outcome import to_json
 
-        typer.echo(escaped(to_json(found)))
+        document(escaped(to_json(found)))
         return
     word = "VERIFIED" if found.verified else "NOT VERIFIED"
     decisive = found.engine.verdict or found.verdict
     by = "by running the engine" if found.engine.verdict else f"by {decisive.oracle} FP16 emulation"
-    out(f"\n{word} on {counted(decisive.samples, 'sample')} {by}{worst(decisive)}; engine: {found.engine.status}")
+    head = f"\n{word} on {counted(decisive.samples, 'sample')} {by}{worst(decisive)}; engine: {found.engine.status}"
+    out(head, "green" if found.verified else "red")
     for part in found.parts if found.engine.verdict is None else ():
         out(f"  worst of {counted(part.samples, f'{part.name} sample')}: {part_words(part)}")
     for each in hardest(decisive):
@@ -71,10 +74,23 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
         out(f"  ✗ {line}")
     for condition in found.conditions:
         out(f"  VERIFIED where products accumulate in FP32: {condition.why}" if found.verified else f"  condition: {condition.why}")
-    for line in (*found.warnings, *found.engine.warnings[:SHOWN]):
+    for line in (*found.warnings, *shown(found.engine.warnings)):
         out(f"  ! {line}")
+    if manner().verbose:
+        derivation(found)
     for kind, path in sorted(found.files.items()):
         out(f"  {kind}: {path}")
+
+
+def derivation(found: Outcome) -> None:
+    """What was done and refused, what loading had to say, how long it took."""
+    for each in found.recipe.edits:
+        out(f"  edit {each.key} ({each.promise.value}): {each.because}")
+    for refused in found.refusals:
+        out(f"  refused {refused.by} at {refused.node}: {refused.why}")
+    for note in (*found.model.notes, *found.samples.notes):
+        out(f"  note: {note}")
+    out("  seconds: " + ", ".join(f"{name} {spent:.1f}" for name, spent in found.stages.items()))
 
 
 def engine(found: EngineFacts) -> None:
@@ -123,10 +139,9 @@ def hazards(found: Outcome) -> None:
     for each in found.hazards:
         tally[each.end] = tally.get(each.end, 0) + 1
     out(f"  hazards {len(found.hazards)}" + (": " + ", ".join(f"{n} {end}" for end, n in sorted(tally.items())) if tally else ""))
-    for each in found.hazards[:SHOWN]:
+    for each in shown(found.hazards):
         out(f"    {each.hazard.node}: {each.hazard.why} → {each.end}")
-    if len(found.hazards) > SHOWN:
-        out(f"    … and {len(found.hazards) - SHOWN} more in {found.files.get('outcome', 'the outcome')}")
+    more(found.hazards, found.files.get("outcome", "the outcome"), indent="    ")
 
 
 def boxed(found: Boxed, *, as_json: bool) -> None:
@@ -136,13 +151,12 @@ def boxed(found: Boxed, *, as_json: bool) -> None:
         return
     given = ", ".join(f"{name} {'x'.join(map(str, shape))} in [{low:g}, {high:g}]" for name, (shape, (low, high)) in found.box.items())
     out(f"\n{'PROVEN: no' if found.proven else 'NOT PROVEN that no'} input in this box overflows in FP16 ({given})")
-    for each in found.open[:SHOWN]:
+    for each in shown(found.open):
         out(f"  ✗ {each.node}{f' ({each.op})' if each.op else ''}: {each.why}")
-    if len(found.open) > SHOWN:
-        out(f"  … and {len(found.open) - SHOWN} more (--json)")
-    for held in found.tensors[: SHOWN if found.proven else 0]:
+    more(found.open, "the JSON (--json)")
+    for held in shown(found.tensors) if found.proven else ():
         out(f"  {held.tensor}: [{held.low:.4g}, {held.high:.4g}], {held.margin:.1f} octaves below 65504")
-    for far in found.sums[: SHOWN if found.proven else 0]:
+    for far in shown(found.sums) if found.proven else ():
         out(f"  {far.node} ({far.op}, {far.terms} terms): partial sums to {far.bound:.4g}, {far.margin:.1f} octaves below")
 
 
@@ -193,7 +207,7 @@ def located(found: Located, *, as_json: bool) -> None:
     from fp16fix.report.located import to_json
 
     if as_json:
-        typer.echo(escaped(to_json(found)), nl=False)
+        document(escaped(to_json(found)))
         return
     for line in found.warnings:
         say(f"! {line}")
@@ -218,10 +232,10 @@ def culprits(found: Located) -> None:
     what = "damage" if harmful(found) else "error"
     if found.culprits:
         say(f"where error is born, worst first ({percent(found.explained)} of the {what} explained):")
-    for number, each in enumerate(found.culprits[:SHOWN], 1):
+    for number, each in enumerate(shown(found.culprits), 1):
         say(f"{number:3d}. {each.node} ({each.op}){inside(each)}", "", "     ")
-        shown = f", {percent(each.share)} of the {what}, {decibels(each.sqnr_in_db)} → {decibels(each.sqnr_out_db)}"
-        say(f"{each.kind}, inside" if math.isnan(each.share) else f"{each.kind}{shown}", "     ")
+        figures = f", {percent(each.share)} of the {what}, {decibels(each.sqnr_in_db)} → {decibels(each.sqnr_out_db)}"
+        say(f"{each.kind}, inside" if math.isnan(each.share) else f"{each.kind}{figures}", "     ")
         if each.why:
             say(each.why, "     ")
         say(f"answered by: {each.repair}", "     ")
@@ -236,89 +250,24 @@ def minimal(found: Minimal, file: str) -> None:
 
     say(f"least that must be FP32, by {found.oracle} ({counted(found.calls, 'call')}):")
     say(least(found), "  ")
-    for name in found.pins[:PINS]:
+    for name in shown(found.pins, PINS):
         say(name, "    ")
     more(found.pins, file, PINS)
-    for names in found.together[:SHOWN]:
+    for names in shown(found.together):
         say(f"hurt only together: {' + '.join(names[:PINS])}", "  ", "    ")
     more(found.together, file)
     if found.flaky:
         say(f"! {flaky(found)}", "  ")
 
 
-def more(items: Sequence[Any], file: str, shown: int = SHOWN) -> None:
+def more(items: Sequence[Any], file: str, most: int = SHOWN, indent: str = "  ") -> None:
     """How many of a list were not shown, and where they are."""
-    if len(items) > shown:
-        out(f"  … and {len(items) - shown} more in {file}")
+    left = len(items) - len(shown(items, most))
+    if left:
+        out(f"{indent}… and {left} more in {file}")
 
 
 def say(text: str, indent: str = "", hanging: str | None = None) -> None:
     """A paragraph of at most ``WIDTH`` columns; a name is never broken, and shows as what it is."""
     rest = indent if hanging is None else hanging
     out(textwrap.fill(visible(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False))
-
-
-def weights(found: WeightReport, *, as_json: bool) -> None:
-    """What FP16 does to weights."""
-    if as_json:
-        emit({**asdict(found), "verdict": found.verdict})
-        return
-    out(found.verdict)
-    for tensor in found.worst[:SHOWN]:
-        out(
-            f"  {tensor.name} {list(tensor.shape)}: {tensor.past} past FP16, {tensor.flushed} flushed to zero, "
-            f"{tensor.subnormal} subnormal, {tensor.nonfinite} not finite; "
-            f"largest {tensor.absmax:.4g}, worst cast error {tensor.max_abs:.3g} ({tensor.max_rel:.2%})"
-        )
-    if len(found.worst) > SHOWN:
-        out(f"  … and {len(found.worst) - SHOWN} more (--json)")
-    for note in found.notes:
-        out(f"  ! {note}")
-
-
-def verdict(found: Verdict, *, as_json: bool) -> None:
-    """A comparison."""
-    if as_json:
-        emit(asdict(found))
-        return
-    word = "VERIFIED" if found.verified else "NOT VERIFIED"
-    out(f"{word} on {counted(found.samples, 'sample')} ({found.oracle}, {found.profile} profile){worst(found)}")
-    for figures in found.outputs:
-        out(f"  {figures.output}: {error(figures)}, cosine {figures.cosine:.6f}")
-    for each in hardest(found):
-        out(f"  {stress_words(each)}")
-    for line in found.reasons:
-        out(f"  ✗ {line}")
-    for line in found.notes:
-        out(f"  ! {line}")
-
-
-def built(made: BuiltPlan, *, as_json: bool) -> None:
-    """An engine build, and what the compiler made of the graph."""
-    from fp16fix.engines.compiled import problems
-
-    found = made.built
-    if as_json:
-        emit({**asdict(found), "plan": str(found.plan), "tf32": made.tf32, "compiled": asdict(made.compiled)})
-        return
-    out(
-        f"{found.plan}: {found.plan_bytes:,} bytes by {found.backend} {found.backend_version} "
-        f"for {', '.join(found.targets) or 'this GPU'}, parse {found.parse_s:.1f} s, build {found.build_s:.1f} s; built, not executed"
-    )
-    out(f"  {became(made.compiled, tf32=made.tf32)}")
-    for line in (*problems(made.compiled), *found.warnings)[:SHOWN]:
-        out(f"  ! {line}")
-
-
-def doctor(found: Doctor, *, as_json: bool) -> None:
-    """What works here."""
-    if as_json:
-        emit(asdict(found))
-        return
-    for each in found.backends:
-        state = "works" if each.works else "installed, does not work" if each.installed else "not installed"
-        out(f"{each.name:7s}{state}{f' ({each.version})' if each.version else ''}: {each.would if each.works else each.why}")
-        if not each.works and each.how_to_install:
-            out(f"       → {each.how_to_install}")
-    out("telemetry: ONNX Runtime's is off; nothing here talks to a network but what you name by a URL or an address")
-    out(f"plans {'run here' if found.executes else 'are not run here: ' + found.why_not}")

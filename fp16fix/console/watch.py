@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fp16fix.console.manner import manner
 from fp16fix.progress import Silent, SilentCrowd, Watcher
 from fp16fix.report.words import duration, visible
 
@@ -26,8 +28,15 @@ class Bars:
     """One bar a stage, drawn on standard error."""
 
     def __init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=manner().console(sys.stderr), transient=True)
         self._progress.start()
         self._task: TaskID | None = None
 
@@ -57,10 +66,11 @@ class Bars:
 
 
 class Lines:
-    """One line a stage on standard error."""
+    """A line when a stage begins, and one when it is over, on standard error."""
 
     def begin(self, stage: str, total: int | None) -> None:
-        """Nothing yet."""
+        """What is done now, and in how many steps."""
+        sys.stderr.write(f"  {stage}{f' ({total})' if total is not None and total > 1 else ''} …\n")
 
     def tick(self) -> None:
         """Nothing."""
@@ -84,12 +94,42 @@ class Closing(Silent):
         """Nothing to give back."""
 
 
+class Logged:
+    """Another watcher, and the log."""
+
+    def __init__(self, watcher: Bars | Lines | Closing) -> None:
+        self._watcher = watcher
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage begins."""
+        manner().noted(f"{stage} …")
+        self._watcher.begin(stage, total)
+
+    def tick(self) -> None:
+        """One step."""
+        self._watcher.tick()
+
+    def end(self, stage: str, seconds: float) -> None:
+        """It is over."""
+        manner().noted(f"{stage}: {seconds:.1f} s")
+        self._watcher.end(stage, seconds)
+
+    def say(self, line: str) -> None:
+        """A line."""
+        manner().noted(visible(line))
+        self._watcher.say(line)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._watcher.close()
+
+
 class CrowdBars:
     """One bar for all, with a time left, and one for each that is worked on, with its stage."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress = Progress(*columns, console=manner().console(sys.stderr), transient=True)
         self._progress.start()
         self._all: TaskID | None = None
         self._each: dict[str, TaskID] = {}
@@ -171,17 +211,24 @@ class ClosingCrowd(SilentCrowd):
 
 
 def crowd(*, quiet: bool) -> CrowdBars | CrowdLines | ClosingCrowd:
-    """Who watches many, as fits where standard error goes."""
-    if quiet:
+    """Who watches many, as fits where standard error goes; the log has the rows."""
+    if quiet or manner().quiet:
         return ClosingCrowd()
     return CrowdBars() if sys.stderr.isatty() else CrowdLines()
 
 
-def watcher(*, quiet: bool) -> Bars | Lines | Closing:
+def watcher(*, quiet: bool) -> Logged:
     """The watcher that fits where standard error goes."""
-    if quiet:
-        return Closing()
-    return Bars() if sys.stderr.isatty() else Lines()
+    if quiet or manner().quiet:
+        return Logged(Closing())
+    return Logged(Bars() if sys.stderr.isatty() else Lines())
 
 
-__all__ = ["Watcher", "crowd", "watcher"]
+@contextmanager
+def watching(quiet: bool) -> Iterator[Watcher]:
+    """A display that fits where standard error goes, and is always closed."""
+    eyes = watcher(quiet=quiet)
+    try:
+        yield eyes
+    finally:
+        eyes.close()

@@ -6,12 +6,28 @@ import unicodedata
 
 import typer
 
+from fp16fix.console.manner import manner
 from fp16fix.report.words import INVISIBLE, visible
 
 
-def out(text: str) -> None:
-    """A line on standard output, with what would move the cursor or hide its neighbours spelt out."""
-    typer.echo(visible(text))
+def out(text: str, tone: str | None = None) -> None:
+    """A line on standard output, with what would move the cursor or hide its neighbours spelt out, unless only errors are wanted.
+
+    ``tone`` is a colour where there are colours.
+    """
+    how, line = manner(), visible(text)
+    how.noted(line)
+    if not how.quiet:
+        stream = how.stdout
+        colored = how.colored(stream)
+        typer.echo(typer.style(line, fg=tone, bold=True) if tone and colored else line, file=stream, color=colored)
+
+
+def document(text: str) -> None:
+    """What was asked for as a document, as it is: quiet or not."""
+    stream = manner().stdout
+    stream.write(text)
+    stream.flush()
 
 
 def escaped(document: str) -> str:

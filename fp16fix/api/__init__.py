@@ -1,0 +1,1 @@
+"""The commands as functions: models and samples in memory or on disk in, results in memory out."""
