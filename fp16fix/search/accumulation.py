@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp16fix.config import Config
 from fp16fix.errors import Fp16fixError, first_line
-from fp16fix.graph.model import Model, Node
-from fp16fix.graph.operators import PRODUCTS
-from fp16fix.graph.walk import makers, readers, walk
+from fp16fix.graph.model import Model
 from fp16fix.half import LARGEST
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.design import matches
 from fp16fix.passes.evidence import Arrays
-from fp16fix.passes.place.price import STEPS
+from fp16fix.passes.place.attention import around, outside_attention
 from fp16fix.passes.recipe import asking, placements_of
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.answer import Answer
@@ -85,46 +83,6 @@ def apart(trials: Trials, answer: Answer, found: Examined, tick: Tick) -> tuple[
     return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), replace(
         again, certificate=found.certificate
     )
-
-
-def around(typed: Model, names: Iterable[str]) -> set[str]:
-    """The nodes of the attentions that hold these products: from one product to the other, what lies between them included."""
-    nodes, found = typed.node_map(), set[str]()
-    for name in names:
-        for beside, back in ((makers, readers), (readers, makers)):
-            if near_softmax(nodes[name], beside):
-                found |= {each.name for each in between(nodes[name], beside, back)}
-    return found
-
-
-def between(product: Node, there: Callable[[Node], Iterable[Node]], back: Callable[[Node], Iterable[Node]]) -> Iterator[Node]:
-    """A product, the next product beyond its softmax, and all that leads from one to the other."""
-    reached = stretch(product, there)
-    for other in reached:
-        if other is not product and other.op in PRODUCTS:
-            ways = {id(each) for each in stretch(other, back)}
-            yield from (each for each in reached if id(each) in ways)
-
-
-def stretch(product: Node, step: Callable[[Node], Iterable[Node]]) -> list[Node]:
-    """What leads away from a product, up to the next ones."""
-    return list(walk([product], lambda each: step(each) if each is product or each.op not in PRODUCTS else ()))
-
-
-def outside_attention(typed: Model, names: Iterable[str]) -> list[str]:
-    """Those of some products that no softmax feeds or reads: attention as one kernel swallows the request."""
-    nodes = typed.node_map()
-    return [name for name in names if not near_softmax(nodes[name], makers) and not near_softmax(nodes[name], readers)]
-
-
-def near_softmax(node: Node, beside: Callable[[Node], Iterable[Node]]) -> bool:
-    """Whether a Softmax lies a few pointwise steps before or behind a node."""
-    around = [node]
-    for _ in range(STEPS):
-        around = [other for each in around for other in beside(each) if other.op not in PRODUCTS]
-        if any(each.op == "Softmax" for each in around):
-            return True
-    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class Trials:
         words: Callable[[Names], str],
         tick: Tick = lambda: None,
         *,
-        margin: bool = False,
+        least_db: float = -math.inf,
     ) -> Holds:
         """A predicate for ``shrink``: whether the recipe that ``recipe_of`` makes of a set is good.
 
@@ -108,7 +108,7 @@ class Trials:
             recipe_of: what a set stands for.
             words: what is different about it.
             tick: called for every answer.
-            margin: it must be comfortable, too.
+            least_db: how far above what is asked it must be, too.
         """
 
         def ask(names: Names) -> bool:
@@ -116,7 +116,7 @@ class Trials:
             opinion = self.judge.ask(recipe)
             self.tell(recipe, search, words(names), opinion.score)
             tick()
-            return self.is_comfortable(opinion.score) if margin else opinion.good
+            return opinion.good and opinion.score.spare_db >= least_db
 
         return ask
 
@@ -139,9 +139,9 @@ class Trials:
             self._verdicts[recipe.digest] = verdict
         return score
 
-    def comfortable(self, recipe: Recipe) -> bool:
-        """Whether a recipe that was tried is good with the margin; a search for less keeps it so."""
-        return self.is_comfortable(self.judge.ask(recipe).score)
+    def kept_db(self, recipe: Recipe) -> float:
+        """What a search for less than a recipe that was tried must stay above: the margin, if that has it."""
+        return self.evidence.config.search.margin_db if self.is_comfortable(self.judge.ask(recipe).score) else -math.inf
 
     def too_wide(self, recipe: Recipe) -> str:
         """Why a recipe leaves too much in FP32; empty if it does not. Searches do not ask on their way: to less it leads through more."""

@@ -210,8 +210,8 @@ FAULTS = (
     ),
     Fault(
         "sums-asked-of-attention",
-        "search/accumulation.py",
-        'if any(each.op == "Softmax" for each in around):',
+        "passes/place/attention.py",
+        'if any(each.op == "Softmax" for each in reached):',
         "if False:",
         ACCUMULATE,
         "a request that fused attention swallows is taken for an answer",
@@ -309,7 +309,7 @@ FAULTS = (
     ),
     Fault(
         "attention-half-apart",
-        "search/accumulation.py",
+        "passes/place/attention.py",
         "            yield from (each for each in reached if id(each) in ways)",
         "            yield other",
         ACCUMULATE,
