@@ -42,6 +42,8 @@ LENT_IF_BIG = (
 
 UNDOING = ["ConstantFolding", "FuseFp16InitializerToFp32NodeTransformer"]
 """Optimisers that widen FP16 weights for good; the second refuses a graph in which a body reads one (ONNX Runtime 1.32)."""
+BREAKING = "EliminateIdentity"
+"""Optimiser that leaves a Mul reading what it took away, where that is a norm over two divisors (ONNX Runtime 1.32)."""
 
 ort.set_default_logger_severity(4)
 # Where whoever imported ONNX Runtime first had not said so; fp16fix says it before (ORT_DISABLE_TELEMETRY).
@@ -67,19 +69,26 @@ class Session:
         Raises:
             ModelError: ONNX Runtime refuses the graph.
         """
-        options = options_for(optimise=optimise)
-        options.intra_op_num_threads = threads
-        options.enable_cpu_mem_arena = arena
-        # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
-        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+
+        def options() -> ort.SessionOptions:
+            found = options_for(optimise=optimise)
+            found.intra_op_num_threads = threads
+            found.enable_cpu_mem_arena = arena
+            # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
+            found.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+            if not arena:
+                # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
+                found.add_session_config_entry("session.disable_prepacking", "1")
+            return found
+
         proto, self._weights = light(model)
-        if not arena:
-            # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
-            options.add_session_config_entry("session.disable_prepacking", "1")
         # Folding the Casts of big FP16 weights would undo the point of keeping them small.
-        disabled = UNDOING if any(array.dtype == np.float16 for array in self._weights.values()) else None
+        disabled = UNDOING if any(array.dtype == np.float16 for array in self._weights.values()) else []
         try:
-            self._session = opened(proto, self._weights, options, disabled)
+            try:
+                self._session = opened(proto, self._weights, options(), disabled)
+            except Exception:  # noqa: BLE001 - ONNX Runtime raises what it likes; without what breaks sound graphs it tells what is wrong
+                self._session = opened(proto, self._weights, options(), [*disabled, BREAKING])
         except Exception as error:
             raise ModelError(
                 f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
@@ -117,14 +126,14 @@ def options_for(*, optimise: bool) -> ort.SessionOptions:
 
 
 def opened(
-    proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], options: ort.SessionOptions, disabled: list[str] | None = None
+    proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], options: ort.SessionOptions, disabled: Sequence[str] = ()
 ) -> ort.InferenceSession:
     """A session over a proto without its big weights, and these, which must outlive it. Raises whatever ONNX Runtime raises."""
     values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in weights.items()}
     if not is_heavy(weights.values()):
         if values:
             options.add_external_initializers(list(values), list(values.values()))
-        return ort.InferenceSession(proto.SerializeToString(), options, providers=PROVIDERS, disabled_optimizers=disabled)
+        return ort.InferenceSession(proto.SerializeToString(), options, providers=PROVIDERS, disabled_optimizers=[*disabled])
     # Graphs are circles: of those that are done with, weights are held until somebody looks.
     gc.collect()
     # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.

@@ -93,3 +93,14 @@ def test_whatever_is_big_is_lent(element: type[np.generic], lent: bool) -> None:
         found.graph.nodes.append(gs.Node("Identity", name, inputs=[names[name]], outputs=[gs.Variable(f"{name}/out", element)]))
     assert ("big" in light(found)[1]) is lent
     assert "few" not in light(found)[1]
+
+
+def test_an_identity_that_an_optimiser_loses_is_kept() -> None:
+    """x / rms(x) as a Mul by the reciprocal, FP32 behind an FP16 square: ONNX Runtime 1.32 takes the Identity away and reads it still."""
+    text = """g (float[2,4,8] x) => (float[2,4,8] y, float[2,4,8] u) <float two = {2}, float one = {1}, float eps = {0.000001}> {
+        a = Add (x, x) p = Pow (a, two) [mean] m = ReduceMean <axes = [-1]> (p) [safe] e = Add (m, eps) [root] s = Sqrt (e)
+        [over] d = Div (one, s) [norm] y = Mul (a, d) u = Add (a, x) }"""
+    found = emulate(lower(model(text), dict.fromkeys(("mean", "safe", "root", "over", "norm"), "fp32")))
+    x = normal(2, 4, 8)
+    y = Session(found).run({"x": x})["y"]
+    np.testing.assert_allclose(y, Session(found, optimise=False).run({"x": x})["y"], rtol=1e-3)

@@ -39,7 +39,7 @@ class Rule(Protocol):
     """Rules of lower order are tried first."""
     promise: ClassVar[Promise]
     fires: ClassVar[tuple[str, ...]]
-    """ONNX text models on which the rule must propose a repair; each really ill in strict FP16 and really cured, or, of a rule that is
+    """ONNX text models on which the rule must propose a repair; each really ill in strict FP16 (``numerics``) and really cured, or, of one that is
     ``for_builder``, without the operator that ends the builder afterwards."""
     declines: ClassVar[tuple[str, ...]]
     """Near misses, on which it must propose nothing."""

@@ -88,4 +88,12 @@ FAULTS = (
         ("tests/strict/test_compiled.py",),
         "a product that leaves in FP32 is thought narrow",
     ),
+    Fault(
+        "broken-optimiser-believed",
+        "graph/session.py",
+        "[*disabled, BREAKING])",
+        "disabled)",
+        ("tests/graph/test_session.py",),
+        "a sound candidate ends the repair, for ONNX Runtime breaks it",
+    ),
 )
