@@ -96,4 +96,28 @@ FAULTS = (
         ("tests/graph/test_session.py",),
         "a sound candidate ends the repair, for ONNX Runtime breaks it",
     ),
+    Fault(
+        "table-read-by-others-shared",
+        "graph/session.py",
+        "found -= {*node.input[looks_up:], ",
+        "found -= {*(), ",
+        ("tests/graph/test_session.py",),
+        "an optimiser reads zeros where a weight is",
+    ),
+    Fault(
+        "weights-of-branches-nowhere",
+        "graph/session.py",
+        "    if not shared and not filed:\n",
+        "    if not shared:\n",
+        ("tests/graph/test_session.py",),
+        "a model whose branch looks into a table is refused",
+    ),
+    Fault(
+        "magnitude-by-a-copy",
+        "graph/model.py",
+        "return float(np.maximum(float(values.max()), -float(values.min()))) if values.size else 0.0",
+        "return float(np.max(np.abs(values), initial=0.0))",
+        ("tests/graph/test_session.py",),
+        "a repair takes the memory of another table",
+    ),
 )

@@ -14,6 +14,7 @@ from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type
 from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import LARGEST
+from fp16fix.hazards.context import constant_range
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._match import Wiring, eager, is_op, node_named, producer, range_of, unmatched, with_scalar
@@ -162,7 +163,5 @@ def keeps_precision(reader: gs.Node, index: int, factor: float) -> bool:
 
 def lost(values: np.ndarray) -> float:
     """Share of the energy that rounding to FP16 costs; inf where it overflows."""
-    energy = float(np.sum(np.square(values, dtype=np.float64)))
-    with np.errstate(over="ignore"):
-        error = float(np.sum(np.square(values.astype(np.float16).astype(np.float64) - values)))
-    return error / energy if energy else 0.0
+    seen = constant_range("", values)
+    return seen.noise / seen.energy if seen.energy else 0.0
