@@ -91,8 +91,8 @@ FAULTS = (
     Fault(
         "broken-optimiser-believed",
         "graph/session.py",
-        "[*disabled, BREAKING])",
-        "disabled)",
+        "[*disabled, BREAKING], filed=True)",
+        "disabled, filed=True)",
         ("tests/graph/test_session.py",),
         "a sound candidate ends the repair, for ONNX Runtime breaks it",
     ),
