@@ -15,6 +15,7 @@ from fp16fix.graph.random import random_nodes
 from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.progress import Tick
+from fp16fix.strict.rounds import ending
 from fp16fix.verdict.channels import Channels
 from fp16fix.verdict.metric import Gauge
 from fp16fix.verdict.metrics import Comparison
@@ -56,17 +57,21 @@ class Reference:
             tick()
         self._batches, self.names = (*self._batches, samples), (*self.names, *names)
 
-    def extend_by_blends(self, blends: Blends) -> None:
-        """Run these, too, and leave out those on which FP32 fails or gives NaN: they are no inputs.
+    def extend_by_blends(self, blends: Blends, rounds: Mapping[str, int]) -> None:
+        """Run these, too, and leave out those on which FP32 fails, gives NaN or finds no end: they are no inputs.
 
         Of a model that draws random numbers none is kept: what is left out would leave the others other numbers.
+
+        Args:
+            blends: which.
+            rounds: how often the body of each Loop ran on what was blended, at most.
 
         Raises:
             ModelError: ONNX Runtime refuses the model.
         """
         if self.draws or not blends:
             return
-        session, sound = Session(self.model, threads=self.threads), []
+        session, sound = Session(ending(self.model, rounds), threads=self.threads), []
         for number, sample in enumerate(blends):
             try:
                 found = session.run(sample)

@@ -64,7 +64,7 @@ class Trials:
         self.emulator.jitter = evidence.config.jitter
         if not evidence.shared:
             self.strict.extend(evidence.held_out, evidence.held_out.names, tick)
-            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)))
+            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)), evidence.ranges.rounds)
         self.begin("all samples")
 
     def is_comfortable(self, score: Score) -> bool:
@@ -180,7 +180,7 @@ def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
                     tick=tick,
                 )
             )
-            strict.blend(half_of_blends(config, seen))
+            strict.blend(half_of_blends(config, seen), evidence.ranges.rounds)
         command = stack.enter_context(Command.opened(evidence, workshop)) if config.search.check is not None else None
         emulator = Emulator(strict, workshop, config.profile, min(config.jitter, SEARCHED))
         yield Trials(evidence, workshop, emulator, command, journal)

@@ -285,7 +285,7 @@ FAULTS = (
     Fault(
         "blends-of-calibration-only",
         TRIALS,
-        "            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)))\n",
+        "            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)), evidence.ranges.rounds)\n",
         "",
         OF_ANSWER,
         "what the search was asked about is all that the verdict is judged on",
@@ -369,5 +369,13 @@ FAULTS = (
         "return True",
         OF_INTERIOR,
         "a copy between kernels moves Float",
+    ),
+    Fault(
+        "blends-without-end",
+        "oracles/reference.py",
+        "Session(ending(self.model, rounds), threads",
+        "Session(self.model, threads",
+        ("tests/oracles/test_reference.py",),
+        "a repair hangs on an input that nobody gave",
     ),
 )

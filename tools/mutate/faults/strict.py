@@ -107,7 +107,7 @@ FAULTS = (
     Fault(
         "verify-not-on-blends",
         VERIFY,
-        "            oracle.blend(half_of_blends(config, part))\n",
+        "            oracle.blend(half_of_blends(config, part), rounds)\n",
         "            pass\n",
         ("tests/oracles/test_emulator.py",),
         "verify passes what repair would not",
