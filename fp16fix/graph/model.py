@@ -181,6 +181,11 @@ def constant(tensor: Tensor) -> np.ndarray | None:
     return tensor.values if isinstance(tensor, Constant) else None
 
 
+def magnitude(values: np.ndarray) -> float:
+    """Largest magnitude, NaN if there is one, 0 of nothing; without a copy of what may be a table of gigabytes."""
+    return float(np.maximum(float(values.max()), -float(values.min()))) if values.size else 0.0
+
+
 def scalar(tensor: Tensor) -> float | None:
     """The value of a one-element float or integer initializer, or None."""
     values = constant(tensor) if isinstance(tensor, Constant) and int(np.prod(tensor.shape)) == 1 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from fp16fix.errors import ModelError
 from fp16fix.graph import runtime, safe
 from fp16fix.graph.export import exported
 from fp16fix.graph.model import Model, element_type, is_tensor, numpy_type
+from fp16fix.graph.operators import operator
+from fp16fix.graph.protos import bodies_of
 from fp16fix.graph.random import seeded
 
 STAND_IN = "weights"
@@ -32,6 +34,8 @@ BIG = 1 << 20
 """Bytes past which other types are, too: no operand that decides a shape has a million."""
 HEAVY = 1 << 30
 """Bytes of weights past which a session holds none of its own: ONNX Runtime copies what it is lent, and packs it once more."""
+TABLE = 64 << 20
+"""Bytes past which a weight that is only looked up in is shared with a session, not lent."""
 LENT_IF_BIG = (
     onnx.TensorProto.INT8,
     onnx.TensorProto.UINT8,
@@ -43,6 +47,8 @@ LENT_IF_BIG = (
 
 UNDOING = ["ConstantFolding", "FuseFp16InitializerToFp32NodeTransformer"]
 """Optimisers that widen FP16 weights for good; the second refuses a graph in which a body reads one (ONNX Runtime 1.32)."""
+BREAKING = "EliminateIdentity"
+"""Optimiser that leaves a Mul reading what it took away, where that is a norm over two divisors (ONNX Runtime 1.32)."""
 
 ort.set_default_logger_severity(4)
 # Where whoever imported ONNX Runtime first had not said so; fp16fix says it before (ORT_DISABLE_TELEMETRY).
@@ -69,19 +75,26 @@ class Session:
         Raises:
             ModelError: ONNX Runtime refuses the graph.
         """
-        options = options_for(optimise=optimise)
-        options.intra_op_num_threads = threads
-        options.enable_cpu_mem_arena = arena
-        # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
-        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+
+        def options() -> ort.SessionOptions:
+            found = options_for(optimise=optimise)
+            found.intra_op_num_threads = threads
+            found.enable_cpu_mem_arena = arena
+            # The default order may leave probes to the end and so keep every tensor alive; this one follows the node list.
+            found.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+            if not arena:
+                # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
+                found.add_session_config_entry("session.disable_prepacking", "1")
+            return found
+
         proto, self._weights = light(model)
-        if not arena:
-            # Packed copies of the weights pay off over many runs; a second set of them does not fit everywhere.
-            options.add_session_config_entry("session.disable_prepacking", "1")
         # Folding the Casts of big FP16 weights would undo the point of keeping them small.
-        disabled = UNDOING if any(array.dtype == np.float16 for array in self._weights.values()) else None
+        disabled = UNDOING if any(array.dtype == np.float16 for array in self._weights.values()) else []
         try:
-            self._session = opened(proto, self._weights, options, disabled)
+            try:
+                self._session = opened(proto, self._weights, options(), disabled)
+            except Exception:  # noqa: BLE001 - ONNX Runtime raises what it likes; without what breaks sound graphs it tells what is wrong
+                self._session = opened(proto, self._weights, options(), [*disabled, BREAKING], filed=True)
         except Exception as error:
             raise ModelError(
                 f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
@@ -122,28 +135,60 @@ def options_for(*, optimise: bool) -> ort.SessionOptions:
 
 
 def opened(
-    proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], options: ort.SessionOptions, disabled: list[str] | None = None
+    proto: onnx.ModelProto,
+    weights: Mapping[str, np.ndarray],
+    options: ort.SessionOptions,
+    disabled: Sequence[str] = (),
+    *,
+    filed: bool = False,
 ) -> ort.InferenceSession:
-    """A session over a proto without its big weights, and these, which must outlive it. Raises whatever ONNX Runtime raises."""
+    """A session over a proto without its big weights, and these, which must outlive it. Raises whatever ONNX Runtime raises.
+
+    ``filed``: from a file, with one beside it that stands for the weights; shape inference wants to see it where a branch reads one.
+    """
     values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in weights.items()}
-    if not is_heavy(weights.values()):
-        if values:
-            options.add_external_initializers(list(values), list(values.values()))
-        return ort.InferenceSession(proto.SerializeToString(), options, providers=runtime.providers(), disabled_optimizers=disabled)
+    heavy = is_heavy(weights.values())
+    shared = set(values) if heavy else tables(proto, weights)
+    lent = values.keys() - shared
+    if lent:
+        options.add_external_initializers(list(lent), [values[name] for name in lent])
+    if not shared and not filed:
+        return ort.InferenceSession(proto.SerializeToString(), options, providers=runtime.providers(), disabled_optimizers=[*disabled])
     # Graphs are circles: of those that are done with, weights are held until somebody looks.
     gc.collect()
-    # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    for name, value in values.items():
-        options.add_initializer(name, value)
+    if heavy:
+        # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    for name in shared:
+        options.add_initializer(name, values[name])
     with tempfile.TemporaryDirectory(prefix="fp16fix-") as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(proto.SerializeToString())
         with path.with_name(STAND_IN).open("wb") as hole:
-            hole.truncate(max(array.nbytes for array in weights.values()))
-        return ort.InferenceSession(str(path), options, providers=runtime.providers())
+            hole.truncate(max((array.nbytes for array in weights.values()), default=0))
+        return ort.InferenceSession(str(path), options, providers=runtime.providers(), disabled_optimizers=[*disabled])
+
+
+def tables(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> set[str]:
+    """Big weights that are only looked up in, by what is no constant: no optimiser has a reason to read them, so they can be shared."""
+    found = {name for name, array in weights.items() if array.nbytes > TABLE}
+    found -= {output.name for output in proto.graph.output}
+    fixed = {tensor.name for tensor in proto.graph.initializer}
+    for node in proto.graph.node if found else ():
+        looks_up = operator(node.op_type).index == 1 and node.input[1] not in fixed
+        found -= {*node.input[looks_up:], *(name for body in bodies_of([node]) for name in names_read(body))}
+        fixed |= set(node.output if node.op_type == "Constant" else ())
+    return found
+
+
+def names_read(body: onnx.GraphProto) -> Iterator[str]:
+    """Whatever the nodes of a body and of those in it read."""
+    for node in body.node:
+        yield from node.input
+        for inner in bodies_of([node]):
+            yield from names_read(inner)
 
 
 def is_heavy(weights: Iterable[np.ndarray]) -> bool:
@@ -227,7 +272,7 @@ def types_by_runtime(model: Model, names: Sequence[str]) -> tuple[dict[str, int]
             proto.graph.output.append(onnx.ValueInfoProto(name=name))
     options = options_for(optimise=False)
     try:
-        session = opened(proto, weights, options)
+        session = opened(proto, weights, options, filed=True)
     except Exception as error:
         raise ModelError(
             f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",

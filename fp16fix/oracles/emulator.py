@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -81,9 +81,9 @@ class StrictOracle:
         """From now on these samples are judged too. Raises as ``Reference.extend``."""
         self.own.extend(samples, names, tick)
 
-    def blend(self, blends: Blends) -> None:
-        """From now on what passes is judged on these, too. Raises as ``Reference.extend_by_blends``."""
-        self.blends.extend_by_blends(blends)
+    def blend(self, blends: Blends, rounds: Mapping[str, int]) -> None:
+        """From now on what passes is judged on these, too; arguments and errors are those of ``Reference.extend_by_blends``."""
+        self.blends.extend_by_blends(blends, rounds)
 
     def __enter__(self) -> StrictOracle:
         return self

@@ -17,6 +17,7 @@ from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.progress import Tick
 from fp16fix.strict.jitter import Jitter
+from fp16fix.strict.rounds import ending
 from fp16fix.verdict.channels import Channels
 from fp16fix.verdict.metric import Gauge
 from fp16fix.verdict.metrics import Comparison
@@ -110,17 +111,21 @@ class Reference:
         self._batches.append((first, samples))
         self.names += names
 
-    def extend_by_blends(self, blends: Blends) -> None:
-        """Run these, too, and leave out those on which FP32 fails or gives NaN: they are no inputs.
+    def extend_by_blends(self, blends: Blends, rounds: Mapping[str, int]) -> None:
+        """Run these, too, and leave out those on which FP32 fails, gives NaN or finds no end: they are no inputs.
 
         Of a model that draws random numbers none is kept: what is left out would leave the others other numbers.
+
+        Args:
+            blends: which.
+            rounds: how often the body of each Loop ran on what was blended, at most.
 
         Raises:
             ModelError: ONNX Runtime refuses the model.
         """
         if self.draws or not blends:
             return
-        session, sound, first = Session(self.model, threads=self.threads, optimise=True), list[int](), self.count
+        session, sound, first = Session(ending(self.model, rounds), threads=self.threads, optimise=True), list[int](), self.count
         for number, sample in enumerate(blends):
             try:
                 found = session.run(sample)

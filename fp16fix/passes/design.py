@@ -63,6 +63,8 @@ class Options:
     """Plain FP16 is right on every sample: only what guards inputs that samples may not hold is touched, and what no engine takes."""
     without: frozenset[str] = frozenset()
     """Edits to leave out, by key: they were tried and the verdict failed."""
+    reaches: Mapping[str, float] = field(default_factory=dict)
+    """How far partial sums of what makes a tensor go, where exponents are to keep those inside of FP16 too; in the model's own values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Draft:
     """Tensors that overflow without effect."""
     proofs: Mapping[Hazard, str] = field(default_factory=dict)
     """Of the model as it came: hazards that need nothing, and why."""
+    options: Options = field(default_factory=Options)
+    """What it was designed with."""
 
     def pinned(self, wide: Mapping[str, str], because: Mapping[str, str] | None = None) -> Recipe:
         """The recipe with other pins: node → format, and why."""
@@ -128,7 +132,7 @@ class Design:
         if self.rewrite(rules(), live):
             live, proofs = self.look_again(frozenset())
         spared = spared_tensors(self.model, self.ranges, proofs)
-        exponents = {} if self.options.calm else self.rescale(spared)
+        exponents = {} if self.options.calm and not self.options.reaches else self.rescale(spared)
         if exponents and self.changes.attempt([rescaling(exponents)]):
             live, proofs = self.look_again(frozenset(exponents))
             if self.rewrite([each for each in rules() if looks_again(each)], live):
@@ -241,6 +245,8 @@ class Design:
             n.name for n in self.model.nodes() if matches(n.name, self.options.pin) or matches(n.name, self.options.allow)
         }
         ranges = {name: harmless_range(seen) if name in spared else seen for name, seen in self.ranges.items()}
+        reaches = self.options.reaches.items()
+        ranges |= {name: replace(ranges[name], high=max(ranges[name].high, reach)) for name, reach in reaches if name in ranges}
         asked = ScaleOptions(self.options.headroom, self.options.headroom_down, time_limit_s=self.options.scale_budget_s, wide=wide)
         try:
             found = assign(self.model, ranges, asked)
@@ -274,6 +280,7 @@ class Design:
             muls=self.muls,
             spared=spared,
             proofs=self.proofs,
+            options=self.options,
         )
         wide = self.formats(cut.nodes)
         if wide_share(self.model, self.ranges, wide) > self.options.max_fp32_share:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from fp16fix.graph.model import Model
-from fp16fix.graph.session import HEAVY
+from fp16fix.graph.thin import BIG_MODEL
 from fp16fix.passes import apply
 from fp16fix.passes.place.share import wide_share
 from fp16fix.passes.recipe import Edit, Recipe
@@ -24,7 +24,7 @@ class Workshop:
         """Knows sizes by ``ranges``, of the model; changes mostly keep them."""
         self.model = model
         self.ranges = ranges or {}
-        self.heavy = model.weight() > HEAVY
+        self.heavy = model.weight() > BIG_MODEL
         self._kept: OrderedDict[tuple[Edit, ...], tuple[Model, Mapping[str, Range]]] = OrderedDict()
 
     def keep(self, recipe: Recipe, prepared: Model, ranges: Mapping[str, Range]) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp16fix.config import Config
 from fp16fix.errors import Fp16fixError, first_line
-from fp16fix.graph.model import Model, Node
-from fp16fix.graph.operators import PRODUCTS
-from fp16fix.graph.walk import makers, readers, walk
+from fp16fix.graph.model import Model
 from fp16fix.half import LARGEST
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.design import matches
 from fp16fix.passes.evidence import Arrays
-from fp16fix.passes.place.price import STEPS
+from fp16fix.passes.place.attention import around, outside_attention
 from fp16fix.passes.recipe import asking, placements_of
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.answer import Answer
+from fp16fix.search.draft import reaching
 from fp16fix.search.trials import Trials
 from fp16fix.strict.certificate import certified
 from fp16fix.strict.profiles.accumulate import Accumulate
@@ -44,6 +43,8 @@ def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
             answer, before = asked, found
             found = examined(evidence.config, evidence.model, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
             found = replace(found, certificate=before.certificate)
+        if found.conditions:
+            answer, found = shifted(trials, answer, found, stages, tick)
         if found.conditions and evidence.config.strict_accumulation:
             answer, found = apart(trials, answer, found, tick)
     answer = replace(answer, certificate=found.certificate, accumulate=found.verdict, conditions=found.conditions)
@@ -57,6 +58,39 @@ def with_sums(trials: Trials, answer: Answer, nodes: Sequence[str]) -> Answer:
     recipe = replace(answer.recipe, edits=(*answer.recipe.edits, *map(asking, nodes)))
     verdict = trials.verdict(recipe, "sums", f"FP32 sums of {', '.join(nodes[:NAMED])}")
     return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())) if verdict.verified else answer
+
+
+def shifted(trials: Trials, answer: Answer, found: Examined, stages: Stages, tick: Tick) -> tuple[Answer, Examined]:
+    """The answer with exponents that keep the partial sums of products inside of FP16, whatever the order; what it was where that fails.
+
+    It is for what cannot be asked to add in FP32: of an attention with thousands of keys the shares, undivided while they are added, sum to
+    the largest value times the number of keys, and exponents of V fold into the weights before and behind.
+    """
+    evidence, made = trials.evidence, trials.workshop.prepared(answer.recipe).node_map()
+    named = {name for each in found.conditions for name in each.nodes}
+    over = {
+        made[each.node].outputs[0].name: each.bound
+        for each in found.certificate
+        if each.node in named & made.keys() and each.bound > LARGEST
+    }
+    if not over:
+        return answer, found
+    reaches = {tensor: bound * 2.0 ** answer.recipe.exponents.get(tensor, 0) for tensor, bound in over.items()}
+    draft = reaching(evidence, answer.draft, reaches, stages)
+    before, after = ({edit.key for edit in each.recipe.rewrites} for each in (answer.draft, draft))
+    if not before <= after or draft.recipe.exponents == answer.draft.recipe.exponents:
+        return answer, found
+    trials.workshop.keep(draft.recipe, draft.model, draft.ranges)
+    kept = {name: fmt for name, fmt in answer.recipe.wide.items() if name in draft.model.node_map()}
+    recipe = draft.pinned(draft.recipe.wide | kept, answer.recipe.reasons)
+    recipe = replace(recipe, edits=(*recipe.edits, *map(asking, sorted(answer.recipe.sums))))
+    verdict = trials.verdict(recipe, "sums", f"exponents until partial sums of {', '.join(sorted(over)[:NAMED])} fit")
+    if not verdict.verified or trials.too_wide(recipe):
+        return answer, found
+    again = examined(evidence.config, evidence.model, trials.typed(recipe), evidence.judged, verdict, tick)
+    if again.conditions:
+        return answer, found
+    return replace(answer, draft=draft, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), again
 
 
 def apart(trials: Trials, answer: Answer, found: Examined, tick: Tick) -> tuple[Answer, Examined]:
@@ -85,46 +119,6 @@ def apart(trials: Trials, answer: Answer, found: Examined, tick: Tick) -> tuple[
     return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), replace(
         again, certificate=found.certificate
     )
-
-
-def around(typed: Model, names: Iterable[str]) -> set[str]:
-    """The nodes of the attentions that hold these products: from one product to the other, what lies between them included."""
-    nodes, found = typed.node_map(), set[str]()
-    for name in names:
-        for beside, back in ((makers, readers), (readers, makers)):
-            if near_softmax(nodes[name], beside):
-                found |= {each.name for each in between(nodes[name], beside, back)}
-    return found
-
-
-def between(product: Node, there: Callable[[Node], Iterable[Node]], back: Callable[[Node], Iterable[Node]]) -> Iterator[Node]:
-    """A product, the next product beyond its softmax, and all that leads from one to the other."""
-    reached = stretch(product, there)
-    for other in reached:
-        if other is not product and other.op in PRODUCTS:
-            ways = {id(each) for each in stretch(other, back)}
-            yield from (each for each in reached if id(each) in ways)
-
-
-def stretch(product: Node, step: Callable[[Node], Iterable[Node]]) -> list[Node]:
-    """What leads away from a product, up to the next ones."""
-    return list(walk([product], lambda each: step(each) if each is product or each.op not in PRODUCTS else ()))
-
-
-def outside_attention(typed: Model, names: Iterable[str]) -> list[str]:
-    """Those of some products that no softmax feeds or reads: attention as one kernel swallows the request."""
-    nodes = typed.node_map()
-    return [name for name in names if not near_softmax(nodes[name], makers) and not near_softmax(nodes[name], readers)]
-
-
-def near_softmax(node: Node, beside: Callable[[Node], Iterable[Node]]) -> bool:
-    """Whether a Softmax lies a few pointwise steps before or behind a node."""
-    around = [node]
-    for _ in range(STEPS):
-        around = [other for each in around for other in beside(each) if other.op not in PRODUCTS]
-        if any(each.op == "Softmax" for each in around):
-            return True
-    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from fp16fix.passes.evidence import with_held_out
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
 from fp16fix.search.draft import design
+from fp16fix.search.ease import eased
 from fp16fix.search.leave_out import harmful
 from fp16fix.search.refine import refined
 from fp16fix.search.shrink import INTERRUPTED
@@ -127,11 +128,22 @@ def designed(trials: Trials, stages: Stages, without: frozenset[str] = frozenset
 
 
 def passing(trials: Trials, draft: Draft, stages: Stages, tried: str = "rules, exponents, islands") -> Candidate:
-    """The draft, or the draft with more pins if it fails."""
+    """The draft; without the margin, what free pins make of it; if it fails and they do not mend it, the draft with those that cost.
+
+    Raises:
+        KeyboardInterrupt: see ``settle_on``.
+    """
     with stages.stage("repaired, strict"):
         score = trials.score(draft.recipe, "draft", tried)
-    if score.good:
+    if trials.is_comfortable(score):
         return Candidate(draft, draft.recipe, score)
+    free, stopped = eased(trials, draft, score, stages)
+    if free is not None:
+        return Candidate(draft, free, trials.score(free, "ease", "as found"), stopped)
+    if score.good:
+        return Candidate(draft, draft.recipe, score, stopped)
+    if stopped:
+        raise KeyboardInterrupt
     recipe, stopped = refined(trials, draft, stages)
     return Candidate(draft, recipe, trials.score(recipe, "refine", "as found"), stopped)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from fp16fix.graph.model import Model
 from fp16fix.hazards.hazard import Hazard
@@ -35,6 +36,12 @@ def extended(evidence: Evidence, draft: Draft, edits: Sequence[Edit], stages: St
         return designer(evidence).extended(draft, edits)
 
 
+def reaching(evidence: Evidence, draft: Draft, reaches: Mapping[str, float], stages: Stages) -> Draft:
+    """A draft made as another was, with exponents that keep partial sums inside of FP16: see ``Options.reaches``."""
+    with stages.stage("design repairs"):
+        return designed(evidence, replace(draft.options, reaches=reaches)).draft(evidence.hazards, draft.proofs)
+
+
 def designer(evidence: Evidence, without: frozenset[str] = frozenset(), *, calm: bool = False) -> Design:
     """Whoever makes drafts for a config."""
     config = evidence.config
@@ -53,8 +60,14 @@ def designer(evidence: Evidence, without: frozenset[str] = frozenset(), *, calm:
         without=without,
         calm=calm,
     )
+    return designed(evidence, options)
+
+
+def designed(evidence: Evidence, options: Options) -> Design:
+    """Whoever makes drafts with some options."""
+    config = evidence.config
 
     def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-        return presumed(hazards) if calm else acquitted(model, hazards, evidence.seen, config.threads)
+        return presumed(hazards) if options.calm else acquitted(model, hazards, evidence.seen, config.threads)
 
     return Design(evidence.model, evidence.ranges, evidence.seen, options, acquit)

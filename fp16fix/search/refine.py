@@ -65,19 +65,18 @@ class Refinement:
 
     def __init__(self, trials: Trials, draft: Draft, tick: Tick) -> None:
         """Accuses."""
-        evidence, self.own = trials.evidence, draft.recipe.wide
+        self.own = draft.recipe.wide
         self.trials, self.draft, self.tick = trials, draft, tick
         self.least: Names | None = None
         """The fewest that passed, with the margin or without; any that leave no more in FP32 than is allowed come first."""
-        nodes = [node for node in draft.model.nodes() if is_float_node(node)]
-        self.elements = [node.name for node in nodes if node.name not in self.own and not matches(node.name, evidence.config.allow)]
-        self.cost = costs(nodes, draft.ranges)
-        unstorable, threads = overflowing(draft.remaining), evidence.config.threads
-        self.accused = accuse(draft.model, trials.typed(draft.recipe), evidence.seen, unstorable, self.elements, threads)
+        self.elements = pinnable(trials, draft)
+        self.cost = costs(draft.model.nodes(), draft.ranges)
+        self.accused = accused(trials, draft, self.elements)
 
     def run(self, *, margin: bool) -> Result[Names]:
         """The fewest that pass; see ``shrink``."""
-        asked = self.trials.holds("refine", self.recipe, words, self.tick, margin=margin)
+        least_db = self.trials.evidence.config.search.margin_db if margin else -math.inf
+        asked = self.trials.holds("refine", self.recipe, words, self.tick, least_db=least_db)
 
         def holds(names: Names) -> bool:
             held = asked(names)
@@ -101,6 +100,12 @@ class Refinement:
         return not self.is_affordable(names), math.inf if names is None else len(names)
 
 
+def pinnable(trials: Trials, draft: Draft) -> list[str]:
+    """The float nodes that a draft may pin beside its own, in graph order."""
+    own, allow = draft.recipe.wide, trials.evidence.config.allow
+    return [node.name for node in draft.model.nodes() if is_float_node(node) and node.name not in own and not matches(node.name, allow)]
+
+
 def words(names: Names) -> str:
     """What was tried."""
     return f"{len(names)} more pins" if len(names) > NAMED else f"and pin {', '.join(sorted(names)) or 'nothing'}"
@@ -119,6 +124,12 @@ class Accused:
     """Node → why, in a sentence, the most suspicious first."""
     ranking: tuple[str, ...]
     """These, then what lies upstream of births that magnify."""
+
+
+def accused(trials: Trials, draft: Draft, elements: Sequence[str]) -> Accused:
+    """Whom a draft that fails accuses of ``elements``."""
+    evidence, unstorable = trials.evidence, overflowing(draft.remaining)
+    return accuse(draft.model, trials.typed(draft.recipe), evidence.seen, unstorable, elements, evidence.config.threads)
 
 
 def accuse(

@@ -71,7 +71,7 @@ def fewer(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick: Ti
 
     loose = [name for name in pins if name not in kept]
     cost = costs(draft.model.nodes(), draft.ranges)
-    holds = trials.holds("minimise", with_, words, tick, margin=trials.comfortable(recipe))
+    holds = trials.holds("minimise", with_, words, tick, least_db=trials.kept_db(recipe))
     result = best(shrink(loose, holds, cost=cost))
     return recipe if result.best is None else with_(result.best), result.stopped
 
@@ -92,7 +92,7 @@ def narrower(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick:
     if not willing:
         return recipe
     with trials.judge.within(FORMATS_CALLS):
-        holds = trials.holds("formats", with_, words, tick, margin=trials.comfortable(recipe))
+        holds = trials.holds("formats", with_, words, tick, least_db=trials.kept_db(recipe))
         result = best(shrink(willing, holds))
     return recipe if result.best is None else with_(result.best)
 

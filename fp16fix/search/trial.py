@@ -10,7 +10,7 @@ class Trial:
     """One recipe that was tried on the way to the answer."""
 
     search: str
-    """``draft``, ``refine``, ``leave out``, ``minimise``, ``formats`` or ``build``."""
+    """``draft``, ``ease``, ``refine``, ``leave out``, ``minimise``, ``formats`` or ``build``."""
     tried: str
     """What was different about it, in words."""
     good: bool | None

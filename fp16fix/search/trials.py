@@ -64,7 +64,7 @@ class Trials:
         self.emulator.jitter = evidence.config.jitter
         if not evidence.shared:
             self.strict.extend(evidence.held_out, evidence.held_out.names, tick)
-            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)))
+            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)), evidence.ranges.rounds)
         self.begin("all samples")
 
     def is_comfortable(self, score: Score) -> bool:
@@ -105,7 +105,7 @@ class Trials:
         words: Callable[[Names], str],
         tick: Tick = lambda: None,
         *,
-        margin: bool = False,
+        least_db: float = -math.inf,
     ) -> Holds:
         """A predicate for ``shrink``: whether the recipe that ``recipe_of`` makes of a set is good.
 
@@ -114,7 +114,7 @@ class Trials:
             recipe_of: what a set stands for.
             words: what is different about it.
             tick: called for every answer.
-            margin: it must be comfortable, too.
+            least_db: how far above what is asked it must be, too.
         """
 
         def ask(names: Names) -> bool:
@@ -122,7 +122,7 @@ class Trials:
             opinion = self.judge.ask(recipe)
             self.tell(recipe, search, words(names), opinion.score)
             tick()
-            return self.is_comfortable(opinion.score) if margin else opinion.good
+            return opinion.good and opinion.score.spare_db >= least_db
 
         return ask
 
@@ -145,9 +145,9 @@ class Trials:
             self._verdicts[recipe.digest] = verdict
         return score
 
-    def comfortable(self, recipe: Recipe) -> bool:
-        """Whether a recipe that was tried is good with the margin; a search for less keeps it so."""
-        return self.is_comfortable(self.judge.ask(recipe).score)
+    def kept_db(self, recipe: Recipe) -> float:
+        """What a search for less than a recipe that was tried must stay above: the margin, if that has it."""
+        return self.evidence.config.search.margin_db if self.is_comfortable(self.judge.ask(recipe).score) else -math.inf
 
     def too_wide(self, recipe: Recipe) -> str:
         """Why a recipe leaves too much in FP32; empty if it does not. Searches do not ask on their way: to less it leads through more."""
@@ -186,7 +186,7 @@ def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
                     tick=tick,
                 )
             )
-            strict.blend(half_of_blends(config, seen))
+            strict.blend(half_of_blends(config, seen), evidence.ranges.rounds)
         command = stack.enter_context(Command.opened(evidence, workshop)) if config.search.check is not None else None
         emulator = Emulator(strict, workshop, config.profile, min(config.jitter, SEARCHED))
         yield Trials(evidence, workshop, emulator, command, journal)

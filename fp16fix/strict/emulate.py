@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type, inner_nodes
-from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE
+from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE, operator
 from fp16fix.graph.opset import raise_opset
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.strict.jitter import Jitter
@@ -80,6 +80,7 @@ class Emulation:
     def run(self) -> None:
         tensors = self.all_tensors()
         widened: list[gs.Node] = []
+        """Casts of weights, each to be put before its first reader; of what is looked up in a table, right behind that."""
         for tensor in tensors:
             if isinstance(tensor, gs.Constant) and id(tensor) in self.low:
                 widened += self.widen(tensor)
@@ -96,9 +97,21 @@ class Emulation:
         if tensor.values.nbytes <= IN_GRAPH or self.low[id(tensor)] != FP16.onnx:
             tensor.values = np.asarray(tensor.values).astype(np.float32)
             return []
-        wide = self.edit.variable(f"{tensor.name}/wide", FP32.onnx, tensor.shape)
-        redirect(tensor, wide)
-        return [gs.Node("Cast", self.edit.fresh(f"{tensor.name}/widen"), attrs={"to": FP32.onnx}, inputs=[tensor], outputs=[wide])]
+        main = {id(node) for node in self.model.graph.nodes}
+        picking = [node for node in tensor.outputs if id(node) in main and is_table(node, tensor)]
+        casts = [self.looked_up(node) for node in picking]
+        others = [node for node in tensor.outputs if not any(node is each for each in picking)]
+        if others:
+            wide = self.edit.variable(f"{tensor.name}/wide", FP32.onnx, tensor.shape)
+            redirect(tensor, wide, readers=others)
+            casts.append(gs.Node("Cast", self.edit.fresh(f"{tensor.name}/widen"), attrs={"to": FP32.onnx}, inputs=[tensor], outputs=[wide]))
+        return casts
+
+    def looked_up(self, node: gs.Node) -> gs.Node:
+        """A Cast of what a node takes from an FP16 table, which is never FP32 as a whole."""
+        taken = node.outputs[0]
+        node.outputs[0] = low = self.edit.variable(f"{taken.name}/low", FP16.onnx, taken.shape)
+        return gs.Node("Cast", self.edit.fresh(f"{taken.name}/widen"), attrs={"to": FP32.onnx}, inputs=[low], outputs=[taken])
 
     def rewrite(self, graph: gs.Graph, *, is_main: bool) -> None:
         ordered: list[gs.Node] = []
@@ -150,12 +163,21 @@ class Emulation:
         return self.edit.rounding(tensor, self.low[id(tensor)], rounded)[0]
 
 
+def is_table(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Whether a node takes a few values of a tensor and does nothing else with it."""
+    return operator(node.op).index == 1 and node.op in MOVEMENT and node.inputs[0] is tensor and node.inputs[1] is not tensor
+
+
 def place_early(graph: gs.Graph, widened: list[gs.Node]) -> None:
-    """Each Cast of a weight right before its first reader: nodes run in this order, and all of them at once would be an FP32 model."""
-    waiting = {node.outputs[0].name: node for node in widened}
+    """Each Cast of a weight right before its first reader: nodes run in this order, and all of them at once would be an FP32 model.
+
+    That of what is made, right behind its maker.
+    """
+    behind = {node.inputs[0].name: node for node in widened if node.inputs[0].inputs}
+    waiting = {node.outputs[0].name: node for node in widened if not node.inputs[0].inputs}
     ordered: list[gs.Node] = []
     for node in graph.nodes:
         for reader in (node, *inner_nodes(node)):
             ordered += [waiting.pop(tensor.name) for tensor in reader.inputs if tensor.name in waiting]
-        ordered.append(node)
+        ordered += [node, *(behind[tensor.name] for tensor in node.outputs if tensor.name in behind)]
     graph.nodes[:] = [*waiting.values(), *ordered]

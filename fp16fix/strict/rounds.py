@@ -6,6 +6,7 @@ What was stopped fails there, whatever its values are by then: an engine would h
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,17 @@ def why_failed(model: Model, message: str) -> str:
         return message
     rounds = model.rounds[loop]
     return f"Loop {loop!r} never ends: {limit_of(rounds):,} rounds and more, of which FP32 takes {rounds:,} at most"
+
+
+def ending(model: Model, rounds: Mapping[str, int]) -> Model:
+    """A copy that fails where a Loop takes many more rounds than were seen, none of those not named; the same where there is no Loop."""
+    loops = {node.name: rounds.get(node.name, 0) for node in model.nodes() if node.op == "Loop"}
+    if not loops:
+        return model
+    copy = model.copy()
+    copy.rounds = loops
+    bound(copy, guarded=True)
+    return copy
 
 
 def bound(model: Model, *, guarded: bool) -> None:

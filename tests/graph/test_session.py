@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 from fp16fix.graph import session
 from fp16fix.graph.lower import lower
-from fp16fix.graph.model import Model
-from fp16fix.graph.session import EMBEDDED, Session, light, proto_of
+from fp16fix.graph.model import Model, magnitude
+from fp16fix.graph.session import EMBEDDED, Session, light, proto_of, tables
+from fp16fix.passes.rewrite.rules.masks import outside
 from fp16fix.strict.emulate import emulate
-from tests.models import model, normal
+from tests.models import filled, model, normal
 
 TEXT = "g (float[4,8] x) => (float[4,8] y) { z = Relu (x) y = Mul (z, z) }"
 BIG = np.arange(EMBEDDED, dtype=np.float32).reshape(-1, 8)
@@ -93,3 +95,51 @@ def test_whatever_is_big_is_lent(element: type[np.generic], lent: bool) -> None:
         found.graph.nodes.append(gs.Node("Identity", name, inputs=[names[name]], outputs=[gs.Variable(f"{name}/out", element)]))
     assert ("big" in light(found)[1]) is lent
     assert "few" not in light(found)[1]
+
+
+def test_an_identity_that_an_optimiser_loses_is_kept() -> None:
+    """x / rms(x) as a Mul by the reciprocal, FP32 behind an FP16 square: ONNX Runtime 1.32 takes the Identity away and reads it still."""
+    text = """g (float[2,4,8] x) => (float[2,4,8] y, float[2,4,8] u) <float two = {2}, float one = {1}, float eps = {0.000001}> {
+        a = Add (x, x) p = Pow (a, two) [mean] m = ReduceMean <axes = [-1]> (p) [safe] e = Add (m, eps) [root] s = Sqrt (e)
+        [over] d = Div (one, s) [norm] y = Mul (a, d) u = Add (a, x) }"""
+    found = emulate(lower(model(text), dict.fromkeys(("mean", "safe", "root", "over", "norm"), "fp32")))
+    x = normal(2, 4, 8)
+    y = Session(found).run({"x": x})["y"]
+    np.testing.assert_allclose(y, Session(found, optimise=False).run({"x": x})["y"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [
+        ("y = Gather (w, i)", True),
+        ("j = Unsqueeze (i, z) y = GatherND (w, j)", True),
+        ("j = Identity (k) y = Gather (w, k)", False),
+        ("y = Gather (w, i) m = MatMul (x, w)", False),
+        ("y = Gather (w, i) u = If (c) <then_branch = a () => (float[3,8] t) { t = Gather (w, i) }, else_branch = BRANCH>", False),
+    ],
+)
+def test_a_table_is_shared_where_nothing_but_lookups_reads_it(text: str, shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "TABLE", 1 << 10)
+    given = {"w": normal(512, 8), "z": np.asarray([-1], np.int64), "k": np.asarray([3, 0, 7], np.int64)}
+    body = text.replace("BRANCH", "b () => (float[3,8] s) { n = Gather (w, i) s = Neg (n) }")
+    head = "g (int64[3] i, float[4,512] x, bool c, float[512,8] w, int64[1] z, int64[3] k) => (float[3,8] y, float[4,512] v)"
+    found = filled(f"{head} {{ {body} v = Neg (x) }}", given)
+    proto, held = light(found)
+    assert tables(proto, held) == ({"w"} if shared else set())
+    picked = {"i": np.asarray([3, 0, 7], np.int64), "x": normal(4, 512), "c": np.asarray(True)}
+    np.testing.assert_array_equal(Session(found).run(picked)["y"], given["w"][[3, 0, 7]])
+
+
+def test_the_largest_magnitude_of_a_table_is_found_without_a_copy_of_it() -> None:
+    values = normal(1 << 11, 1 << 11)
+    values[5, 5] = -9.0
+    tracemalloc.start()
+    try:
+        assert magnitude(values) == 9.0
+        assert not outside(values)
+        assert tracemalloc.get_traced_memory()[1] < values.nbytes / 8
+    finally:
+        tracemalloc.stop()
+    values[7, 7] = np.nan
+    assert np.isnan(magnitude(values))
+    assert magnitude(values[:0]) == 0.0

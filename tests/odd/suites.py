@@ -1,4 +1,4 @@
-"""Kinds of graphs that the tests of Polygraphy, onnx-graphsurgeon and AutoCast hold, built anew: ONNX Runtime runs them all."""
+"""Kinds of graphs that the tests of Polygraphy and onnx-graphsurgeon hold, built anew: ONNX Runtime runs them all."""
 
 from __future__ import annotations
 

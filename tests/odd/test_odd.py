@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -15,9 +16,11 @@ from fp16fix.report.outcome import Outcome
 from fp16fix.strict.emulate import emulate
 from fp16fix.tasks.repair import repair
 from tests.models import sqnr_db
+from tests.odd.autocast import AUTOCAST
 from tests.odd.graphs import CASES, Odd
 from tests.odd.suites import SUITES
 
+ODD = (*CASES, *SUITES, *AUTOCAST)
 QUANTISED = [case for case in CASES if case.name.startswith("quantised")]
 
 
@@ -29,7 +32,7 @@ def repaired(case: Odd, folder: Path) -> Outcome:
     return repair(Config(model=folder / "model.onnx", inputs=str(folder / "samples"), output=folder / "fixed.onnx", threads=1))
 
 
-@pytest.mark.parametrize("case", [*CASES, *SUITES], ids=[case.name for case in (*CASES, *SUITES)])
+@pytest.mark.parametrize("case", ODD, ids=[case.name for case in ODD])
 def test_it_is_repaired(case: Odd, tmp_path: Path) -> None:
     outcome = repaired(case, tmp_path)
     assert outcome.verified, outcome.verdict.reasons
@@ -37,7 +40,7 @@ def test_it_is_repaired(case: Odd, tmp_path: Path) -> None:
     assert not [said for said in outcome.warnings if "could not be measured" in said]
     reference = Session(load(tmp_path / "model.onnx", simplified=False))
     strict = Session(emulate(load(tmp_path / "fixed.onnx", simplified=False, widened=False)))
-    fresh = case.sample(9)
+    fresh = {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in case.sample(9).items()}
     exact, found = reference.run(fresh), strict.run(fresh)
     assert all(sqnr_db(exact[name], found[name]) > 47 for name in exact), "a sample that nobody saw, 3 dB less as under jitter"
 

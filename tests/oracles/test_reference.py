@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from fp16fix.graph.lower import lower
 from fp16fix.inputs.blend import blended
 from fp16fix.oracles.emulator import BLENDED, StrictOracle
 from fp16fix.oracles.reference import Reference
+from fp16fix.ranges.measure import measure
 from fp16fix.verdict.metric import Measured
 from fp16fix.verdict.verdict import Verdict
 from tests.models import model
@@ -30,7 +31,7 @@ def test_what_is_right_by_luck_in_the_samples_is_not_verified_on_blends() -> Non
     samples = halves(0, 1, 2)
     with StrictOracle(model(OFFSET), samples, Tolerance().of, names=("a", "b", "c")) as oracle:
         alone = oracle.verdict(lower(model(OFFSET), {}))
-        oracle.blend(blended(samples, ("a", "b", "c"), 8, 0))
+        oracle.blend(blended(samples, ("a", "b", "c"), 8, 0), {})
         verdict = oracle.verdict(lower(model(OFFSET), {}))
     assert alone.verified
     assert alone.spare_db == math.inf
@@ -87,10 +88,10 @@ def test_what_was_measured_under_a_key_goes_on_where_it_stopped() -> None:
         assert asked("m")[0].metrics[0].value == 4.0
 
 
-def kept(text: str, samples: Sequence[dict[str, np.ndarray]]) -> int:
+def kept(text: str, samples: Sequence[dict[str, np.ndarray]], rounds: Mapping[str, int] | None = None) -> int:
     reference = Reference(model(text))
     reference.extend(samples)
-    reference.extend_by_blends(blended(samples, [str(n) for n in range(len(samples))], 32, 0))
+    reference.extend_by_blends(blended(samples, [str(n) for n in range(len(samples))], 32, 0), rounds or {})
     count = reference.count - len(samples)
     assert len(reference.names) == count
     assert sum(1 for _ in reference.values()) == reference.count
@@ -113,3 +114,15 @@ def test_blends_that_fp32_makes_no_sense_of_are_left_out() -> None:
 
 def test_a_model_that_draws_random_numbers_has_no_blends() -> None:
     assert kept("g (float[1,8] x) => (float[1,8] y) { n = RandomNormalLike (x)  y = Add (x, n) }", halves(0, 1)) == 0
+
+
+def test_blends_that_fp32_finds_no_end_for_are_left_out() -> None:
+    """Counting in steps of the larger number meets 8 in steps of 4 and of 2; past it only the trip count ends it."""
+    text = """g (float[2] x) => (float[1] y) <float[1] end = {8}, bool go = {1}, int64 most = {20000}> { s = ReduceMax <keepdims = 1> (x)
+      y = Loop (most, go, s) <body = b (int64 i, bool c, float[1] v) => (bool d, float[1] w) {
+        w = Add (v, s) e = Equal (w, end) n = Not (e) d = Squeeze (n) }> }"""
+    given = [{"x": np.array(steps, np.float32)} for steps in ([4.0, 0.5], [0.25, 2.0])]
+    seen = measure(model(text), given).rounds
+    assert seen == {"Loop_y": 3}
+    assert kept(text, given, seen) < 32
+    assert kept(text.replace("go = {1}", "go = {0}"), given, {"Loop_y": 0}) == 32

@@ -9,7 +9,8 @@ from statistics import mean
 import pytest
 
 from fp16fix.engines.backend import RTX
-from fp16fix.passes.place.price import Price, attention, kernels
+from fp16fix.passes.place.attention import attention
+from fp16fix.passes.place.price import Price, kernels
 from fp16fix.ranges.range import Range
 from tests.models import model
 from tools.bench.price import MODELS, RECORD, Candidates, rank

@@ -14,6 +14,7 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Silent, Stages
 from fp16fix.report.informed import inform
 from fp16fix.report.summary import warnings
+from fp16fix.search import answer as answers
 from fp16fix.search.answer import Answer, settle_on
 from fp16fix.search.trials import Trials, trials
 from tests.search.test_leave_out import STREAM, given, wave
@@ -149,6 +150,7 @@ def test_an_interrupted_search_uses_what_it_found_and_says_so(tmp_path: Path, mo
         return score
 
     monkeypatch.setattr(Trials, "measure", stopping)
+    monkeypatch.setattr(answers, "eased", lambda *_: (None, ""))
     found = ill(tmp_path, minimise=True)
     stages = Stages(Silent())
     with trials(found, stages) as tried:

@@ -250,7 +250,8 @@ class TestGate:
             {"q": normal(1, 1, 2, 4, scale=0.1, seed=seed), "k": normal(1, 1, 4, 100), "v": normal(1, 1, 100, 4) + np.float32(2000)}
             for seed in range(2)
         ]
-        return settings(folder, text, samples, {}, **keys)
+        # Where the user wants it as it is, exponents pass it by.
+        return settings(folder, text, samples, {}, **{"allow": ("values",)} | keys)
 
     def test_what_cannot_be_asked_for_is_a_condition_that_names_the_product(self, tmp_path: Path) -> None:
         """Attention as one kernel swallows the casts."""
@@ -262,6 +263,29 @@ class TestGate:
         assert outcome.accumulate is not None
         assert not outcome.accumulate.verified
         assert outcome.recipe.sums == frozenset()
+
+    def flat(self, folder: Path, **keys: object) -> Config:
+        """The same with values and results made by weights."""
+        text = """g (float[1,2,4] q, float[1,4,100] k, float[1,100,8] x, float[8,4] wv, float[4,4] wo) => (float[1,2,4] y) {
+            a = MatMul (q, k) b = Softmax <axis = -1> (a) [v] v = MatMul (x, wv) [values] o = MatMul (b, v) [out] y = MatMul (o, wo) }"""
+        weights = {"wv": normal(8, 4, scale=30) + np.float32(200), "wo": normal(4, 4, scale=0.01)}
+        samples = [
+            {"q": normal(1, 2, 4, scale=0.1, seed=seed), "k": normal(1, 4, 100), "x": normal(1, 100, 8, seed=seed) + np.float32(2)}
+            for seed in range(2)
+        ]
+        return settings(folder, text, samples, weights, **keys)
+
+    def test_exponents_of_values_keep_undivided_shares_inside(self, tmp_path: Path) -> None:
+        """One kernel cannot be asked for FP32 sums; that V is smaller costs nothing, for weights on both sides take it up."""
+        outcome = self.repaired(self.flat(tmp_path, strict_accumulation=True))
+        assert outcome.verified
+        assert outcome.conditions == ()
+        assert outcome.recipe.exponents.get("o", 0) >= 3
+        assert (outcome.recipe.wide, outcome.recipe.sums, outcome.counts.muls_added) == ({}, frozenset(), 0)
+        (values,) = [each for each in outcome.certificate if each.node == "values"]
+        assert values.holds
+        assert outcome.accumulate is not None
+        assert outcome.accumulate.verified
 
     def test_a_model_too_large_to_ask_is_a_condition(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         config = settings(tmp_path, PARTIAL, [{"x": normal(4, 256, seed=seed)} for seed in range(2)], {"w": normal(256, 8)})
@@ -280,8 +304,12 @@ class TestGate:
         assert outcome.conditions[0].why in outcome.verdict.reasons
         assert not (tmp_path / "out.onnx").exists()
 
-    def test_strict_accumulation_takes_an_attention_apart_where_fp32_may_take_so_much(self, tmp_path: Path) -> None:
-        outcome = self.repaired(self.attention(tmp_path, strict_accumulation=True, max_fp32_share=1.0))
+    def test_strict_accumulation_takes_an_attention_apart_where_fp32_may_take_so_much(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where exponents do not do, as in this one they would."""
+        monkeypatch.setattr(accumulation, "shifted", lambda _trials, answer, found, *_: (answer, found))
+        outcome = self.repaired(self.attention(tmp_path, strict_accumulation=True, max_fp32_share=1.0, allow=()))
         assert outcome.verified
         assert outcome.conditions == ()
         assert set(outcome.recipe.wide) == {"MatMul_a", "Softmax_b", "values"}

@@ -14,7 +14,7 @@ from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.lower import lower
 from fp16fix.graph.session import Session, proto_of
 from fp16fix.strict.emulate import emulate
-from tests.models import model, normal, proto, sqnr_db
+from tests.models import filled, model, normal, proto, sqnr_db
 
 ELEMENTWISE = {
     "Add": "y = Add (x, w)",
@@ -216,3 +216,28 @@ def test_each_weight_is_widened_right_before_its_first_reader() -> None:
     graph = emulate(lower(found, {})).graph
     heavy = [(node.op, node.name) for node in graph.nodes if node.op in {"MatMul", "If"} or "/widen" in node.name]
     assert [op if op != "Cast" else name[0] for op, name in heavy] == ["v", "MatMul", "w", "MatMul", "u", "If", "MatMul"]
+
+
+@pytest.mark.parametrize("text", ["y = Gather (w, i)", "y = Gather <axis = 1> (w, i)", "j = Unsqueeze (i, last) y = GatherND (w, j)"])
+def test_a_table_is_never_fp32_as_a_whole(text: str) -> None:
+    """What is looked up is widened; a product that reads the table too has a copy of its own."""
+    table, x, picked = normal(512, 128), normal(4, 512), np.asarray([3, 0, 7], np.int64)
+    given = {"w": table, "last": np.asarray([-1], np.int64)}
+    shape = "float[512,3]" if "axis" in text else "float[3,128]"
+    both = f"g (int64[3] i, float[4,512] x, float[512,128] w, int64[1] last) => ({shape} y, float[4,128] z) {{ {text} [also] z = MatMul (x, w) }}"
+    found = emulate(lower(filled(both, given), {}))
+    tables = [node for node in found.graph.nodes if any(list(t.shape or ()) == [512, 128] for t in node.outputs)]
+    assert [node.op for node in tables] == ["Cast"]
+    assert [reader.op for reader in tables[0].outputs[0].outputs] == ["MatMul"]
+    answers = Session(found).run({"i": picked, "x": x})
+    expected = np.take(table, picked, axis=1 if "axis" in text else 0).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(answers["y"], expected)
+    assert sqnr_db(x @ table, answers["z"]) > 55.0
+
+
+def test_a_table_that_a_branch_looks_into_is_widened() -> None:
+    text = """g (bool c, int64[3] i, float[512,128] w) => (float[3,128] y) { y = If (c) <
+        then_branch = a () => (float[3,128] t) { t = Gather (w, i) }, else_branch = b () => (float[3,128] u) { p = Gather (w, i) u = Neg (p) }> }"""
+    table, picked = normal(512, 128), np.asarray([3, 0, 7], np.int64)
+    answers = Session(emulate(lower(filled(text, {"w": table}), {}))).run({"c": np.asarray(False), "i": picked})
+    np.testing.assert_array_equal(answers["y"], -table[picked].astype(np.float16).astype(np.float32))

@@ -39,4 +39,7 @@ def placements(
         return tensor in spared or (seen is not None and seen.absmax <= limit)
 
     loose = sorted(name for name in exits(model, wide, io) if not fits(name))
+    shapes = {name: tensor.shape or () for name, tensor in model.tensors().items()} if loose else {}
+    # What has no element is not measured, and fits.
+    loose = [name for name in loose if 0 not in shapes[name]]
     return (*(placement(name, wide[name], reasons.get(name, "")) for name in sorted(wide)), *map(saturation, loose))

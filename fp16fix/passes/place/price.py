@@ -8,20 +8,18 @@ holds one is no longer one kernel, so that its scores are stored. ``tools/bench/
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from fp16fix.graph.model import Constant, Model, Node, Tensor
 from fp16fix.graph.operators import BYSTANDERS, FLATTENING, PRODUCTS, operator
 from fp16fix.graph.ops import float_inputs, is_float_node
-from fp16fix.graph.walk import makers
+from fp16fix.passes.place.attention import attention
 from fp16fix.ranges.range import Range
 
 WIDE_BYTES = 2
 """What an element takes more in FP32."""
-STEPS = 6
-"""Nodes between a product and the softmax of the same attention: scale, mask, casts, movement."""
 
 
 class Price:
@@ -100,16 +98,3 @@ def reduces(op: str) -> bool:
     """Whether an operator looks at many values for one, without being a product."""
     row = operator(op)
     return bool(row.power or row.extreme or row.bias is not None) or op in FLATTENING | BYSTANDERS
-
-
-def attention(model: Model) -> Iterator[tuple[str, Tensor]]:
-    """Each product that a softmax reads, through a few pointwise nodes, or feeds, and the shares between them."""
-    for node in model.nodes():
-        values = [reader for reader in node.outputs[0].outputs if reader.op in PRODUCTS] if node.op == "Softmax" else []
-        around = [node] if values else []
-        for _ in range(STEPS):
-            around = [maker for each in around for maker in makers(each)]
-            scores = [maker for maker in around if maker.op in PRODUCTS]
-            if scores:
-                yield from ((each.name, node.outputs[0]) for each in (*scores, *values))
-                break

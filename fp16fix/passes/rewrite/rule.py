@@ -39,8 +39,8 @@ class Rule(Protocol):
     """Rules of lower order are tried first."""
     promise: ClassVar[Promise]
     fires: ClassVar[tuple[str, ...]]
-    """ONNX text models on which the rule must propose a repair; each really ill in strict FP16 and really cured, or, of a rule that is
-    ``for_builder``, without the operator that ends the builder afterwards."""
+    """ONNX text models on which the rule must propose a repair; each really ill in strict FP16 and really cured, under the profile that the
+    rule has as ``numerics`` if any, or, of one that is ``for_builder``, without the operator that ends the builder afterwards."""
     declines: ClassVar[tuple[str, ...]]
     """Near misses, on which it must propose nothing."""
 

@@ -79,9 +79,9 @@ def run(model: Model, feeds: list[Feeds]) -> dict[str, np.ndarray]:
     return {name: np.stack([row[name] for row in rows]) for name in session.outputs}
 
 
-def strictly(model: Model, feeds: list[Feeds]) -> dict[str, np.ndarray]:
+def strictly(model: Model, feeds: list[Feeds], profile: str = "compiled") -> dict[str, np.ndarray]:
     """The same with every float tensor in FP16."""
-    return run(emulate(lower(model, {})), feeds)
+    return run(emulate(lower(model, {}), profile), feeds)
 
 
 def worst_db(truth: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> float:

@@ -9,7 +9,7 @@ import pytest
 from fp16fix.errors import ReplayError
 from fp16fix.passes.recipe import Edit, Promise
 from fp16fix.passes.rewrite.rule import Rule
-from fp16fix.passes.rewrite.rules import answers_builder, rules
+from fp16fix.passes.rewrite.rules import answers_builder, rules, shown_in
 from fp16fix.passes.rewrite.rules import rule as rule_named
 
 from .evidence import evidence_of, proposed, repaired, run, samples, strictly, worst_db, worst_gap
@@ -28,10 +28,10 @@ def test_rule_cures_what_it_fires_on(rule: Rule, text: str) -> None:
     evidence = evidence_of(text)
     repairs = proposed(rule, evidence)
     assert repairs, "it must propose a repair"
-    feeds = samples(evidence.model)
-    truth, ill = run(evidence.model, feeds), strictly(evidence.model, feeds)
+    feeds, numerics = samples(evidence.model), shown_in(rule)
+    truth, ill = run(evidence.model, feeds), strictly(evidence.model, feeds, numerics)
     model = repaired(rule, evidence, repairs)
-    after, cured = run(model, feeds), strictly(model, feeds)
+    after, cured = run(model, feeds), strictly(model, feeds, numerics)
     assert worst_gap(truth, after) <= MOVED, "the FP32 function moved"
     if all(repair.promise is Promise.EXACT for repair in repairs):
         assert worst_gap(truth, after) == 0.0, "the promise is EXACT"

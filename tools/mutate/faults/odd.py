@@ -121,4 +121,12 @@ FAULTS = (
         ("tests/trace/test_endless.py",),
         "a Loop that never ends in FP16 is no hazard",
     ),
+    Fault(
+        "nothing-saturated",
+        "passes/place/placement.py",
+        "if 0 not in shapes[name]]",
+        "if shapes[name] is not None]",
+        (f"{OF_ODD}[nothing-given]",),
+        "an input without elements costs a Clip in FP32",
+    ),
 )

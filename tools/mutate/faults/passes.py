@@ -8,6 +8,8 @@ APPLY, DESIGN, RECIPE, PINS = "passes/apply.py", "passes/design.py", "passes/rec
 WINDOWS, FOLD, RULES = "passes/rescale/windows.py", "passes/rescale/fold.py", "passes/rewrite/rules"
 OF_DESIGN, OF_PINS, OF_RECIPE = ("tests/passes/test_design.py",), ("tests/passes/test_pins.py",), ("tests/passes/test_recipe.py",)
 
+OF_EVIDENCE, OF_ATTENTION = ("tests/passes/rules/test_evidence.py",), ("tests/passes/rules/test_attention.py",)
+
 FAULTS = (
     Fault(
         "tidy-skipped", APPLY, "        tidy(model)\n", "", OF_RECIPE, "nodes that a rewrite left without readers are delivered and built"
@@ -350,5 +352,37 @@ FAULTS = (
         "tensors=force.tensors)",
         OF_DESIGN,
         "what no exponent fits overflows on the next sample",
+    ),
+    Fault(
+        "scale-folded-for-one-of-two-readers",
+        f"{RULES}/fold_scale.py",
+        "if node is None or not view.feeds_only(tensor, reader):",
+        "if node is None:",
+        OF_EVIDENCE,
+        "who reads the unscaled operand too reads a scaled one",
+    ),
+    Fault(
+        "scaled-tensors-keep-their-names",
+        f"{RULES}/fold_scale.py",
+        "out = each.inputs[index] = edit.variable(",
+        "out = each.inputs[index] if unscaled.name else edit.variable(",
+        OF_ATTENTION,
+        "ranges of unscaled values are believed of scaled ones",
+    ),
+    Fault(
+        "weights-folded-into-subnormals",
+        f"{RULES}/fold_scale.py",
+        "return lost(scaled(reader, index, factor)) <= max(",
+        "return True or 0.0 <= max(",
+        OF_ATTENTION,
+        "small weights lose their digits to a scale",
+    ),
+    Fault(
+        "partial-sums-not-scaled",
+        DESIGN,
+        "for name, reach in reaches if name in ranges}",
+        "for name, reach in () if name in ranges}",
+        ("tests/strict/test_accumulate.py",),
+        "attention over many keys holds only where products add in FP32",
     ),
 )

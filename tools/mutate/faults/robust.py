@@ -126,8 +126,8 @@ FAULTS = (
     Fault(
         "optimisers-read-the-hole",
         "graph/session.py",
-        "    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL\n    options.add_session",
-        "    options.add_session",
+        "        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL\n        options.add_session",
+        "        options.add_session",
         ("tests/graph/test_session.py",),
         "weights of a heavy model are folded as zeros",
     ),

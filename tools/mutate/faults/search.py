@@ -6,6 +6,7 @@ from tools.mutate.fault import Fault
 
 JUDGE, JOURNAL, SHRINK, THIN, TRIALS, ANSWER = (f"search/{name}.py" for name in ("judge", "journal", "shrink", "thin", "trials", "answer"))
 LEAST, TRIAGE = "location/least.py", "location/triage.py"
+OF_EASE, OF_INTERIOR = ("tests/search/test_ease.py",), ("tests/passes/test_interior.py",)
 OF_JUDGE, OF_SHRINK, OF_THIN = ("tests/search/test_judge.py",), ("tests/search/test_shrink.py",), ("tests/search/test_thin.py",)
 OF_ANSWER, OF_TRIALS, OF_LEAVE_OUT, OF_LEAST = (
     ("tests/search/test_answer.py",),
@@ -131,8 +132,8 @@ FAULTS = (
     Fault(
         "refine-pins-the-allowed",
         "search/refine.py",
-        "node.name not in self.own and not matches(node.name, evidence.config.allow)",
-        "node.name not in self.own",
+        "node.name not in own and not matches(node.name, allow)",
+        "node.name not in own",
         ("tests/search/test_refine.py",),
         "--allow does nothing in a search",
     ),
@@ -284,7 +285,7 @@ FAULTS = (
     Fault(
         "blends-of-calibration-only",
         TRIALS,
-        "            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)))\n",
+        "            self.strict.blend(half_of_blends(evidence.config, Arrays(evidence.samples)), evidence.ranges.rounds)\n",
         "",
         OF_ANSWER,
         "what the search was asked about is all that the verdict is judged on",
@@ -344,5 +345,61 @@ FAULTS = (
         "if True:",
         ("tests/search/test_refine.py",),
         "a search pins where error is born and not where it shows",
+    ),
+    Fault(
+        "free-pins-not-tried",
+        ANSWER,
+        "    if free is not None:\n",
+        "    if False:\n",
+        OF_EASE,
+        "products are widened where the inside of a kernel would do",
+    ),
+    Fault(
+        "gain-not-asked-for",
+        "search/ease.py",
+        "before.spare_db + GAIN_DB",
+        "before.spare_db",
+        OF_EASE,
+        "a draft that passes is filled with pins for a tenth of a dB",
+    ),
+    Fault(
+        "margin-gained-is-lost-again",
+        "search/ease.py",
+        "trials.evidence.config.search.margin_db if trials.is_comfortable(after) else 0.0",
+        "0.0",
+        OF_EASE,
+        "free pins are dropped until the verdict passes by a hair",
+    ),
+    Fault(
+        "both-sides-of-a-border-free",
+        "passes/place/interior.py",
+        "        if not any(touches(price, found[name], taken) for name in group):\n",
+        "        if True:\n",
+        OF_INTERIOR,
+        "what is said to cost nothing is stored as Float between two kernels",
+    ),
+    Fault(
+        "half-of-a-kernel-free",
+        "passes/place/interior.py",
+        "            if len(kept) > 1 and is_fed([found[each] for each in kept]):\n",
+        "            if True:\n",
+        OF_INTERIOR,
+        "single nodes and positions are widened, which breaks kernels or is taken back",
+    ),
+    Fault(
+        "movement-at-a-border-free",
+        "passes/place/interior.py",
+        "return node.op not in REORDERING or (led(makers) and led(readers))",
+        "return True",
+        OF_INTERIOR,
+        "a copy between kernels moves Float",
+    ),
+    Fault(
+        "blends-without-end",
+        "oracles/reference.py",
+        "Session(ending(self.model, rounds), threads",
+        "Session(self.model, threads",
+        ("tests/oracles/test_reference.py",),
+        "a repair hangs on an input that nobody gave",
     ),
 )

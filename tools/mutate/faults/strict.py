@@ -115,7 +115,7 @@ FAULTS = (
     Fault(
         "verify-not-on-blends",
         VERIFY,
-        "            oracle.blend(half_of_blends(config, part))\n",
+        "            oracle.blend(half_of_blends(config, part), rounds)\n",
         "            pass\n",
         ("tests/oracles/test_emulator.py",),
         "verify passes what repair would not",
@@ -218,8 +218,8 @@ FAULTS = (
     ),
     Fault(
         "sums-asked-of-attention",
-        "search/accumulation.py",
-        'if any(each.op == "Softmax" for each in around):',
+        "passes/place/attention.py",
+        'if any(each.op == "Softmax" for each in reached):',
         "if False:",
         ACCUMULATE,
         "a request that fused attention swallows is taken for an answer",
@@ -317,10 +317,18 @@ FAULTS = (
     ),
     Fault(
         "attention-half-apart",
-        "search/accumulation.py",
+        "passes/place/attention.py",
         "            yield from (each for each in reached if id(each) in ways)",
         "            yield other",
         ACCUMULATE,
         "of an attention one product is pinned and the other is fused all the same",
+    ),
+    Fault(
+        "tables-widened-whole",
+        "strict/emulate.py",
+        "picking = [node for node in tensor.outputs if id(node) in main and is_table(node, tensor)]",
+        "picking: list[gs.Node] = []",
+        ("tests/strict/test_emulate.py",),
+        "an embedding costs its weights once more for every run",
     ),
 )

@@ -10,6 +10,7 @@ from functools import cache
 from fp16fix.errors import ReplayError
 from fp16fix.passes.rewrite.rule import Rule
 from fp16fix.plugins import found
+from fp16fix.strict.profiles.compiled import Compiled
 
 
 @cache
@@ -45,3 +46,8 @@ def guards(rule: Rule) -> bool:
 def answers_builder(rule: Rule) -> bool:
     """Whether a rule takes out an operator that engine builders are known to end over."""
     return bool(getattr(rule, "for_builder", False))
+
+
+def shown_in(rule: Rule) -> str:
+    """The profile of arithmetic in which what a rule mends is ill."""
+    return str(getattr(rule, "numerics", Compiled.name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.model import constant, element_type, is_float
+from fp16fix.graph.model import constant, element_type, is_float, magnitude
 from fp16fix.graph.operators import COMPARISONS, MOVEMENT, PLACING, SATURATING, operator
 from fp16fix.half import FP16, LARGEST
 from fp16fix.passes.rewrite.rules._match import Wiring, is_op, producer
@@ -152,7 +152,7 @@ class Walker:
         """Largest magnitude seen; inf if unknown."""
         values = constant(tensor)
         if values is not None:
-            return float(np.max(np.abs(values), initial=0.0))
+            return magnitude(values)
         seen = self.ranges.get(tensor.name)
         return np.inf if seen is None else seen.absmax
 

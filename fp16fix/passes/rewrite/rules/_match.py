@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type, scalar
+from fp16fix.graph.model import Model, bodies, constant, element_type, magnitude, numpy_type, scalar
 from fp16fix.graph.operators import COMMUTATIVE
 from fp16fix.graph.ops import DEFAULT_DOMAINS
 from fp16fix.passes.recipe import Edit, Refusal
@@ -103,7 +103,7 @@ def absmax(evidence: Findings, tensor: gs.Tensor) -> float | None:
     """Largest magnitude of a tensor or initializer, if known."""
     values = constant(tensor)
     if values is not None:
-        return float(np.max(np.abs(values), initial=0.0))
+        return magnitude(values)
     found = range_of(evidence, tensor)
     return None if found is None else found.absmax
 

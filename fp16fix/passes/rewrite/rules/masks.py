@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model, constant, is_float
+from fp16fix.graph.model import Model, constant, is_float, magnitude
 from fp16fix.half import FP16
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -160,16 +160,18 @@ def sources(evidence: Findings) -> Iterator[Masking]:
         fill = node.attrs["value"].values if is_op(node, "ConstantOfShape") and "value" in node.attrs else None
         if fill is not None and outside(fill):
             flow = walker.from_tensor(node.outputs[0], infinite=bool(np.isinf(fill).any()))
-            yield Masking(node, node.outputs[0], flow, float(np.max(np.abs(fill))))
+            yield Masking(node, node.outputs[0], flow, magnitude(fill))
         for tensor in {id(each): each for each in node.inputs}.values():
             values = constant(tensor)
             if values is not None and is_float(tensor) and outside(values):
                 flow = walker.from_reader(tensor, node, infinite=bool(np.isinf(values).any()))
-                yield Masking(node, tensor, flow, float(np.max(np.abs(values))))
+                yield Masking(node, tensor, flow, magnitude(values))
 
 
 def outside(values: np.ndarray) -> bool:
     """Whether some value rounds to infinity in FP16, all on one side (a mask has one sign)."""
+    if magnitude(values) < FP16.overflow:
+        return False
     past = values[np.abs(values) >= FP16.overflow]
     return bool(past.size) and bool((past > 0).all() or (past < 0).all())
 

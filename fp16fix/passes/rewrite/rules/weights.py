@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model, constant, element_type, is_float
+from fp16fix.graph.model import Model, constant, element_type, is_float, magnitude
 from fp16fix.graph.operators import PRODUCTS
 from fp16fix.half import FP16, LARGEST, SMALLEST_NORMAL
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -74,7 +74,7 @@ class SplitLiteral:
         """Arrays past FP16 in products."""
         for tensor in node.inputs if is_op(node, *PRODUCTS) else ():
             values = constant(tensor)
-            reach = float(np.max(np.abs(values), initial=0.0)) if values is not None and is_float(tensor) and values.size > 1 else 0.0
+            reach = magnitude(values) if values is not None and is_float(tensor) and values.size > 1 else 0.0
             if reach >= FP16.overflow:
                 why = f"the weight {tensor.name!r} reaches {reach:.4g}; exponents fold it against its neighbours"
                 yield Refusal(node.name, self.name, why)
