@@ -24,7 +24,8 @@ from fp16fix.passes.recipe import RESCALE, Edit, Promise, Recipe, Refusal, resca
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
 from fp16fix.passes.rewrite.rule import Findings, Rule
 from fp16fix.passes.rewrite.rules import answers_builder, guards, looks_again, rules
-from fp16fix.ranges.measure import measure, needs_detail
+from fp16fix.ranges.details import needs_detail
+from fp16fix.ranges.measure import measure
 from fp16fix.ranges.range import Range, Ranges
 
 LEFT_OUT = "left out: with this the verdict fails, without it passes"

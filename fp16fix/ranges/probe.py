@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from fp16fix import half
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Constant, Graph, Model, Node, Tensor, bodies
+from fp16fix.graph.model import Constant, Graph, Model, Node, Tensor, Variable, bodies, element_type
 
 PROBING = 13
 """Oldest opset in which every probe is written the same way; a copy of an older model is raised to it for measuring."""
@@ -183,3 +184,15 @@ class Probes:
         self.made |= {id(node) for node in self.nodes}
         graph.nodes.extend(self.nodes)
         return out
+
+
+def is_fp32(tensor: Tensor) -> bool:
+    """Whether a tensor is an FP32 activation."""
+    return isinstance(tensor, Variable) and element_type(tensor) == FLOAT
+
+
+def rounded(probes: Probes, tensor: Tensor) -> Tensor:
+    """``tensor`` through binary16 and back."""
+    nodes, stored = probes.edit.rounding(tensor, half.FP16.onnx)
+    probes.nodes += nodes
+    return stored

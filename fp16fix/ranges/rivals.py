@@ -8,7 +8,7 @@ are counted, and a 64th of them is taken for ties: what a distribution without h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from fp16fix import half
 from fp16fix.graph.model import Model, Node, Tensor
 from fp16fix.graph.operators import EXPONENTIATING
-from fp16fix.graph.session import Session
 from fp16fix.ranges.probe import BOOL, FLOAT, INT64, Probes
 from fp16fix.ranges.range import Range
 
@@ -36,30 +35,36 @@ NOWHERE = -3e38
 """Where the runner-up of a single value is."""
 
 
-def rivalries(
-    model: Model, samples: Iterable[Mapping[str, np.ndarray]], ranges: dict[str, Range], known: frozenset[str], threads: int
-) -> None:
-    """Fill in ``wavering`` and ``ties`` of what a softmax reads, where its logits are large; a pass of its own, and mostly none."""
-    axes = {
-        node.inputs[0].name: int(node.attrs.get("axis", -1))
-        for node in model.nodes()
-        if node.op in EXPONENTIATING and node.op != "Exp" and node.inputs[0].name in ranges and node.inputs[0].name not in known
-    }
-    axes = {name: axis for name, axis in axes.items() if abs(ranges[name].high) >= LOGIT or ranges[name].low <= -LOGIT}
-    if not axes:
-        return
-    probed = model.copy()
-    floors = {name: MASKED * min(0.0, ranges[name].high) for name in axes}
-    probes = Probes(probed, COLUMNS, lambda made, tensor: row(made, tensor, axes[tensor.name], floors[tensor.name]))
-    probes.install(lambda tensor: tensor.name in axes)
-    session = Session(probed, threads=threads)
-    totals = {name: np.zeros(len(COLUMNS)) for name in axes}
-    for sample in samples:
-        for name, matrix in probes.rows_of(session.run(sample)):
-            totals[name] += matrix.astype(np.float64).sum(axis=0)
-    for name, (error, ties, count) in totals.items():
-        if count and math.isfinite(error + ties):
-            ranges[name] = replace(ranges[name], wavering=float(error / count), ties=float(ties / count))
+class Rivalries:
+    """Of what a softmax reads, where its logits are large: fills in ``wavering`` and ``ties``."""
+
+    def __init__(self, model: Model, ranges: Mapping[str, Range], known: Collection[str]) -> None:
+        """Of a model whose ranges are known, but for what is ``known`` already."""
+        axes = {
+            node.inputs[0].name: int(node.attrs.get("axis", -1))
+            for node in model.nodes()
+            if node.op in EXPONENTIATING and node.op != "Exp" and node.inputs[0].name in ranges and node.inputs[0].name not in known
+        }
+        self.names = {name: axis for name, axis in axes.items() if abs(ranges[name].high) >= LOGIT or ranges[name].low <= -LOGIT}
+        """And the axis of each."""
+        self.floors = {name: MASKED * min(0.0, ranges[name].high) for name in self.names}
+        self.totals = {name: np.zeros(len(COLUMNS)) for name in self.names}
+
+    def install(self, model: Model) -> None:
+        """Probe them."""
+        self.probes = Probes(model, COLUMNS, lambda made, tensor: row(made, tensor, self.names[tensor.name], self.floors[tensor.name]))
+        self.probes.install(lambda tensor: tensor.name in self.names)
+
+    def see(self, found: Mapping[str, np.ndarray]) -> None:
+        """What one sample gives."""
+        for name, matrix in self.probes.rows_of(found):
+            self.totals[name] += matrix.astype(np.float64).sum(axis=0)
+
+    def tell(self, ranges: dict[str, Range]) -> None:
+        """Fill in what was seen."""
+        for name, (error, ties, count) in self.totals.items():
+            if count and math.isfinite(error + ties):
+                ranges[name] = replace(ranges[name], wavering=float(error / count), ties=float(ties / count))
 
 
 def row(probes: Probes, tensor: Tensor, axis: int, floor: float) -> Tensor:
