@@ -239,7 +239,7 @@ FAULTS = (
         TRIALS,
         " and score.spare_db >= self.evidence.config.search.margin_db",
         "",
-        OF_ANSWER,
+        OF_EASE,
         "a search stops at the first recipe that its own samples barely pass",
     ),
     Fault(
@@ -401,5 +401,13 @@ FAULTS = (
         "Session(self.model, threads",
         ("tests/oracles/test_reference.py",),
         "a repair hangs on an input that nobody gave",
+    ),
+    Fault(
+        "margin-not-searched-for",
+        TRIALS,
+        "return opinion.good and opinion.score.spare_db >= least_db",
+        "return opinion.good",
+        OF_ANSWER,
+        "a search ends at the first pins that barely pass",
     ),
 )
