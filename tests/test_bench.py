@@ -25,6 +25,9 @@ from tools.bench.autocast import AutoCast, Conversion, Job, convert, environment
 from tools.bench.ill_table import autocasts, calibration, main
 from tools.bench.markdown import page, score, wide
 from tools.bench.row import Row, row
+from tools.bench.speed import __main__ as speed
+from tools.bench.speed.picture import drawn
+from tools.bench.speed.subjects import SUBJECTS as SPEEDY
 from tools.bench.subjects import Subject, demo, subjects
 
 CHILD = """
@@ -206,3 +209,17 @@ def test_what_counts_copies_leaves_no_trace() -> None:
         model_from_proto(copies.chain(8)).copy()
     assert found.callers == {"tests.test_bench.test_what_counts_copies_leaves_no_trace": 1}
     assert [vars(module)["copy_graph"] for module in (held, splice)] == before
+
+
+def test_a_healthy_model_is_opened_and_run_as_often_as_the_bench_says() -> None:
+    """Counts, which no machine makes slower: of a chain that is right in FP16 as it is, with four samples."""
+    found = speed.line(SPEEDY["samples-4"], None)
+    assert found.nodes == 64
+    assert found.total("sessions") <= 16
+    assert found.total("passes") <= 72
+    assert found.floor_s > 0.0
+    told = speed.note([found], "speed.svg")
+    assert "| samples-4 | 64 |" in told
+    assert "![CPU-seconds by stage](speed.svg)" in told
+    picture = drawn({found.subject.name: {stage: spent["cpu_s"] for stage, spent in found.stages.items()}})
+    assert "<svg" in picture
