@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     seed: int
     simplify: bool
     keep_unverified: bool
+    fast: bool
     profile: str
     tolerance: Keys
     jitter: int

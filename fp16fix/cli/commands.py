@@ -42,6 +42,7 @@ def repair(
     held_out: flags.HeldOut = None,
     simplify: flags.Simplify = None,
     keep_unverified: flags.Keep = None,
+    fast: flags.Fast = None,
     strict_accumulation: flags.StrictSums = None,
     minimise: Annotated[bool | None, typer.Option("--minimise", help="drop every pin that the verdict can do without")] = None,
     check: Annotated[
@@ -89,6 +90,7 @@ def repair(
         held_out=held_out,
         simplify=simplify,
         keep_unverified=keep_unverified,
+        fast=fast,
         strict_accumulation=strict_accumulation,
         search__minimise=minimise,
         search__check=check,

@@ -87,6 +87,9 @@ Plugin = Annotated[
 ]
 Simplify = Annotated[bool | None, typer.Option("--simplify/--no-simplify", help="run onnxsim first", show_default=False)]
 Keep = Annotated[bool | None, typer.Option("--keep-unverified", help="write x.unverified.plan when the verdict fails", show_default=False)]
+Fast = Annotated[
+    bool | None, typer.Option("--fast", help="leave out figures that decide nothing; the verdict is the same", show_default=False)
+]
 HeldOut = Annotated[float | None, typer.Option("--held-out", help="share of the samples kept for the verdict [0.5]", show_default=False)]
 
 

@@ -309,6 +309,9 @@ class Config(Section):
     """Run onnxsim first."""
     keep_unverified: StrictBool = False
     """Write ``x.unverified.plan`` when the verdict fails."""
+    fast: StrictBool = False
+    """Leave out what only informs: figures of all-FP16, of FP32 after the repair and of the profile that does not decide, and the error
+    along the graph. The verdict is the same."""
     profile: Text = "compiled"
     """Assumption on what ops compute in inside: see notes/arithmetic.md."""
     tolerance: Tolerance = Tolerance()

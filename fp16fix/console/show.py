@@ -61,7 +61,8 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
     for reading in decisive.metrics:
         out(f"  metric {reading.metric}: {reading.value:.6g} (limit {reading.limit:g})")
     for figures in decisive.outputs:
-        out(f"  {figures.output}: {error(before.get(figures.output))} → {error(figures)}")
+        plain = before.get(figures.output)
+        out(f"  {figures.output}: {error(plain)} → {error(figures)}" if plain is not None else f"  {figures.output}: {error(figures)}")
     counts, recipe = found.counts, found.recipe
     bf16 = f", BF16 nodes {counts.bf16_nodes}" if counts.bf16_nodes else ""
     out(
@@ -160,10 +161,8 @@ def boxed(found: Boxed, *, as_json: bool) -> None:
         out(f"  {far.node} ({far.op}, {far.terms} terms): partial sums to {far.bound:.4g}, {far.margin:.1f} octaves below")
 
 
-def error(figures: Figures | None) -> str:
+def error(figures: Figures) -> str:
     """One output's error in a few words."""
-    if figures is None:
-        return "?"
     if figures.lost:
         return f"{figures.lost} lost{place(figures)}"
     if figures.mismatches:

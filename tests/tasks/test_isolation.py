@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ import pytest
 
 from fp16fix.cli import run
 from fp16fix.config import Config
+from fp16fix.console import show
 from fp16fix.errors import InputError, ModelError, OwnFaultError
 from fp16fix.graph import safe
 from fp16fix.graph.load import load
@@ -37,12 +38,12 @@ NORM = """g (float[4,64] x) => (float[4,64] y) <float two = {2}, float eps = {0.
     p = Pow (d, two) m = ReduceMean <axes = [1]> (p) v = Add (m, eps) s = Sqrt (v) y = Div (d, s) }"""
 
 
-def repaired(folder: Path, text: str = NORM, scale: float = 3000.0) -> Outcome:
+def repaired(folder: Path, text: str = NORM, scale: float = 3000.0, **keys: Any) -> Outcome:
     onnx.save(proto(text), folder / "model.onnx")
-    (folder / "samples").mkdir()
+    (folder / "samples").mkdir(exist_ok=True)
     for seed in range(4):
         np.savez(folder / "samples" / f"{seed}.npz", x=normal(4, 64, scale=scale, seed=seed))
-    return repair(Config(model=folder / "model.onnx", inputs=str(folder / "samples"), output=folder / "fixed.onnx"))
+    return repair(Config(model=folder / "model.onnx", inputs=str(folder / "samples"), output=folder / "fixed.onnx", **keys))
 
 
 class Raising:
@@ -150,6 +151,24 @@ def test_the_product_is_there_before_anything_informs(tmp_path: Path, monkeypatc
     monkeypatch.setattr("fp16fix.tasks.repair.inform", stop)
     with pytest.raises(KeyboardInterrupt):
         repaired(tmp_path)
+
+
+def test_a_fast_repair_leaves_out_what_only_informs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = repaired(tmp_path)
+    monkeypatch.setattr("fp16fix.tasks.repair.inform", None)
+    fast = repaired(tmp_path, fast=True)
+    assert fast.verdict == whole.verdict
+    assert fast.recipe == whole.recipe
+    assert not fast.before
+    assert fast.pessimistic.reasons == ("it was left out (fast)",)
+    assert "error along the graph" not in fast.stages
+    assert fast.warnings == whole.warnings
+    assert (tmp_path / "fixed.report.html").exists()
+    show.outcome(fast, as_json=False)
+    assert "  y: " in (told := capsys.readouterr().out)
+    assert "?" not in told
 
 
 def test_whose_fault_it_is() -> None:

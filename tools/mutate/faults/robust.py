@@ -12,6 +12,14 @@ OF_INPUTS, OF_PROCESS, OF_TERMINAL = (f"tests/{name}.py" for name in ("inputs/te
 
 FAULTS = (
     Fault(
+        "fast-informs",
+        "tasks/repair.py",
+        "return delivered if config.fast else told(",
+        "return told(",
+        ("tests/tasks/test_isolation.py",),
+        "who asks for speed waits for figures that decide nothing",
+    ),
+    Fault(
         "weights-from-anywhere",
         EXTERNAL,
         "        if inside and path.is_file():",
