@@ -31,7 +31,7 @@ BLENDED = "on inputs blended from those given"
 SHAKEN = "under another kernel's rounding (jitter, seed {seed})"
 KEPT = 64
 """Runs whose figures are remembered: those of the last recipes."""
-LIGHT = 1 << 28
+LIGHT = 1 << 26
 """Bytes of weights up to which graphs stay open in case they are asked again: opening them costs more than this memory."""
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
