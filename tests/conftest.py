@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from fp16fix.cli import run
+
+Fp16fix = Callable[..., int]
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -25,3 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:
         config.pluginmanager.register(Failures(terminal))
+
+
+@pytest.fixture
+def fp16fix(monkeypatch: pytest.MonkeyPatch) -> Fp16fix:
+    """Run the command line in this process; the exit code."""
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["fp16fix", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            run()
+        return int(stop.value.code or 0)
+
+    return call

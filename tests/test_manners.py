@@ -7,36 +7,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from fp16fix.cli import run
+from tests.conftest import Fp16fix
 from tests.models import normal, proto
 
 ROOT = Path(__file__).parent.parent
-Fp16fix = Callable[..., int]
 ILL = """g (float[4,64] x) => (float[4,64] y) <float two = {2.0}, float eps = {0.00001}> {
     p = Pow (x, two) m = ReduceMean <axes = [1]> (p) v = Add (m, eps) s = Sqrt (v) y = Div (x, s)
 }"""
 WELL = "g (float[4,64] x) => (float[4,64] y) { y = Relu (x) }"
 COMMANDS = "batch build diagnose diff doctor export init locate repair replay report schema verify weights".split()
-
-
-@pytest.fixture
-def fp16fix(monkeypatch: pytest.MonkeyPatch) -> Fp16fix:
-    """Run the command line in this process; the exit code."""
-
-    def call(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["fp16fix", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            run()
-        return int(stop.value.code or 0)
-
-    return call
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ inside.{name} = {how}
 @pytest.mark.parametrize(
     ("module", "name", "how", "left"),
     [
-        ("tasks.repair", "gather", "wait", False),
+        ("tasks.prepare", "gather", "wait", False),
         ("report.delivery", "write_report", "late", False),
         ("tasks.repair", "deliver", "late", True),
     ],

@@ -247,11 +247,12 @@ def verify(
         InputError: either model, the samples, or a keyword.
         BackendError: a plan, and none can run here.
     """
-    from fp16fix.api.staging import Scratch, model_file
+    from fp16fix.api.staging import model_file
+    from fp16fix.inputs.spool import Spool
     from fp16fix.tasks.verify import verify as run
 
     given, settled = prepared(model, inputs, config, options)
-    other = Staged(Scratch())
+    other = Staged(Spool())
     with watching(progress) as eyes, given.telling(), other.telling():
         return run(settled, model_file(other, candidate), eyes)
 

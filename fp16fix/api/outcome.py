@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from fp16fix.api.staging import Scratch
 from fp16fix.errors import InputError, UnverifiedError, first_line
+from fp16fix.inputs.spool import Spool
 
 if TYPE_CHECKING:
     from fp16fix.report.outcome import Counts
@@ -31,7 +31,7 @@ class Outcome:
     autocast: Verdict | None = None
     """PyTorch's autocast to FP16 against the module in FP32."""
     _products: Mapping[str, Path] | None = None
-    _scratch: Scratch | None = None
+    _scratch: Spool | None = None
 
     @property
     def verified(self) -> bool:

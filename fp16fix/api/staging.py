@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fp16fix.errors import Fp16fixError, InputError, ModelError, SampleError
+from fp16fix.inputs.spool import Spool
 
 if TYPE_CHECKING:
     from fp16fix.weights.export import Axes
@@ -22,19 +20,11 @@ SAMPLES = "inputs"
 EXAMPLE = "give samples in memory, or a folder of .npz"
 
 
-class Scratch:
-    """A folder that goes with the last thing that refers to it."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fp16fix-"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-
-
 @dataclass(slots=True)
 class Staged:
     """What a call was given, on disk."""
 
-    scratch: Scratch
+    scratch: Spool
     model: Path | None = None
     inputs: str | None = None
     names: dict[str, str] = field(default_factory=dict)
@@ -83,7 +73,7 @@ def staged(
     """
     from fp16fix.weights.export import is_module
 
-    made = Staged(Scratch())
+    made = Staged(Spool())
     if is_module(model):
         with made.telling():
             take_module(made, model, inputs if inputs is not None else yaml_inputs, opset, dynamic_axes)

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fp16fix.errors import SampleError
 from fp16fix.inputs.check import Contract, Entry
-from fp16fix.inputs.declared import LARGEST, Admit, Declared, anything
-from fp16fix.inputs.files import arrays_from_npz, write_npz
-from fp16fix.inputs.function import LIMIT, Spool
+from fp16fix.inputs.declared import LARGEST, Declared
+from fp16fix.inputs.files import write_npz
+from fp16fix.inputs.function import LIMIT
 from fp16fix.inputs.signature import Input
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One sample of several in a file."""
-
-    spool: Spool
-    whole: str
-    """Name of the file."""
-    source: str
-    index: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.whole}[{self.index}]"
-
-    @property
-    def where(self) -> str:
-        return f"{self.source}, sample {self.index}"
-
-    @property
-    def path(self) -> Path:
-        """Where it lies until nobody needs it."""
-        return self.spool.folder / f"{self.index}.npz"
-
-    def read(self, admit: Admit = anything) -> dict[str, np.ndarray]:
-        return arrays_from_npz(self.path, self.where, admit)
+from fp16fix.inputs.spool import Spool, Spooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +32,7 @@ class Cut:
         return piece[0] if self.added else piece
 
 
-def divided(entry: Entry, name: str, contract: Contract) -> tuple[Part, ...]:
+def divided(entry: Entry, name: str, contract: Contract) -> tuple[Spooled, ...]:
     """The samples of a file that does not fit as it is; none where its leading axes do not say how either.
 
     Inputs that fit as they are go with every sample.
@@ -79,7 +52,7 @@ def divided(entry: Entry, name: str, contract: Contract) -> tuple[Part, ...]:
     if not cuts:
         return ()
     spool, count = Spool(), next(iter(cuts.values())).count
-    parts = tuple(Part(spool, name, entry.where, index) for index in range(count))
+    parts = tuple(Spooled(spool, name, entry.where, index) for index in range(count))
     for part in parts:
         write_npz(part.path, {key: cuts[key].part(array, part.index) if key in cuts else array for key, array in arrays.items()})
     return parts

@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fp16fix.errors import SampleError
-from fp16fix.inputs.declared import Admit, anything
-from fp16fix.inputs.files import arrays_from_npz, write_npz
+from fp16fix.inputs.files import write_npz
+from fp16fix.inputs.spool import Spool, Spooled
 from fp16fix.plugins.code import named, user_code
 
 LIMIT = 4096
 """Samples; a generator that yields more is taken for one that never ends."""
 _HINT = "yield one dict of arrays by input name for each sample"
-
-
-class Spool:
-    """A scratch folder that goes away with the last sample that refers to it."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fp16fix-samples-"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """One sample that the user's function yielded."""
-
-    spool: Spool
-    source: str
-    index: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.source.rpartition(':')[2]}[{self.index}]"
-
-    @property
-    def where(self) -> str:
-        return f"{self.source}, sample {self.index}"
-
-    @property
-    def path(self) -> Path:
-        """Where it lies until nobody needs it."""
-        return self.spool.folder / f"{self.index}.npz"
-
-    def read(self, admit: Admit = anything) -> dict[str, np.ndarray]:
-        return arrays_from_npz(self.path, self.where, admit)
 
 
 def run(path: Path, function: str) -> tuple[Spooled, ...]:
@@ -68,7 +31,7 @@ def run(path: Path, function: str) -> tuple[Spooled, ...]:
         if isinstance(made, Mapping) or not hasattr(made, "__iter__"):
             raise SampleError(f"expected dicts one after the other, found {type(made).__name__}", where=source, hint=_HINT)
         for raw in made:
-            entry = Spooled(spool, source, len(entries))
+            entry = Spooled(spool, function, source, len(entries))
             if len(entries) == LIMIT:
                 raise SampleError(f"yields more than {LIMIT} samples", where=source, hint="a few dozen samples are enough; end the loop")
             write_npz(entry.path, _arrays(raw, entry.where))

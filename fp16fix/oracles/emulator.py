@@ -50,7 +50,6 @@ class StrictOracle:
         metrics: Sequence[Callable[[], Gauge]] = (),
         threads: int = 0,
         tick: Tick = lambda: None,
-        ran: Reference | None = None,
     ) -> None:
         """Run the reference.
 
@@ -62,7 +61,6 @@ class StrictOracle:
             metrics: make what else a verdict must pass.
             threads: ONNX Runtime threads.
             tick: called after each sample.
-            ran: the reference that has run on these samples already; closed with this.
 
         Raises:
             ModelError: ONNX Runtime refuses the reference or it fails on a sample.
@@ -71,11 +69,10 @@ class StrictOracle:
         self.metrics = metrics
         self.calls = 0
         self.channels = channels_of(reference)
-        self.own, self.blends = ran or Reference(reference, threads), Reference(reference, threads)
+        self.own, self.blends = Reference(reference, threads), Reference(reference, threads)
         self._runs: OrderedDict[tuple[object, ...], Run] = OrderedDict()
         self._last: tuple[str, Opened, Opened] | None = None
-        if ran is None:
-            self.own.extend(samples, names, tick)
+        self.own.extend(samples, names, tick)
 
     def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
         """From now on these samples are judged too. Raises as ``Reference.extend``."""

@@ -102,11 +102,11 @@ class Reference:
         """
         session, first = Session(self.model, threads=self.threads, optimise=True), self.count
         for sample in samples:
-            self.keep(session.run(sample))
+            self._keep(session.run(sample))
             tick()
-        self.adopt(first, samples, names)
+        self._adopt(first, samples, names)
 
-    def adopt(self, first: int, samples: Iterable[Sample], names: Sequence[str] = ()) -> None:
+    def _adopt(self, first: int, samples: Iterable[Sample], names: Sequence[str] = ()) -> None:
         """The outputs kept from the ``first`` on are of these samples."""
         self._batches.append((first, samples))
         self.names += names
@@ -132,12 +132,12 @@ class Reference:
             except ModelError:
                 continue
             if not any(has_nan(value) for value in found.values()):
-                self.keep(found)
+                self._keep(found)
                 sound.append(number)
         kept = blends.pick(sound)
-        self.adopt(first, kept, kept.names)
+        self._adopt(first, kept, kept.names)
 
-    def keep(self, found: Mapping[str, Any]) -> None:
+    def _keep(self, found: Mapping[str, Any]) -> None:
         """FP32 outputs of one more sample."""
         self.outputs = tuple(sorted(found))
         for index, name in enumerate(self.outputs):

@@ -8,18 +8,14 @@ from pathlib import Path
 
 from fp16fix.config import Config
 from fp16fix.engines.backend import choose
-from fp16fix.engines.compile import build_options, ready
-from fp16fix.engines.profiles import in_files, refuse_uncovered
+from fp16fix.engines.compile import build_options
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.oracles.oracle import Score
-from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.passes.recipe import Recipe, Refusal
 from fp16fix.progress import Silent, Stages, Watcher
-from fp16fix.report.delivery import products_for
 from fp16fix.search.answer import designed, untouched
-from fp16fix.search.trials import refuse_search, trials
-from fp16fix.tasks.engine import refuse_no_builds
-from fp16fix.tasks.tf32 import judged_with
+from fp16fix.search.trials import trials
+from fp16fix.tasks.prepare import prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +46,8 @@ def preview(config: Config, watcher: Watcher | None = None) -> Preview:
     """
     stages = Stages(watcher or Silent())
     config = config.model_copy(update={"search": config.search.model_copy(update={"journal": None})})
-    products = products_for(config)
-    wants_plan = products.plan is not None
-    refuse_search(config)
-    refuse_no_builds(config, plan=wants_plan)
-    config = judged_with(ready(config) if wants_plan else config)
-    evidence = gather(config, stages)
-    if wants_plan and not in_files(config):
-        refuse_uncovered(config, Arrays(evidence.samples))
+    begun = prepared(config, stages)
+    products, evidence = begun.products, begun.evidence
     with evidence.blaming(), trials(evidence, stages) as tried:
         found = untouched(tried, stages)
         draft = found.draft if found is not None else designed(tried, stages)
@@ -66,7 +56,7 @@ def preview(config: Config, watcher: Watcher | None = None) -> Preview:
     held = 0 if evidence.shared else len(evidence.held_out)
     return Preview(
         files={kind: str(path) for kind, path in places(products.plan, products.onnx, products.outcome, products.report).items()},
-        backend=choose(build_options(config)).name if wants_plan else "",
+        backend=choose(build_options(evidence.config)).name if begun.wants_plan else "",
         samples=(samples.source, len(evidence.calibration), held),
         plain=plain,
         recipe=draft.recipe,

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fp16fix.config import Config
-from fp16fix.engines.compile import ready
-from fp16fix.engines.profiles import in_files, refuse_uncovered
 from fp16fix.graph.exchange import scratch_beside
-from fp16fix.passes.evidence import Arrays, gather
 from fp16fix.progress import Silent, Stages, Watcher
-from fp16fix.report.delivery import deliver, products_for, told
+from fp16fix.report.delivery import deliver, told
 from fp16fix.report.informed import Informed, inform, uninformed
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.summary import summarise
 from fp16fix.search.accumulation import gated
 from fp16fix.search.answer import settle_on
-from fp16fix.search.trials import refuse_search, trials
-from fp16fix.tasks.engine import graph_only, refuse_no_builds, with_engine
-from fp16fix.tasks.tf32 import judged_with
+from fp16fix.search.trials import trials
+from fp16fix.tasks.engine import graph_only, with_engine
+from fp16fix.tasks.prepare import prepared
 
 
 def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str] = ()) -> Outcome:
@@ -32,19 +29,13 @@ def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str
         BackendError: a plan was asked for and TensorRT is missing or failed.
     """
     stages = Stages(watcher or Silent())
-    products = products_for(config)
-    wants_plan = products.plan is not None
-    refuse_search(config)
-    refuse_no_builds(config, plan=wants_plan)
-    config = judged_with(ready(config) if wants_plan else config)
-    evidence = gather(config, stages)
-    if wants_plan and not in_files(config):
-        refuse_uncovered(config, Arrays(evidence.samples))
+    begun = prepared(config, stages)
+    products, evidence = begun.products, begun.evidence
     with evidence.blaming(), trials(evidence, stages) as tried:
         answer = gated(tried, settle_on(tried, stages), stages)
         with scratch_beside(products.main) as scratch:
             path = scratch / products.onnx.name
-            product = with_engine(tried, answer, path, stages) if wants_plan else graph_only(tried, answer, path)
+            product = with_engine(tried, answer, path, stages) if begun.wants_plan else graph_only(tried, answer, path)
             answer, typed, facts = product.answer, product.typed, product.facts
 
             def outcome(informed: Informed) -> Outcome:

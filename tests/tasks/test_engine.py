@@ -29,7 +29,7 @@ from fp16fix.graph.save import save_model
 from fp16fix.progress import Silent, Stages
 from fp16fix.report.outcome import Corner, Outcome
 from fp16fix.search.draft import design
-from fp16fix.tasks import build, diagnose, engine
+from fp16fix.tasks import build, diagnose, engine, prepare
 from fp16fix.tasks import repair as pipeline
 from fp16fix.verdict.verdict import Verdict
 from tests.engines import tiny
@@ -54,7 +54,7 @@ def never(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture
 def no_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "gather", never)
+    monkeypatch.setattr(prepare, "gather", never)
 
 
 @pytest.mark.usefixtures("no_analysis")
