@@ -92,7 +92,7 @@ class TestBeforeAnyAnalysis:
             pipeline.repair(settings(tmp_path, DYNAMIC))
 
     def test_a_graph_alone_needs_no_profile_and_no_backend(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pipeline, "ready", never)
+        monkeypatch.setattr(prepare, "ready", never)
         with pytest.raises(AssertionError, match="analysis must not begin"):  # it goes straight on to it
             pipeline.repair(settings(tmp_path, DYNAMIC, output=str(tmp_path / "out.onnx")))
 
