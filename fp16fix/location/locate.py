@@ -20,6 +20,7 @@ from fp16fix.passes.apply import apply
 from fp16fix.passes.recipe import plain
 from fp16fix.progress import Tick
 from fp16fix.ranges.measure import measure
+from fp16fix.ranges.range import Ranges
 from fp16fix.search.refine import FAINT_DB, ranking
 from fp16fix.trace.births import CEILING_DB, Birth, births, with_states
 from fp16fix.trace.segments import Sample
@@ -81,6 +82,7 @@ def locate(
     samples: Iterable[Sample],
     tolerance: Tolerance,
     *,
+    ranges: Ranges | None = None,
     hazards: Sequence[Hazard] | None = None,
     draft: Draft | None = None,
     proofs: Collection[Hazard] = (),
@@ -94,6 +96,7 @@ def locate(
         model: FP32.
         samples: re-iterable.
         tolerance: what counts as right.
+        ranges: of the model on the samples; measured here if None.
         hazards: from ``diagnose``; found here if None.
         draft: what the repair stage would do, for ``Culprit.repair``; without one the answer is always a pin.
         proofs: hazards that are proven to have no effect.
@@ -104,11 +107,12 @@ def locate(
     Raises:
         ModelError: the model does not run.
     """
-    hazards = diagnose(model, measure(model, samples, threads=threads)) if hazards is None else hazards
+    ranges = measure(model, samples, threads=threads) if ranges is None else ranges
+    hazards = diagnose(model, ranges) if hazards is None else hazards
     typed = apply(model, plain(model.placed))
     evidence = in_fp16(model, samples, tolerance, threads=threads) if evidence is None else evidence
     tick()
-    errors = shadow(model, typed, samples, threads=threads)
+    errors = shadow(model, typed, samples, ranges=ranges, threads=threads)
     tick()
     unstorable = with_states(model, overflowing(hazards))
     found = suspects(births(model, typed, samples, unstorable=unstorable, least_db=FAINT_DB, threads=threads), evidence)

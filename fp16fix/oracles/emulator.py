@@ -31,8 +31,8 @@ BLENDED = "on inputs blended from those given"
 SHAKEN = "under another kernel's rounding (jitter, seed {seed})"
 KEPT = 64
 """Runs whose figures are remembered: those of the last recipes."""
-LIGHT = 1 << 26
-"""Bytes of weights up to which graphs stay open in case they are asked again: opening them costs more than this memory."""
+LIGHT = 1 << 27
+"""Bytes of FP32 weights up to which graphs stay open in case they are asked again: opening them costs more than this memory."""
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
 
@@ -42,7 +42,7 @@ class StrictOracle:
 
     def __init__(
         self,
-        reference: Model,
+        reference: Model | Reference,
         samples: Iterable[Sample],
         tolerance: Tolerance,
         *,
@@ -54,8 +54,8 @@ class StrictOracle:
         """Run the reference.
 
         Args:
-            reference: FP32.
-            samples: re-iterable.
+            reference: FP32, and what it gave on the samples that it has seen, if any.
+            samples: re-iterable; more of them, of a reference that has seen some.
             tolerance: what counts as right.
             names: of the samples, for the figures.
             metrics: make what else a verdict must pass.
@@ -68,11 +68,14 @@ class StrictOracle:
         self.tolerance = tolerance
         self.metrics = metrics
         self.calls = 0
-        self.channels = channels_of(reference)
-        self.own, self.blends = Reference(reference, threads), Reference(reference, threads)
+        self.own = reference if isinstance(reference, Reference) else Reference(reference, threads)
+        self.blends = Reference(self.own.model, self.own.threads, self.own.exact)
+        self.channels = channels_of(self.own.model)
         self._runs: OrderedDict[tuple[object, ...], Run] = OrderedDict()
         self._last: tuple[str, Opened, Opened] | None = None
-        self.own.extend(samples, names, tick)
+        self._is_light = self.own.model.weight() <= LIGHT
+        if samples:
+            self.own.extend(samples, names, tick)
 
     def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
         """From now on these samples are judged too. Raises as ``Reference.extend``."""
@@ -81,6 +84,12 @@ class StrictOracle:
     def blend(self, blends: Blends, rounds: Mapping[str, int]) -> None:
         """From now on what passes is judged on these, too; arguments and errors are those of ``Reference.extend_by_blends``."""
         self.blends.extend_by_blends(blends, rounds)
+
+    @contextmanager
+    def alone(self, sample: str) -> Iterator[StrictOracle]:
+        """The same of one of its samples, the first where none is called so, by tolerance alone."""
+        with StrictOracle(self.own.alone(sample), (), self.tolerance) as other:
+            yield other
 
     def __enter__(self) -> StrictOracle:
         return self
@@ -160,7 +169,7 @@ class StrictOracle:
         plain, shaken = (
             Opened(partial(emulate, candidate, profile, each, guarded=True), self.own.threads, each) for each in (None, jitter)
         )
-        self._last = (about, plain, shaken) if key and candidate.weight() <= LIGHT else None
+        self._last = (about, plain, shaken) if key and self._is_light else None
         return plain, shaken
 
     def _run(self, reference: Reference, opened: Opened, about: tuple[object, ...], metrics: Sequence[Gauge], tick: Tick) -> Run:
@@ -175,6 +184,8 @@ class StrictOracle:
             self._runs.move_to_end(place)
             while len(self._runs) > KEPT:
                 self._runs.popitem(last=False)
+        if not self._is_light:
+            self.own.exact.close()
         reference.advance(run, opened, tick)
         return run
 

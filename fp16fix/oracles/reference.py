@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,12 @@ class Run:
 class Opened:
     """A graph that is made, and compiled, when it is first run."""
 
-    def __init__(self, make: Callable[[], Model], threads: int = 0, jitter: Jitter | None = None) -> None:
+    def __init__(self, make: Callable[[], Model], threads: int = 0, jitter: Jitter | None = None, *, optimise: bool = False) -> None:
         """Of whatever ``make`` will make, with so many of ONNX Runtime's threads; ``jitter`` are the errors in it, if any."""
         self._make = make
         self._threads = threads
         self._jitter = jitter
+        self._optimise = optimise
         self._session: Session | None = None
         self.seed = 0
         """Of the errors."""
@@ -62,7 +64,7 @@ class Opened:
     def session(self, *, fresh: bool = False) -> Session:
         """One that is open already, unless ``fresh``. Raises ModelError: ONNX Runtime refuses the graph."""
         if self._session is None or fresh:
-            self._session = Session(self.graph, threads=self._threads)
+            self._session = Session(self.graph, threads=self._threads, optimise=self._optimise)
         return self._session
 
     def feeds(self) -> Sample:
@@ -77,10 +79,11 @@ class Opened:
 class Reference:
     """What candidates are compared with."""
 
-    def __init__(self, model: Model, threads: int = 0) -> None:
-        """Of no sample yet; ``threads`` are ONNX Runtime's."""
+    def __init__(self, model: Model, threads: int = 0, exact: Opened | None = None) -> None:
+        """Of no sample yet; ``threads`` are ONNX Runtime's. ``exact`` is the model, where another reference runs it, too."""
         self.model = model
         self.threads = threads
+        self.exact = exact or Opened(lambda: model, threads, optimise=True)
         self.count = 0
         self.names: list[str] = []
         self.outputs: tuple[str, ...] = ()
@@ -100,7 +103,7 @@ class Reference:
         Raises:
             ModelError: ONNX Runtime refuses the model or it fails on a sample.
         """
-        session, first = Session(self.model, threads=self.threads, optimise=True), self.count
+        session, first = self.exact.session(fresh=self.draws), self.count
         for sample in samples:
             self._keep(session.run(sample))
             tick()
@@ -125,7 +128,9 @@ class Reference:
         """
         if self.draws or not blends:
             return
-        session, sound, first = Session(ending(self.model, rounds), threads=self.threads, optimise=True), list[int](), self.count
+        bound = ending(self.model, rounds)
+        opened = self.exact if bound is self.model else Opened(lambda: bound, self.threads, optimise=True)
+        session, sound, first = opened.session(), list[int](), self.count
         for number, sample in enumerate(blends):
             try:
                 found = session.run(sample)
@@ -136,6 +141,18 @@ class Reference:
                 sound.append(number)
         kept = blends.pick(sound)
         self._adopt(first, kept, kept.names)
+
+    def alone(self, name: str) -> Reference:
+        """The one of its samples that has this name, or the first: a reference of its own."""
+        number = self.names.index(name) if name in self.names else 0
+        first, samples = next(each for each in reversed(self._batches) if each[0] <= number)
+        other, sample = Reference(self.model, self.threads, self.exact), next(islice(samples, number - first, None))
+        if self.draws:
+            other.extend([sample], [name])
+        else:
+            other._keep(next(self.values(number)))
+            other._adopt(0, [sample], [name])
+        return other
 
     def _keep(self, found: Mapping[str, Any]) -> None:
         """FP32 outputs of one more sample."""

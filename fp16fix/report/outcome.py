@@ -196,7 +196,7 @@ class Outcome:
     refusals: tuple[Refusal, ...]
     verdict: Verdict
     pessimistic: Verdict
-    """The same graph under the pessimistic profile: information, not a gate, unless that profile was asked for."""
+    """The same graph under the pessimistic profile: information, not a gate, unless that profile was asked for; of the worst sample."""
     before: tuple[Figures, ...]
     """Plain FP16 on all samples."""
     equivalence: tuple[Figures, ...]

@@ -37,11 +37,11 @@ def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
         return answer
     with stages.stage("sums in FP16", len(evidence.judged) + 1) as tick:
         typed = trials.typed(answer.recipe)
-        found = examined(evidence.config, evidence.model, typed, evidence.judged, answer.verdict, tick)
+        found = examined(trials.strict, typed, evidence.judged, answer.verdict, tick)
         asked = with_sums(trials, answer, [name for each in found.conditions for name in outside_attention(typed, each.nodes)])
         if asked is not answer:
             answer, before = asked, found
-            found = examined(evidence.config, evidence.model, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
+            found = examined(trials.strict, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
             found = replace(found, certificate=before.certificate)
         if found.conditions:
             answer, found = shifted(trials, answer, found, stages, tick)
@@ -87,7 +87,7 @@ def shifted(trials: Trials, answer: Answer, found: Examined, stages: Stages, tic
     verdict = trials.verdict(recipe, "sums", f"exponents until partial sums of {', '.join(sorted(over)[:NAMED])} fit")
     if not verdict.verified or trials.too_wide(recipe):
         return answer, found
-    again = examined(evidence.config, evidence.model, trials.typed(recipe), evidence.judged, verdict, tick)
+    again = examined(trials.strict, trials.typed(recipe), evidence.judged, verdict, tick)
     if again.conditions:
         return answer, found
     return replace(answer, draft=draft, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), again
@@ -113,7 +113,7 @@ def apart(trials: Trials, answer: Answer, found: Examined, tick: Tick) -> tuple[
     verdict = trials.verdict(recipe, "sums", f"attention in FP32 around {', '.join(inside[:NAMED])}")
     if not verdict.verified:
         return answer, found
-    again = examined(evidence.config, evidence.model, trials.typed(recipe), evidence.judged, verdict, tick)
+    again = examined(trials.strict, trials.typed(recipe), evidence.judged, verdict, tick)
     if again.conditions:
         return answer, found
     return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), replace(
@@ -131,16 +131,13 @@ class Examined:
     certificate: tuple[Bounded, ...] = ()
 
 
-def examined(config: Config, reference: Model, typed: Model, samples: Arrays, verdict: Verdict, tick: Tick) -> Examined:
+def examined(strict: StrictOracle, typed: Model, samples: Arrays, verdict: Verdict, tick: Tick) -> Examined:
     """Certificate on all samples, second gate on that which the verdict is worst on: sums in blocks take ten times as long as products."""
-    names, shown = list(samples.names), verdict.worst
-    index = names.index(shown.sample) if shown is not None and shown.sample in names else 0
-    few = Arrays(samples.samples.pick([index]))
     try:
-        bounds = certified(typed, samples, threads=config.threads, tick=tick)
+        bounds = certified(typed, samples, threads=strict.own.threads, tick=tick)
         if (work := sum(each.steps for each in bounds)) > MOST:
             return Examined((unasked(work, bounds),), None, bounds)
-        with StrictOracle(reference, few, config.tolerance.of, names=few.names, threads=config.threads) as oracle:
+        with strict.alone("" if verdict.worst is None else verdict.worst.sample) as oracle:
             second = oracle.verdict(typed, profile=Accumulate.name, tick=tick)
     except Exception as error:  # noqa: BLE001 - an answer that passes is not lost over what may only qualify it
         said = error.what if isinstance(error, Fp16fixError) else f"{type(error).__name__}: {first_line(error)}"

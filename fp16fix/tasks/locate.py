@@ -51,6 +51,7 @@ def locate(
                 found.model,
                 witnesses.looked_at(found),
                 config.tolerance.of,
+                ranges=found.ranges,
                 hazards=found.hazards,
                 draft=draft,
                 proofs=found.proofs,

@@ -79,7 +79,7 @@ def compared(config: Config, candidate: Path | str, watcher: Watcher | None = No
     ):
         for part in (Arrays(split(given, config.held_out)[0]), samples):
             oracle.blend(half_of_blends(config, part), rounds)
-        verdict = with_sums(config, reference, typed, samples, as_built(config, oracle, typed, tick))
+        verdict = with_sums(config, oracle, typed, samples, as_built(config, oracle, typed, tick))
         verdict = within_share(verdict, typed, samples, config.max_fp32_share)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
         verdict = replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
@@ -108,11 +108,11 @@ def as_built(config: Config, oracle: StrictOracle, typed: Model, tick: Tick) -> 
     return replace(verdict, notes=(*verdict.notes, "With TF32 off (--no-tf32) it passes: FP32 products round their operands otherwise."))
 
 
-def with_sums(config: Config, reference: Model, typed: Model, samples: Arrays, verdict: Verdict) -> Verdict:
+def with_sums(config: Config, oracle: StrictOracle, typed: Model, samples: Arrays, verdict: Verdict) -> Verdict:
     """What kernels that add in FP16 would make of a graph that passes: said beside it, or why it fails (``strict_accumulation``)."""
     if not verdict.verified or config.profile == Accumulate.name:
         return verdict
-    found = examined(config, reference, typed, samples, verdict, lambda: None).conditions
+    found = examined(oracle, typed, samples, verdict, lambda: None).conditions
     notes = [f"Verified where products accumulate in FP32: {each.why}." for each in found]
     return replace(held_to(config, verdict, found), notes=(*verdict.notes, *notes))
 

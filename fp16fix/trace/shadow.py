@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from fp16fix.errors import ModelError
 from fp16fix.graph.edit import rounding_of
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.opset import raise_in_place
+from fp16fix.graph.session import Session
 from fp16fix.graph.splice import splice
-from fp16fix.half import FP32
-from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce
+from fp16fix.half import FP32, LARGEST
+from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce, is_fp32
+from fp16fix.ranges.range import Range
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace.endure import FLAT, enduring
 from fp16fix.trace.segments import Sample, Segment, segments
@@ -23,6 +28,8 @@ from fp16fix.trace.segments import Sample, Segment, segments
 PREFIX = "strict/"
 BIG = 3.0e38
 BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
+HELD = 1 << 26
+"""Bytes of values up to which a whole graph is compared outside of the runtime: sessions with a probe a tensor take long to open."""
 PIECE = 1 << 18
 """Elements of a large tensor that are compared at once: 1 MiB."""
 
@@ -46,19 +53,71 @@ class Damage:
 
 
 def shadow(
-    reference: Model, typed: Model, samples: Iterable[Sample], exponents: Mapping[str, int] | None = None, *, threads: int = 0
+    reference: Model,
+    typed: Model,
+    samples: Iterable[Sample],
+    exponents: Mapping[str, int] | None = None,
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    threads: int = 0,
 ) -> dict[str, Damage]:
     """Damage of every float tensor of the main graph that both models have, in graph order.
 
     Args:
         reference: the FP32 model.
         typed: the lowered model, computed strictly.
-        samples: run once each; nothing leaves the runtime but one row a tensor.
+        samples: run once each; where values take much memory, nothing leaves the runtime but one row a tensor.
         exponents: tensor → e for tensors that the typed model stores as true × 2^−e.
+        ranges: of the FP32 model, as far as they are known: shapes, and where squares or FP16 are sure to overflow.
         threads: ONNX Runtime threads.
     """
+    exponents, ranges = exponents or {}, ranges or {}
+    if takes(reference, ranges) <= HELD:
+        with suppress(ModelError):
+            return outside(reference, typed, samples, exponents, threads)
+        # A twin that fails while running is lost; side by side the others are not.
     host, twins = side_by_side(reference, typed)
-    return compare_in_graph(host, pairs_of(twins, exponents or {}), samples, threads=threads)
+    odd = frozenset(name for name, seen in ranges.items() if seen.nonfinite or seen.absmax > LARGEST)
+    return compare_in_graph(host, pairs_of(twins, exponents), samples, threads=threads, odd=odd)
+
+
+def takes(model: Model, ranges: Mapping[str, Range]) -> float:
+    """Bytes of all FP32 values of the main graph on a sample; infinite where a shape is not known."""
+    return sum(math.prod(ranges[name].shape) * 4 if name in ranges else math.inf for name in own_floats(model))
+
+
+def own_floats(model: Model) -> list[str]:
+    """The FP32 tensors that nodes of the main graph make, in its order."""
+    return [tensor.name for node in model.graph.nodes for tensor in node.outputs if tensor.name and is_fp32(tensor)]
+
+
+def outside(reference: Model, typed: Model, samples: Iterable[Sample], exponents: Mapping[str, int], threads: int) -> dict[str, Damage]:
+    """``shadow`` of a graph whose values all fit into memory: two plain sessions, compared by NumPy. Raises ModelError: one fails."""
+    exact, strict = reference.copy(), emulate(typed)
+    theirs = set(own_floats(strict))
+    names = [name for name in own_floats(exact) if name in theirs]
+    sessions = []
+    for model in (exact, strict):
+        tensors = model.graph.tensors()
+        model.graph.outputs = [tensors[name] for name in names]
+        sessions.append(Session(model, threads=threads))
+    totals = {name: np.zeros(3) for name in names}
+    for sample in samples:
+        wanted, found = (session.run(sample) for session in sessions)
+        for name in names:
+            totals[name] += pair_row(wanted[name], found[name], exponents.get(name, 0))
+    return {name: error_of(name, row) for name, row in totals.items()}
+
+
+def pair_row(reference: np.ndarray, twin: np.ndarray, exponent: int) -> np.ndarray:
+    """The row of ``pair_summary``, of one sample; all is lost where the shapes differ. The twin holds reference × 2^−exponent."""
+    if reference.shape != twin.shape:
+        return np.array([0.0, 0.0, reference.size])
+    exact, own = reference.astype(np.float64), np.ldexp(twin.astype(np.float64), exponent)
+    kept = np.isfinite(exact) & np.isfinite(own)
+    same = (exact == own) | (np.isnan(exact) & np.isnan(own))
+    exact, own = exact[kept], own[kept]
+    return np.array([np.square(exact).sum(), np.square(exact - own).sum(), np.count_nonzero(~(kept | same))])
 
 
 def side_by_side(reference: Model, typed: Model) -> tuple[Model, dict[str, gs.Tensor]]:
@@ -93,24 +152,32 @@ class Pair:
 
 
 def compare_in_graph(
-    host: Model, pairs: Iterable[Pair], samples: Iterable[Sample], *, threads: int = 0, elementwise: bool = False
+    host: Model,
+    pairs: Iterable[Pair],
+    samples: Iterable[Sample],
+    *,
+    threads: int = 0,
+    elementwise: bool = False,
+    odd: frozenset[str] = frozenset(),
 ) -> dict[str, Damage]:
     """Errors by label; the host is consumed. Long graphs run in stretches.
 
     ``elementwise`` also counts elements that are off by much of their own size: a massive channel hides all others from an SQNR.
 
-    A first pass sums squares; only tensors whose sums are not finite get the masks that tell lost values from the rest. A twin that fails
-    while running, or has another shape, is lost (``trace.endure``).
+    A first pass sums squares; only tensors whose sums are not finite get the masks that tell lost values from the rest, at once if they are
+    known to be ``odd``. A twin that fails while running, or has another shape, is lost (``trace.endure``).
     """
     pairs = list(pairs)
     meet(host, pairs)
-    found, lost = enduring(host, lambda: compared(host, samples, threads, elementwise=elementwise))
+    found, lost = enduring(host, lambda: compared(host, samples, threads, elementwise=elementwise, known=odd))
     labels = {pair.label for pair in pairs if pair.twin.name in lost or MEET + pair.label in lost}
     return found | {label: Damage(label, -math.inf, 1, 1.0) for label in sorted(labels)}
 
 
-def compared(host: Model, samples: Iterable[Sample], threads: int, *, elementwise: bool) -> dict[str, Damage]:
-    """Errors by label, of a host in which the pairs meet."""
+def compared(
+    host: Model, samples: Iterable[Sample], threads: int, *, elementwise: bool, known: frozenset[str] = frozenset()
+) -> dict[str, Damage]:
+    """Errors by label, of a host in which the pairs meet; sums of those ``known`` not to be finite are masked at once."""
     totals: dict[str, np.ndarray] = {}
     off: dict[str, float] = {}
     if elementwise:
@@ -121,7 +188,7 @@ def compared(host: Model, samples: Iterable[Sample], threads: int, *, elementwis
             off |= {name: float(row[3] / max(1.0, row[4])) for name, row in rows.items()}
         return errors_of(totals, off)
     for segment in segments(host, samples):
-        quick = Rows(quick_summary, lambda tensor: tensor.name.startswith(MEET))
+        quick = Rows(partial(quick_summary, known=known), lambda tensor: tensor.name.startswith(MEET))
         sums = quick.sum_over(segment, threads)
         odd = {name for name, row in sums.items() if not np.isfinite(row).all()}
         if odd:
@@ -211,9 +278,10 @@ def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:
     return [*nodes, gs.Node("Sub", out.name, inputs=[reference, twin], outputs=[out])]
 
 
-def quick_summary(probes: Probes, difference: gs.Tensor) -> gs.Tensor:
-    """Row: Σ ref², Σ (ref − x)², 0; not finite where either tensor is not (or its sum of squares passes FP32)."""
-    return in_pieces(probes, difference, quick_cells)
+def quick_summary(probes: Probes, difference: gs.Tensor, known: frozenset[str]) -> gs.Tensor:
+    """Row: Σ ref², Σ (ref − x)², 0; not finite where either tensor is not (or its sum of squares passes FP32), if that is not known."""
+    masked = difference.name.removeprefix(MEET) in known
+    return in_pieces(probes, difference, pair_cells if masked else quick_cells)
 
 
 def quick_cells(probes: Probes, reference: gs.Tensor, _: gs.Tensor, difference: gs.Tensor) -> list[gs.Tensor]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.passes.apply import apply
+from fp16fix.ranges.measure import measure
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace import segments as segments_module
 from fp16fix.trace import shadow as shadow_module
@@ -169,6 +171,49 @@ def test_rescaled_tensors_are_compared_at_their_true_size() -> None:
     assert all(blind[name].sqnr_db < 1.0 for name in held), "a sixteenth of what it should be"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_fits_into_memory_is_compared_outside_with_the_same_result(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, samples = load(name)
+    typed, ranges = lower(model, {}), measure(model, samples)
+    inside = shadow(model, typed, samples)
+    monkeypatch.setattr(shadow_module, "side_by_side", None)
+    assert_alike(shadow(model, typed, samples, ranges=ranges), inside)
+
+
+def assert_alike(errors: Mapping[str, Damage], others: Mapping[str, Damage]) -> None:
+    assert list(errors) == list(others)
+    for name, error in errors.items():
+        assert error.nonfinite == others[name].nonfinite
+        assert error.sqnr_db == pytest.approx(others[name].sqnr_db, abs=0.02)
+
+
+def test_outside_too_rescaled_tensors_have_their_true_size_and_equal_infinities_are_not_lost() -> None:
+    subject = model("g (float[4] x) => (float[4] y) <float k = {1000}> { a = Mul (x, k) b = Neg (a) y = Abs (b) }")
+    samples = [{"x": np.asarray([1.0, math.inf, math.nan, 0.1], np.float32)}]
+    found = shadow(subject, apply(subject, exponents(k=4, y=4, a=4, b=4)), samples, {"a": 4, "b": 4}, ranges=measure(subject, samples))
+    assert all(found[name].sqnr_db > 60.0 and found[name].nonfinite == 0 for name in ("a", "b", "y"))
+
+
+def test_where_fp16_is_known_to_overflow_one_pass_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    class Counted(Session):
+        def __init__(self, model: Model, **keywords: Any) -> None:
+            opened.append(1)
+            super().__init__(model, **keywords)
+
+    subject = model("g (float[4] x) => (float[4] y) <float k = {1e5}> { a = Mul (x, k) y = Tanh (a) }")
+    samples = [{"x": np.asarray([1.0, -2.0, 3e-6, 0.1], np.float32)}]
+    typed, ranges = lower(subject, {}), measure(subject, samples)
+    monkeypatch.setattr(shadow_module, "HELD", 0)
+    monkeypatch.setattr(segments_module, "Session", Counted)
+    twice = shadow(subject, typed, samples)
+    assert len(opened) == 2
+    assert twice["a"].nonfinite == 2
+    assert_alike(shadow(subject, typed, samples, ranges=ranges), twice)
+    assert len(opened) == 3
+
+
 def test_graphs_of_two_opsets_meet_in_the_newer() -> None:
     """A rule that raises the typed graph brings attributes that the older opset does not have."""
     halves = ",".join(["0.5"] * 12)
@@ -185,9 +230,10 @@ def test_a_twin_that_fails_is_damaged_there_and_what_follows_is_not() -> None:
         a = Mul (x, far) i = Cast <to = 7> (a) t = Gather (table, i) y = Exp (t) }"""
     fp32 = model(text)
     sample = {"x": np.array([0.0, 0.5, 0.25, 1.0], np.float32), "table": normal(2052)}
-    found = shadow(fp32, lower(fp32, {}), [sample])
-    assert found["t"].damage_db == -math.inf
-    assert found["y"].damage_db > 50, "it reads the exact value"
+    for ranges in (None, measure(fp32, [sample])):
+        found = shadow(fp32, lower(fp32, {}), [sample], ranges=ranges)
+        assert found["t"].damage_db == -math.inf
+        assert found["y"].damage_db > 50, "it reads the exact value"
 
 
 def test_a_twin_of_another_length_is_damaged_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,3 +245,4 @@ def test_a_twin_of_another_length_is_damaged_there(monkeypatch: pytest.MonkeyPat
         found = shadow(fp32, lower(fp32, {}), [sample])
         assert found["s"].damage_db == -math.inf
         assert found["z"].damage_db > 50
+    assert shadow(fp32, lower(fp32, {}), [sample], ranges=measure(fp32, [sample]))["s"].damage_db == -math.inf
