@@ -202,8 +202,8 @@ def test_where_fp16_is_known_to_overflow_one_pass_is_enough(monkeypatch: pytest.
             opened.append(1)
             super().__init__(model, **keywords)
 
-    subject = model("g (float[4] x) => (float[4] y) <float k = {1e5}> { a = Mul (x, k) y = Tanh (a) }")
-    samples = [{"x": np.asarray([1.0, -2.0, 3e-6, 0.1], np.float32)}]
+    subject = model("g (float[4] x) => (float[4] y) <float k = {6e4}> { a = Mul (x, k) y = Tanh (a) }")
+    samples = [{"x": np.asarray([1.5, -2.0, 3e-6, 0.1], np.float32)}]
     typed, ranges = lower(subject, {}), measure(subject, samples)
     monkeypatch.setattr(shadow_module, "HELD", 0)
     monkeypatch.setattr(segments_module, "Session", Counted)
