@@ -130,6 +130,8 @@ def options_for(*, optimise: bool) -> ort.SessionOptions:
     # Quantised graphs are run as they are written: ONNX Runtime 1.32 ends the process in QDQPropagationTransformer where a DequantizeLinear
     # has few readers or is read by a body, and fusions into integer kernels would hide what is measured between Q and DQ.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Threads that wait for work without sleeping take the time of whatever else runs, and half of a pass over many small tensors.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     runtime.equip(options)
     return options
 

@@ -41,7 +41,7 @@ class Details:
 
     def install(self, model: Model) -> None:
         """Probe them."""
-        self.probes = Probes(model, DETAILS, finite_summary)
+        self.probes = Probes(model, DETAILS, finite_summary, piles=True)
         self.histograms = add_histograms(self.probes, self.names)
         self.probes.install(lambda tensor: is_fp32(tensor) and tensor.name in self.names)
         model.graph.outputs += [tensor for _, pair in self.histograms for tensor in pair]

@@ -17,7 +17,7 @@ from fp16fix.progress import Tick
 from fp16fix.ranges.details import Details
 from fp16fix.ranges.extents import Extents, Rounds, inside_bodies
 from fp16fix.ranges.look import look
-from fp16fix.ranges.probe import FLOAT, PROBING, Probes, is_fp32, rounded
+from fp16fix.ranges.probe import PROBING, Probes, is_fp32, rounded
 from fp16fix.ranges.range import Range, Ranges
 from fp16fix.ranges.rivals import Rivalries
 
@@ -51,7 +51,7 @@ def measure(
     """
     model = raise_opset(model, PROBING)
     probed = model.copy()
-    probes = Probes(probed, COLUMNS, summary)
+    probes = Probes(probed, COLUMNS, summary, piles=True)
     known = known or {}
     shapes = add_shapes(probes, known)
     sources = {name: source for name, source in same_values(model).items() if name not in known}
@@ -112,16 +112,13 @@ def same_values(model: Model) -> dict[str, str]:
 def summary(probes: Probes, tensor: Tensor) -> Tensor:
     """The row of ``COLUMNS``."""
     noise = probes.emit("Sub", [tensor, rounded(probes, tensor)])
-    size = probes.emit(
-        "Reshape", [probes.emit("Size", [tensor], onnx.TensorProto.INT64), probes.literal([1], np.int64)], onnx.TensorProto.INT64
-    )
     return probes.row(
         [
             probes.scalars("ReduceMax", tensor),
             probes.scalars("ReduceMin", tensor),
             probes.scalars("ReduceSumSquare", tensor),
             probes.scalars("ReduceSumSquare", noise),
-            probes.emit("Cast", [size], to=FLOAT),
+            probes.count(tensor),
         ]
     )
 

@@ -6,6 +6,7 @@ before it leaves the control node, so that rows have the same shape whatever the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,23 +25,36 @@ LARGEST = 3.4e38
 
 FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 
+SMALL = 1 << 12
+"""Elements up to which alike tensors are looked at together."""
+PILE = 1 << 18
+"""Elements of a pile of them, which waits in memory until it is looked at: 1 MiB."""
+
 Reduce = Callable[["Probes", Tensor], Tensor]
-"""Writes nodes that turn a tensor into a ``[1, columns]`` row."""
+"""Writes nodes that turn a tensor into a ``[1, columns]`` row, or a pile of them, ``[tensors, elements]``, into one row each."""
 
 
 class Probes:
     """Adds probes to one model; ``emit`` is what a ``Reduce`` writes nodes with."""
 
-    def __init__(self, model: Model, kinds: Sequence[str], reduce: Reduce) -> None:
-        """Probe ``model`` with rows whose columns fold over visits by ``max``, ``min`` or ``sum``."""
+    def __init__(self, model: Model, kinds: Sequence[str], reduce: Reduce, *, piles: bool = False) -> None:
+        """Probe ``model`` with rows whose columns fold over visits by ``max``, ``min`` or ``sum``.
+
+        ``piles``: ``reduce`` asks neither which tensor it is given nor for its shape, so that small ones of one size can share its nodes.
+        """
         self.model = model
         self.kinds = tuple(kinds)
         self.columns = len(self.kinds)
         self.reduce = reduce
+        self.piles = piles
+        self.height = 0
+        """Tensors in the pile that is looked at; 0 where it is a tensor by itself."""
+        self.elements = 0
+        """Of each of them."""
         self.edit = Editor(model)
         self.nodes: list[Node] = []
         self.made: set[int] = set()
-        """Nodes put into bodies that are yet to be probed."""
+        """Nodes put where tensors are yet to be probed."""
         self.order: list[str] = []
         """Tensors of the main graph, one row each, in the order of the ``rows`` output."""
         self.rows = "rows"
@@ -59,15 +73,27 @@ class Probes:
         return self.edit.constant("probe/c", np.asarray(values, dtype))
 
     def scalars(self, op: str, tensor: Tensor) -> Tensor:
-        """``tensor`` reduced over everything to shape ``[1]``."""
-        flat = self.emit("Reshape", [tensor, self.literal([-1], np.int64)])
+        """``tensor`` reduced over everything to a cell, of shape ``[1]``; a pile to one of each, ``[1, tensors]``."""
+        flat = self.emit("Reshape", [tensor, self.literal([-1], np.int64)]) if not self.height else tensor
+        axis = 1 if self.height else 0
         if self.model.opset >= 18 or (op == "ReduceSum" and self.model.opset >= 13):
-            return self.emit(op, [flat, self.literal([0], np.int64)], keepdims=1)
-        return self.emit(op, [flat], axes=[0], keepdims=1)
+            cells = self.emit(op, [flat, self.literal([axis], np.int64)], keepdims=1)
+        else:
+            cells = self.emit(op, [flat], axes=[axis], keepdims=1)
+        return self.emit("Transpose", [cells], perm=[1, 0]) if self.height else cells
+
+    def count(self, tensor: Tensor) -> Tensor:
+        """Elements of a tensor, of each of a pile, as a cell."""
+        if self.height:
+            return self.literal([[self.elements] * self.height])
+        return self.emit("Cast", [self.emit("Reshape", [self.emit("Size", [tensor], INT64), self.literal([1], np.int64)], INT64)], to=FLOAT)
 
     def row(self, cells: Sequence[Tensor]) -> Tensor:
-        """Cells of shape ``[1]`` as a ``[1, columns]`` row."""
-        return self.emit("Reshape", [self.emit("Concat", cells, axis=0), self.literal([1, self.columns], np.int64)])
+        """Cells as a ``[1, columns]`` row, of a pile as a row each."""
+        together = self.emit("Concat", cells, axis=0)
+        if self.height:
+            return self.emit("Transpose", [together], perm=[1, 0])
+        return self.emit("Reshape", [together, self.literal([1, self.columns], np.int64)])
 
     def added_up(self, count: Tensor, row: Callable[[Tensor], Tensor]) -> Tensor:
         """The sum of ``row(0) … row(count − 1)``, made one after another.
@@ -96,8 +122,11 @@ class Probes:
     def install(self, wanted: Callable[[Tensor], bool]) -> None:
         """Probe every wanted tensor; main-graph rows become the output ``rows``, those of bodies one output each."""
         graph = self.model.graph
-        rows, carried = self.graph_rows(graph, wanted)
-        self.order = [name for name, _ in rows]
+        piled = self.pile_up(wanted) if self.piles else []
+        together = {name for names, _ in piled for name in names}
+        rows, carried = self.graph_rows(graph, lambda tensor: tensor.name not in together and wanted(tensor))
+        self.order = [*(name for names, _ in piled for name in names), *(name for name, _ in rows)]
+        rows = [*(("", matrix) for _, matrix in piled), *rows]
         outputs = []
         if rows:
             out = self.edit.variable("rows", FLOAT)
@@ -106,6 +135,35 @@ class Probes:
             outputs.append(out)
         self.nested = [(name, tensor.name) for name, tensor in carried]
         graph.outputs = [*outputs, *(tensor for _, tensor in carried)]
+
+    def pile_up(self, wanted: Callable[[Tensor], bool]) -> list[tuple[list[str], Tensor]]:
+        """Look at the small tensors of the main graph by size; the names in each pile, and their rows."""
+        graph, waiting, piled = self.model.graph, dict[int, list[Tensor]](), list[tuple[list[str], Tensor]]()
+        ordered: list[Node] = []
+
+        def look(elements: int) -> None:
+            flat, tensors = self.literal([1, elements], np.int64), waiting.pop(elements)
+            self.nodes, self.height, self.elements = [], len(tensors), elements
+            pile = self.emit("Concat", [self.emit("Reshape", [tensor, flat]) for tensor in tensors], axis=0)
+            piled.append(([tensor.name for tensor in tensors], self.reduce(self, pile)))
+            self.height = 0
+            self.made |= {id(node) for node in self.nodes}
+            ordered.extend(self.nodes)
+
+        for node in [None, *graph.nodes]:
+            if node is not None:
+                ordered.append(node)
+            for tensor in graph.inputs if node is None else node.outputs:
+                elements = size_of(tensor)
+                if tensor.name and 0 < elements <= SMALL and wanted(tensor):
+                    waiting.setdefault(elements, []).append(tensor)
+                    if len(waiting[elements]) * elements >= PILE:
+                        look(elements)
+        for elements in list(waiting):
+            if len(waiting[elements]) > 1:
+                look(elements)
+        graph.nodes[:] = ordered
+        return piled
 
     def rows_of(self, found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         """(tensor, its rows) of one run of the probed model."""
@@ -184,6 +242,12 @@ class Probes:
         self.made |= {id(node) for node in self.nodes}
         graph.nodes.extend(self.nodes)
         return out
+
+
+def size_of(tensor: Tensor) -> int:
+    """Elements of a tensor whose shape is static, else 0."""
+    shape = tensor.shape
+    return math.prod(shape) if shape is not None and all(isinstance(size, (int, np.integer)) for size in shape) else 0
 
 
 def is_fp32(tensor: Tensor) -> bool:

@@ -91,6 +91,8 @@ class Emulation:
             if isinstance(tensor, gs.Variable) and (id(tensor) in self.low or element_type(tensor) == DOUBLE):
                 tensor.dtype = np.dtype(np.float32)
         place_early(self.model.graph, widened)
+        if self.jitter is not None:
+            self.jitter.install(self.edit)
 
     def widen(self, tensor: gs.Constant) -> list[gs.Node]:
         """Low weights become FP32: small ones at once, big FP16 ones by a Cast that runs with the graph (half the memory)."""

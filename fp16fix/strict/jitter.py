@@ -25,22 +25,43 @@ SHARE = 0.68
 LEAST = 0.75
 """K lies between this and 1: scaled up, a finite value would overflow; scaled down further, one that is stored exactly would be moved."""
 
+SAYING_HOW_MANY = 18
+"""Opset from which a Split into equal parts says how many there are."""
+
 
 class Jitter:
-    """The errors in one emulated graph, which has an input or two for each of them: one graph, opened once, serves every seed."""
+    """The errors in one emulated graph, which takes them in as one more input: one graph, opened once, serves every seed."""
 
     def __init__(self) -> None:
         """None yet: ``strict.emulate`` puts them in."""
-        self._inputs: list[tuple[str, str, str]] = []
-        """The rounded tensor, and the names of the inputs K and S/K."""
+        self._drawn: list[tuple[str, gs.Variable, gs.Variable]] = []
+        """The rounded tensor, and its K and S/K."""
+        self._input = ""
 
     def feeds(self, seed: int) -> dict[str, np.ndarray]:
-        """What the inputs are fed with, float32 scalars: each tensor has its own K, and for another seed another one."""
-        found: dict[str, np.ndarray] = {}
-        for name, grid, share in self._inputs:
+        """What the input is fed with, float32 of shape ``[2 × tensors]``: each tensor has its own K, and for another seed another one."""
+        found: list[float] = []
+        for name, _, _ in self._drawn:
             drawn = LEAST + (1.0 - LEAST) * zlib.crc32(f"{name}#{seed}".encode()) / 2.0**32
-            found |= {grid: np.asarray(drawn, np.float32), share: np.asarray(SHARE / drawn, np.float32)}
-        return found
+            found += [drawn, SHARE / drawn]
+        return {self._input: np.asarray(found, np.float32)} if found else {}
+
+    def install(self, edit: Editor) -> None:
+        """Give the graph the input, once all errors are in it. One input: ONNX Runtime's time to bind inputs grows with their square."""
+        if not self._drawn:
+            return
+        graph, scalars = edit.model.graph, [each for _, *pair in self._drawn for each in pair]
+        fed = edit.variable("jitter", FP32.onnx, [len(scalars)])
+        self._input = fed.name
+        graph.inputs.append(fed)
+        parts = [each if each.shape else edit.variable(f"{each.name}/part", FP32.onnx, [1]) for each in scalars]
+        attrs = {"axis": 0, "num_outputs": len(parts)} if edit.model.opset >= SAYING_HOW_MANY else {"axis": 0}
+        nodes = [gs.Node("Split", edit.fresh("jitter"), attrs=attrs, inputs=[fed], outputs=parts)]
+        none = edit.constant("jitter/shape", np.array([], np.int64))
+        for scalar, part in zip(scalars, parts, strict=True):
+            if scalar is not part:
+                nodes.append(gs.Node("Reshape", edit.fresh(part.name), inputs=[part, none], outputs=[scalar]))
+        graph.nodes[:0] = nodes
 
     def added(self, edit: Editor, raw: gs.Tensor, element: int) -> tuple[gs.Tensor, list[gs.Node]]:
         """``raw`` with the error where rounding it to ``element`` is not exact, and the nodes that compute that, to be put behind it.
@@ -57,9 +78,8 @@ class Jitter:
             nodes.append(gs.Node(op, edit.fresh(f"{raw.name}/jitter"), inputs=list(inputs), outputs=[made]))
             return made
 
-        grid, share = (edit.variable(f"{raw.name}/jitter", FP32.onnx, []) for _ in range(2))
-        edit.model.graph.inputs += [grid, share]
-        self._inputs.append((raw.name, grid.name, share.name))
+        grid, share = (edit.variable(f"{raw.name}/jitter", FP32.onnx, [1] if raw.shape else []) for _ in range(2))
+        self._drawn.append((raw.name, grid, share))
         rest = edit.constant(f"{raw.name}/jitter", np.asarray(1.0 - SHARE, np.float32))
         casts, elsewhere = edit.rounding(emit("Mul", raw, grid), element)
         nodes += casts
