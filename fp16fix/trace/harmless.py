@@ -31,6 +31,10 @@ HEALED_OFF = 1e-4
 """Share of elements that may still be off: a massive channel makes the SQNR blind to all others, this is not."""
 AT_ONCE = 1 << 14
 """Nodes in the cones of proofs that run together: whatever their number, the model is copied and run once for all of them."""
+MANY = 16
+"""Hazards that are alike of which all are tried: of more, such as the norms of a diffusion model, only if some of these are harmless."""
+PICKED = 4
+"""Of those, spread over the graph."""
 PASSES = "with it, as with everything in FP16, the outputs are right: strict emulation passes on every sample"
 PROVABLE = frozenset({Kind.OVERFLOW, Kind.VANISH, Kind.CANCEL})
 """Kinds that a run can acquit. Literals, coordinates and an eps guard inputs that calibration may not hold."""
@@ -72,9 +76,30 @@ def harmless(
     accused = frozenset(h.node for h in hazards if not h.internal)
     cones = {h.node: forward(nodes[h.node], order) for h in candidates}
     proofs: dict[Hazard, Acquittal] = {}
-    for batch in batches(candidates, lambda h: len(cones[h.node])):
-        proofs |= acquitted(lambda some: acquit(model, some, nodes, cones, samples, accused, threads), batch)
+
+    def prove(some: Sequence[Hazard]) -> None:
+        for batch in batches(some, lambda h: len(cones[h.node])):
+            proofs.update(acquitted(lambda few: acquit(model, few, nodes, cones, samples, accused, threads), batch))
+
+    groups = alike(candidates, lambda h: tuple(nodes[name].op for name in sorted(cones[h.node], key=order.__getitem__)))
+    prove([hazard for group in groups for hazard in picked(group)])
+    prove([hazard for group in groups if any(each in proofs for each in group) for hazard in group if hazard not in picked(group)])
     return proofs | arguments(hazards, proofs)
+
+
+def alike(hazards: Sequence[Hazard], cone: Callable[[Hazard], tuple[str, ...]]) -> list[list[Hazard]]:
+    """Hazards of one kind at one operator with the same operators behind them, in order."""
+    groups: dict[tuple[object, ...], list[Hazard]] = {}
+    for hazard in hazards:
+        groups.setdefault((hazard.kind, cone(hazard)), []).append(hazard)
+    return list(groups.values())
+
+
+def picked(group: Sequence[Hazard]) -> list[Hazard]:
+    """Those of a group that are tried first: where none of them is harmless, the others are not tried and count as what they look like."""
+    if len(group) <= MANY:
+        return list(group)
+    return [group[round(step * (len(group) - 1) / (PICKED - 1))] for step in range(PICKED)]
 
 
 def batches(hazards: Sequence[Hazard], size: Callable[[Hazard], int]) -> Iterator[list[Hazard]]:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from fp16fix.graph.lower import lower
+from fp16fix.graph.model import Model, Tensor
 from fp16fix.graph.session import Session
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.measure import measure
 from fp16fix.strict.emulate import emulate
+from fp16fix.trace import harmless as harmless_module
 from fp16fix.trace.harmless import HEALED_DB, Acquittal, harmless
 from fp16fix.trace.shadow import shadow
 from tests.models import model, normal, sqnr_db
@@ -117,6 +119,26 @@ def test_many_proofs_are_made_together(count: int, monkeypatch: pytest.MonkeyPat
     found, proofs = acquitted(text, {"x": WITH_300})
     assert len(found) == len(proofs) == count
     assert [proofs[hazard].healed_at for hazard in found] == [(hazard.tensor.replace("p", "t"),) for hazard in found]
+
+
+@pytest.mark.parametrize(("ends", "tried", "proven"), [("Sqrt", 4, 0), ("Tanh", 40, 40)])
+def test_of_many_that_are_alike_all_are_tried_only_if_some_are_harmless(
+    ends: str, tried: int, proven: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spliced: list[str] = []
+    plain = harmless_module.splice
+
+    def counted(host: Model, guest: Model, prefix: str) -> dict[str, Tensor]:
+        spliced.append(prefix)
+        return plain(host, guest, prefix)
+
+    monkeypatch.setattr(harmless_module, "splice", counted)
+    body = " ".join(f"p{k} = Mul (x, x) t{k} = {ends} (p{k})" for k in range(40))
+    text = f"g (float[4,8] x) => (float[4,8] y) {{ {body} y = Sum ({', '.join(f't{k}' for k in range(40))}) }}"
+    found, proofs = acquitted(text, {"x": WITH_300})
+    assert len(spliced) == tried
+    assert len(proofs) == proven
+    assert len([hazard for hazard in found if hazard.kind is Kind.OVERFLOW and hazard.node.startswith("Mul")]) == 40
 
 
 def figure(text: str, sample: Sample) -> float:

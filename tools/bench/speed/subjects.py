@@ -67,7 +67,7 @@ def chained(count: int, path: Path) -> Draw:
 
 
 def blocks(count: int, path: Path) -> Draw:
-    """Blocks of eight nodes, a norm by hand whose square overflows: every one of them must be repaired."""
+    """Blocks of eight nodes, a norm by hand whose square overflows: every one of them must be repaired. Sigmoid damps what goes round."""
     rng, nodes, weights, x = np.random.default_rng(SEED), [], [], "x"
     literals = {"k": 2000.0, "eps": 1e-5}
     weights += [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in literals.items()]
@@ -82,7 +82,7 @@ def blocks(count: int, path: Path) -> Draw:
             ("Add", ["v", "eps"], "e"),
             ("Sqrt", ["e"], "r"),
             ("Div", ["m", "r"], "n"),
-            ("Tanh", ["n"], "t"),
+            ("Sigmoid", ["n"], "t"),
         )
         own = {out: f"{name}/{out}" for _, _, out in steps}
         for op, inputs, out in steps:
