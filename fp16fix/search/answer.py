@@ -107,7 +107,8 @@ def untouched(trials: Trials, stages: Stages) -> Candidate | None:
     """All-FP16 as it is, but for what guards inputs that no sample shows, if that passes with the margin; else None."""
     evidence = trials.evidence
     with stages.stage("plain FP16, strict"):
-        seen = trials.glance(evidence.plain, "plain", "all FP16, on the samples alone")
+        seen = trials.glance(evidence.plain)
+        trials.tell(evidence.plain, "plain", "all FP16, on the samples alone", seen)
     if not trials.is_comfortable(seen) or evidence.config.pin:
         return None
     draft = designed(trials, stages, calm=True)

@@ -51,6 +51,10 @@ def eased(trials: Trials, draft: Draft, score: Score, stages: Stages) -> tuple[R
 
     def search() -> Iterator[Names]:
         whole = frozenset(groups)
+        glanced = trials.glance(recipe(whole))
+        if wanted(trials, score, glanced) is None:
+            trials.tell(recipe(whole), "ease", f"{said(whole)}, on the samples alone", glanced)
+            return
         found = trials.judge.ask(recipe(whole)).score
         trials.tell(recipe(whole), "ease", said(whole), found)
         tick()

@@ -85,11 +85,9 @@ class Trials:
         self.tell(recipe, search, tried, score)
         return score
 
-    def glance(self, recipe: Recipe, search: str, tried: str) -> Score:
-        """Of one recipe by strict emulation of the samples alone, which decides nothing but what to ask next."""
-        score = scored(self.emulator.verdict(recipe, stress=False))
-        self.tell(recipe, search, tried, score)
-        return score
+    def glance(self, recipe: Recipe) -> Score:
+        """Of one recipe by strict emulation of the samples alone: no more than what it can be worth, which decides what to ask next."""
+        return scored(self.emulator.verdict(recipe, stress=False))
 
     def verdict(self, recipe: Recipe, search: str, tried: str) -> Verdict:
         """Of one recipe, with every figure, which no journal holds."""
