@@ -26,8 +26,9 @@ DETAILED = 256
 class Details:
     """Of tensors near FP16's limits, with non-finite values, or where small values matter; the worst first, ``DETAILED`` at most."""
 
-    def __init__(self, model: Model, ranges: Mapping[str, Range]) -> None:
-        """Of a model whose ranges are known roughly."""
+    def __init__(self, model: Model, ranges: Mapping[str, Range], *, piles: bool = True) -> None:
+        """Of a model whose ranges are known roughly; ``piles``: see ``Probes``."""
+        self.piles = piles
         ports = [(node, operator(node.op).small) for node in model.nodes()]
         small = {node.inputs[port].name for node, port in ports if port is not None and port < len(node.inputs)}
         delicate = guarded(model) | stepped(model) | faint(model, ranges) | small
@@ -41,7 +42,7 @@ class Details:
 
     def install(self, model: Model) -> None:
         """Probe them."""
-        self.probes = Probes(model, DETAILS, finite_summary, piles=True)
+        self.probes = Probes(model, DETAILS, finite_summary, piles=self.piles)
         self.histograms = add_histograms(self.probes, self.names)
         self.probes.install(lambda tensor: is_fp32(tensor) and tensor.name in self.names)
         model.graph.outputs += [tensor for _, pair in self.histograms for tensor in pair]

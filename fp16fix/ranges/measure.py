@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from fp16fix.errors import ModelError
 from fp16fix.graph.model import Model, Node, Tensor
 from fp16fix.graph.operators import REORDERING
 from fp16fix.graph.opset import raise_opset
@@ -50,9 +51,19 @@ def measure(
         ModelError: the model fails on a sample.
     """
     model = raise_opset(model, PROBING)
+    try:
+        return measured(model, samples, threads, tick, known or {}, details=details, piles=True)
+    except ModelError:
+        # Shapes that the file declares may be stale; ONNX Runtime does not mind, and by itself no tensor's probe asks for one.
+        return measured(model, samples, threads, tick, known or {}, details=details, piles=False)
+
+
+def measured(
+    model: Model, samples: Iterable[Sample], threads: int, tick: Tick, known: Mapping[str, Range], *, details: bool, piles: bool
+) -> Ranges:
+    """``measure``, of a model that can be probed; with ``piles``, small tensors together by their declared shapes."""
     probed = model.copy()
-    probes = Probes(probed, COLUMNS, summary, piles=True)
-    known = known or {}
+    probes = Probes(probed, COLUMNS, summary, piles=piles)
     shapes = add_shapes(probes, known)
     sources = {name: source for name, source in same_values(model).items() if name not in known}
     probes.install(lambda tensor: is_fp32(tensor) and tensor.name not in sources and tensor.name not in known)
@@ -85,7 +96,7 @@ def measure(
     if details:
         # Where extremes are not finite, only a closer look shows which values compete.
         blurred = {name for name, seen in ranges.items() if not (math.isfinite(seen.high) and math.isfinite(seen.low))}
-        closer, rivals = Details(model, ranges), Rivalries(model, {**ranges, **same()}, {*known, *blurred})
+        closer, rivals = Details(model, ranges, piles=piles), Rivalries(model, {**ranges, **same()}, {*known, *blurred})
         look(model, samples, [closer, rivals], threads)
         closer.tell(ranges)
         late = Rivalries(model, {**ranges, **same()}, {*known, *rivals.names}) if blurred else None

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fp16fix.ranges.measure import measure
-from fp16fix.ranges.range import Range
+from fp16fix.graph.load import model_from_proto
+from fp16fix.graph.model import Tensor
+from fp16fix.ranges import measure as measure_module
+from fp16fix.ranges import probe as probe_module
+from fp16fix.ranges.measure import measure, summary
+from fp16fix.ranges.probe import Probes
+from fp16fix.ranges.range import Range, Ranges
 from tests.models import model, normal
 
 PLAIN = "g (float[N,8] x) => (float[N,8] y, float[N,8] z) { a = Mul (x, x) b = Exp (x) y = Sub (b, a) t = Transpose <perm = [1, 0]> (y) z = Transpose <perm = [1, 0]> (t) }"
@@ -150,3 +157,58 @@ def test_shapes_inside_bodies_are_those_of_the_run() -> None:
     seen = measure(model(text), samples)
     assert seen["q"].shape == (2, 5)
     assert "n" not in seen, "a branch that never ran has no shape, and nobody can ask for it"
+
+
+MANY = " ".join(f"a{k} = Mul (x, w{k}) b{k} = Exp (a{k}) c{k} = Log (b{k})" for k in range(6))
+WIDTHS = ", ".join(f"float w{k} = {{{10.0 ** (k - 3)}}}" for k in range(6))
+
+
+@pytest.mark.parametrize("opset", [13, 17, 20])
+def test_small_tensors_that_share_probes_have_the_ranges_they_have_alone(opset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        f"g (float[3,5] x, float[5] z) => (float[3,5] y, float[5] v) <{WIDTHS}> {{ {MANY} y = Sum (c0, c1, c2, c3, c4, c5) v = Exp (z) }}"
+    )
+    subject = model(text, opset)
+    samples = [{"x": normal(3, 5) * 3.0, "z": normal(5)}, {"x": normal(3, 5, seed=1), "z": normal(5, seed=1)}]
+    together = measure(subject, samples)
+    monkeypatch.setattr(probe_module, "SMALL", 0)
+    alone = measure(subject, samples)
+    assert_alike(together, alone)
+    assert not math.isfinite(together["b5"].absmax) or together["b5"].nonfinite, "what is lost in one leaves the others as they are"
+
+
+def assert_alike(ranges: Ranges, others: Ranges) -> None:
+    """The same, but for the order in which squares are added."""
+    assert list(ranges) == list(others)
+    for name, seen in ranges.items():
+        other = others[name]
+        assert (seen.energy, seen.noise) == pytest.approx((other.energy, other.noise), rel=1e-5)
+        assert replace(seen, energy=other.energy, noise=other.noise) == other
+
+
+def test_a_pile_is_looked_at_before_it_grows_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = model(f"g (float[3,5] x) => (float[3,5] y) <{WIDTHS}> {{ {MANY} y = Sum (c0, c1, c2, c3, c4, c5) }}")
+    whole = measure(subject, [{"x": normal(3, 5)}])
+    monkeypatch.setattr(probe_module, "PILE", 60)
+    heights: list[int] = []
+
+    def counted(probes: Probes, tensor: Tensor) -> Tensor:
+        heights.append(probes.height)
+        return summary(probes, tensor)
+
+    monkeypatch.setattr(measure_module, "summary", counted)
+    assert_alike(measure(subject, [{"x": normal(3, 5)}]), whole)
+    assert heights == [4, 4, 4, 4, 4]
+
+
+def test_a_declared_shape_that_is_stale_is_no_obstacle() -> None:
+    """Of a file exported for three rows and opened up to any number of them."""
+    shaped = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [rows, 4]) for name, rows in (("x", "n"), ("y", "n"), ("a", 3))
+    ]
+    nodes = [onnx.helper.make_node("Exp", ["x"], ["a"], "a"), onnx.helper.make_node("Neg", ["a"], ["y"], "y")]
+    graph = onnx.helper.make_graph(nodes, "g", shaped[:1], shaped[1:2], value_info=shaped[2:])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    ticks: list[int] = []
+    ranges = measure(model_from_proto(proto), [{"x": np.zeros((2, 4), np.float32)}], tick=lambda: ticks.append(1))
+    assert (ranges["a"].low, ranges["a"].high) == (1.0, 1.0)
