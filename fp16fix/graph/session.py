@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from fp16fix.graph.random import seeded
 
 STAND_IN = "weights"
 """Where a proto says that weights are which a session is lent."""
+OWN_FILE = re.compile(r"Load model from \S+ failed:")
+"""What ONNX Runtime says of a file that was made for a session; it is gone by then."""
 LACKING = "operators outside ONNX and com.microsoft need kernels (--ort-library x.so) or Python that computes them (--stand-in)"
 """What to do where ONNX Runtime lacks an operator."""
 EMBEDDED = 1024
@@ -97,7 +100,7 @@ class Session:
                 self._session = opened(proto, self._weights, options(), [*disabled, BREAKING], filed=True)
         except Exception as error:
             raise ModelError(
-                f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
+                f"ONNX Runtime does not load the graph: {OWN_FILE.sub('', str(error)).strip()[:600]}",
                 where=model.name,
                 hint=LACKING,
             ) from error
@@ -277,7 +280,7 @@ def types_by_runtime(model: Model, names: Sequence[str]) -> tuple[dict[str, int]
         session = opened(proto, weights, options, filed=True)
     except Exception as error:
         raise ModelError(
-            f"ONNX Runtime does not load the graph: {str(error).strip()[:600]}",
+            f"ONNX Runtime does not load the graph: {OWN_FILE.sub('', str(error)).strip()[:600]}",
             where=model.name,
             hint=LACKING,
         ) from error
