@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -43,8 +44,22 @@ BLOCK = 1 << 20
 """Elements of a weight looked at together; whole weights would be copied several times."""
 
 
+_seen: dict[int, tuple[weakref.ref[np.ndarray], Range]] = {}
+"""By the identity of the values: copies of a model share them, and each is diagnosed."""
+
+
 def constant_range(name: str, values: np.ndarray) -> Range:
-    """The ``Range`` of an initializer, exactly, in blocks."""
+    """The ``Range`` of an initializer, exactly; of the same array it is worked out once, for weights are not written to."""
+    place = id(values)
+    of, found = _seen.get(place, (None, None))
+    if of is None or found is None or of() is not values:
+        found = range_of_values(values)
+        _seen[place] = weakref.ref(values, lambda _: _seen.pop(place, None)), found
+    return replace(found, tensor=name)
+
+
+def range_of_values(values: np.ndarray) -> Range:
+    """The ``Range`` of an array, in blocks."""
     flat = values.reshape(-1)
     low, high, smallest, energy, noise, odd = math.inf, -math.inf, math.inf, 0.0, 0.0, 0
     for start in range(0, flat.size, BLOCK):
@@ -62,7 +77,7 @@ def constant_range(name: str, values: np.ndarray) -> Range:
     count = max(1, flat.size - odd)
     if low > high:
         low = high = 0.0
-    return Range(name, values.shape, low, high, smallest, energy / count, noise / count, odd)
+    return Range("", values.shape, low, high, smallest, energy / count, noise / count, odd)
 
 
 def hazard(node: Node, kind: Kind, seen: Range, bits: float, why: str, *, internal: bool = False) -> Hazard:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fp16fix.hazards import context as context_module
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.measure import measure
+from fp16fix.ranges.range import Range
 from fp16fix.trace.harmless import harmless
 from tests.models import model, normal
 
@@ -132,3 +134,23 @@ def test_an_infinity_the_author_wrote_and_an_eps_beside_large_values_are_no_haza
     norm = "g (float[4,16] x) => (float[4,16] y) <float e = {0.000001}> { p = Mul (x, x) m = ReduceMean <axes = [1]> (p) v = Add (m, e) s = Sqrt (v) y = Div (x, s) }"
     assert hazards(norm, x=normal(4, 16)) == []
     assert [h.op for h in hazards(norm, x=normal(4, 16, scale=0.003))], "beside small values it is one"
+
+
+def test_weights_are_looked_at_once_whatever_copies_of_a_model_are_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[tuple[int, ...]] = []
+    plain = context_module.range_of_values
+
+    def counted(values: np.ndarray) -> Range:
+        looked.append(values.shape)
+        return plain(values)
+
+    monkeypatch.setattr(context_module, "range_of_values", counted)
+    subject = model("g (float[1,3] x) => (float[1,3] y) <float[3] w = {1e-9, 2, 70000}> { y = Mul (x, w) }")
+    ranges = measure(subject, [{"x": np.ones((1, 3), np.float32)}])
+    first = diagnose(subject, ranges)
+    assert diagnose(subject.copy(), ranges) == first
+    assert looked == [(3,)]
+    assert any(hazard.tensor == "w" for hazard in first)
+    other = model("g (float[1,3] x) => (float[1,3] y) <float[3] v = {1e-9, 2, 3}> { y = Mul (x, v) }")
+    assert all(hazard.tensor != "w" for hazard in diagnose(other, measure(other, [{"x": np.ones((1, 3), np.float32)}])))
+    assert len(looked) == 2
