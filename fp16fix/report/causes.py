@@ -82,12 +82,10 @@ def causes(outcome: Outcome) -> tuple[Cause, ...]:
 
 
 def key(found: Disposition, rule: dict[str, Edit]) -> tuple[str, ...]:
-    """What two hazards of one cause have in common: the rule that answered them, else their kind and operator."""
+    """What two hazards of one cause have in common: the rule that answered them, else their kind and how they ended."""
     if found.end == "repaired" and found.hazard.node in rule:
         return found.end, rule[found.hazard.node].by
-    if found.end == "rescaled":
-        return found.end, found.hazard.kind.value
-    return found.end, found.hazard.kind.value, found.hazard.op, str(found.hazard.internal)
+    return found.end, found.hazard.kind.value, str(found.hazard.internal)
 
 
 def steps(outcome: Outcome, start: str, end: str) -> tuple[Step, ...]:
@@ -102,11 +100,9 @@ def steps(outcome: Outcome, start: str, end: str) -> tuple[Step, ...]:
     found = [Step("Plain FP16", "", f"{start}; {counted(len(outcome.hazards), 'hazard')}", "calm", "#hazards")]
     for by, some in groupby(recipe.changes, key=lambda edit: edit.by):
         found.append(change(by, list(some), outcome))
-    drafts = [each for each in outcome.derivation if each.search == "draft"]
-    if drafts and (recipe.edits or not drafts[-1].good):
-        found.append(Step("All that rules, exponents and islands do", "", gave(drafts[-1]), tone(drafts[-1])))
-    for search, tries in groupby((each for each in outcome.derivation if each.search != "draft"), key=lambda each: each.search):
-        found.append(searched(search, list(tries)))
+    for search, tries in groupby(outcome.derivation, key=lambda each: each.search):
+        if search != "plain":
+            found.append(searched(search, list(tries)))
     if recipe.wide:
         answered = sum(each.end == "pinned" for each in outcome.hazards)
         found.append(Step(f"{counted(len(recipe.wide), 'node')} kept wide", "exact", answers(answered), "warn", "#pins"))
@@ -145,6 +141,8 @@ def answers(count: int) -> str:
 
 def searched(search: str, tries: Sequence[Trial]) -> Step:
     """One search: how many recipes it asked about, and the last good one, which is what it gave."""
+    if search == "draft":
+        return Step("All that rules, exponents and islands do", "", gave(tries[-1]), "good" if tries[-1].good else "warn", "#derivation")
     good = [each for each in tries if each.good]
     asked = f"{search}: {counted(len(tries), 'recipe')} tried"
     if not good:
@@ -156,11 +154,6 @@ def searched(search: str, tries: Sequence[Trial]) -> Step:
 def gave(trial: Trial) -> str:
     """The figure, and what the oracle had against it."""
     return f"{decibels(trial.figure)}{f' ({trial.why})' if trial.why else ''}"
-
-
-def tone(trial: Trial) -> str:
-    """Of a trial."""
-    return "good" if trial.good else "warn"
 
 
 def summed(found: Sequence[Cause], most: int = 3) -> Iterable[str]:

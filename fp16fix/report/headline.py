@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fp16fix.report.causes import Cause, summed
 from fp16fix.report.outcome import Outcome
-from fp16fix.report.strain import Concern, both, breaking, concern, off, strain, wanted
+from fp16fix.report.strain import Concern, both, breaking, concern, figure, strain, wanted
 from fp16fix.report.words import counted, detail, duration, error, hardest, place, share, size, stress_words
 
 ENDS = ("repaired", "rescaled", "pinned", "harmless", "gone", "refused")
@@ -107,6 +107,7 @@ def done(outcome: Outcome) -> str:
 def left(outcome: Outcome, shown: Concern | None) -> Told:
     """What of the error is left, and what the verdict hangs on."""
     said, verdict = [], outcome.decisive
+    reasons = (*verdict.reasons, *outcome.engine.problems)
     if shown is not None and shown.after is not None:
         used = strain(shown.after, shown.asked)
         much = (
@@ -126,7 +127,10 @@ def left(outcome: Outcome, shown: Concern | None) -> Told:
     nearest = max(rest, key=lambda each: strain(each, asked.get(each.output)), default=None)
     if nearest is not None and not others and strain(nearest, asked.get(nearest.output)) > 0.0:
         said.append(f"Of the other outputs {nearest.output} is nearest to its bound: {both(nearest, asked.get(nearest.output))}.")
-    said += [f"{stress_words(each)[0].upper()}{stress_words(each)[1:]}." for each in hardest(verdict)]
+    hard = min(hardest(verdict), key=lambda each: (-each.lost, each.sqnr_db), default=None)
+    said += [f"{stress_words(hard)[0].upper()}{stress_words(hard)[1:]}."] if hard is not None else []
+    if reasons and not verdict.failed:
+        said.insert(0, f"{reasons[0]}.")
     open_ = sum(each.end == "refused" for each in outcome.hazards)
     said += [f"{counted(open_, 'hazard')} left as {'it is' if open_ == 1 else 'they are'}."] if open_ else []
     said += ["It holds only where products accumulate in FP32."] if outcome.conditions else []
@@ -191,6 +195,6 @@ def error_card(outcome: Outcome) -> Card:
         notes.append(f"worst{place(after)}")
     if least is not None and least.output != shown.output:
         notes.append(f"least SQNR after repair: {least.output}{place(least)}, {error(least)}")
-    was = off(before, shown.asked) if before is not None else ""
-    label = "Error" if shown.asked is not None and shown.asked.max_abs is not None else "Signal to error"
-    return Card(label, off(after, shown.asked), was, tuple(notes), "good" if outcome.decisive.verified else "bad")
+    was = figure(before, shown.asked) if before is not None else ""
+    label = "Largest error" if shown.asked is not None and shown.asked.max_abs is not None else "Signal to error"
+    return Card(label, figure(after, shown.asked), was, tuple(notes), "good" if outcome.decisive.verified else "bad")

@@ -65,29 +65,29 @@ def breaking(figures: Sequence[Figures], outcome: Outcome) -> list[str]:
     return [each.output for each in figures if each.broken or strain(each, asked.get(each.output)) > 1.0]
 
 
-def off(found: Figures | None, asked: Asked | None) -> str:
-    """How far off, in the output's own unit where it has a bound there: ``1.05 px off``; else as ``words.error``."""
+def figure(found: Figures | None, asked: Asked | None) -> str:
+    """How far off, in the output's own unit where it has a bound there: ``1.05 px``; else as ``words.error``."""
     if found is None or found.lost or found.mismatches or asked is None or asked.max_abs is None:
         return error(found)
-    return f"{number(found.max_abs)}{f' {asked.unit}' if asked.unit else ''} off"
+    return f"{number(found.max_abs)}{f' {asked.unit}' if asked.unit else ''}"
 
 
 def both(found: Figures, asked: Asked | None) -> str:
-    """``off``, with decibels behind a figure in units, and the unit's figure behind decibels."""
+    """``figure``, with decibels behind a figure in units, and the unit's figure behind decibels."""
     if found.lost or found.mismatches:
         return error(found)
     if asked is not None and asked.max_abs is not None:
-        return f"{off(found, asked)} at most ({decibels(found.sqnr_db)})"
+        return f"off by up to {figure(found, asked)} ({decibels(found.sqnr_db)})"
     return f"{decibels(found.sqnr_db)} (off by at most {number(found.max_abs)})"
 
 
 def wanted(asked: Asked | None) -> str:
-    """``at most 0.25 px off and at least 50 dB``; empty without a bound."""
+    """``at most 0.25 px and at least 50 dB``; empty without a bound."""
     if asked is None:
         return ""
     unit = f" {asked.unit}" if asked.unit else ""
     said = [
-        "" if asked.max_abs is None else f"at most {number(asked.max_abs)}{unit} off",
+        "" if asked.max_abs is None else f"at most {number(asked.max_abs)}{unit}",
         "" if asked.max_rel is None else f"at most {number(asked.max_rel)} of the largest value",
         "" if asked.sqnr_db is None else f"at least {number(asked.sqnr_db)} dB",
         "" if asked.cosine is None else f"a cosine of at least {asked.cosine:g}",

@@ -16,6 +16,7 @@ from fp16fix.report.causes import Cause, Step, causes, steps
 from fp16fix.report.headline import Card, Told, cards, headline, screen, tone
 from fp16fix.report.outcome import Disposition, Outcome
 from fp16fix.report.strain import both, concern
+from fp16fix.report.surroundings import Drawing, neighbourhood, overview
 from fp16fix.report.words import counted, decibels, place
 from fp16fix.search.trial import Trial
 from fp16fix.verdict.condition import Bounded
@@ -23,6 +24,8 @@ from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, badness, of
 
 CAP = 300
 """Rows of a table; the JSON has the rest."""
+DRAWN = 8
+"""Causes whose surroundings are drawn."""
 MARKS = 24
 """Hazards, and as many pins, that the error chart marks: each is a stop of the Tab key."""
 ROOMS = 12
@@ -121,6 +124,10 @@ class View:
     cards: tuple[Card, ...]
     charts: Charts
     curve: Curve
+    overview: Drawing | None
+    """The graph in modules."""
+    surroundings: tuple[Drawing, ...]
+    """Of the furthest hazard of each cause."""
     causes: tuple[Folded, ...]
     """Hazards by cause."""
     steps: tuple[Step, ...]
@@ -160,6 +167,8 @@ def view(outcome: Outcome) -> View:
         cards=cards(outcome),
         charts=charts(outcome),
         curve=curve(outcome.along, births(outcome, folds)),
+        overview=overview(outcome),
+        surroundings=surroundings(outcome, folds),
         causes=folds,
         steps=steps(outcome, before_words(outcome), after_words(outcome)),
         repairs=capped(recipe.rewrites),
@@ -205,6 +214,14 @@ def births(outcome: Outcome, folds: Sequence[Folded]) -> dict[str, tuple[str, st
         if node in placed and node not in found and len(found) < room and number <= CAP:
             found[node] = ("pin", f"{node}: {kind.upper()}", f"#pin-{number}")
     return found
+
+
+def surroundings(outcome: Outcome, folds: Sequence[Folded]) -> tuple[Drawing, ...]:
+    """What surrounds the furthest hazard of each cause that matters."""
+    rows = {each.hazard.node: f"#hazard-{fold.first + n}" for fold in folds for n, each in enumerate(fold.rows.rows)}
+    nodes = dict.fromkeys(fold.cause.worst.hazard.node for fold in folds if fold.cause.end not in {"gone", "harmless"})
+    found = (neighbourhood(outcome, node, rows) for node in list(nodes)[:DRAWN])
+    return tuple(each for each in found if each is not None)
 
 
 def before_words(outcome: Outcome) -> str:

@@ -44,16 +44,16 @@ def test_an_output_in_pixels_is_told_in_pixels_however_good_its_decibels_are() -
     off = made([figures("a", 8.0), figures("b", 62.0, max_abs=1.3)], [figures("a", 58.0), figures("b", 62.0, max_abs=1.05)], PIXELS)
     failed = replace(off, verdict=replace(off.verdict, verified=False, outputs=tuple(off.verdict.outputs)))
     card = cards(failed)[0]
-    assert (card.label, card.was, card.value) == ("Error", "1.3 px off", "1.05 px off")
+    assert (card.label, card.was, card.value) == ("Largest error", "1.3 px", "1.05 px")
     said = lines(failed)
-    assert "b: 1.3 px off at most (62.0 dB), wanted at most 0.25 px off and at least 50 dB" in said["Wrong in plain FP16"]
+    assert "b: off by up to 1.3 px (62.0 dB), wanted at most 0.25 px and at least 50 dB" in said["Wrong in plain FP16"]
     assert "Beyond their bounds, too: a." in said["Wrong in plain FP16"]
-    assert "b: 1.05 px off at most (62.0 dB), 4.2 times what is allowed." in said["Left"]
+    assert "b: off by up to 1.05 px (62.0 dB), 4.2 times what is allowed." in said["Left"]
 
 
 def test_of_outputs_that_pass_the_one_with_a_bound_of_its_own_is_told_and_the_nearest_beside_it() -> None:
     found = lines(made([figures("a", 1.0), figures("b", 20.0)], [figures("a", 51.0), figures("b", 70.0, max_abs=0.01)], PIXELS))
-    assert found["Left"].startswith("b: 0.01 px off at most (70.0 dB), 10% of what is allowed.")
+    assert found["Left"].startswith("b: off by up to 0.01 px (70.0 dB), 10% of what is allowed.")
     assert "Of the other outputs a is nearest to its bound: 51.0 dB" in found["Left"]
 
 
@@ -140,6 +140,12 @@ def test_nothing_changed_is_good_news_only_where_the_verdict_passes(verified: bo
 def test_conditions_and_warnings_colour_the_verdict(changes: dict[str, Any], colour: str, word: str) -> None:
     found = outcome(**changes)
     assert (tone(found), headline(found)) == (colour, word)
+
+
+def test_a_reason_that_no_output_breaks_stands_first_in_what_is_left() -> None:
+    base = outcome()
+    failed = replace(base, verdict=replace(base.verdict, verified=False, reasons=("100% of the FLOPs would run in FP32",)))
+    assert lines(failed)["Left"].startswith("100% of the FLOPs would run in FP32. image ")
 
 
 def test_the_engines_own_verdict_is_what_is_told_where_it_ran() -> None:
