@@ -202,7 +202,10 @@ def inside(culprit: Culprit) -> str:
 
 
 def births(located: Located) -> dict[str, tuple[str, str, str]]:
-    """Nodes of the main graph in which error is born, with tone, tooltip and row; what is born in a body is shown at its If, Loop or Scan."""
+    """Nodes of the main graph in which error is born, with tone, tooltip and row.
+
+    What is born in a body is shown at its If, Loop or Scan.
+    """
     found: dict[str, tuple[str, str, str]] = {}
     for tone, some, first in (("born", located.culprits, 1), ("minor", located.minor, len(located.culprits) + 1)):
         for rank, each in enumerate(some[:CAP], first):

@@ -17,7 +17,7 @@ MODULES = 40
 """Boxes that the whole graph is folded into, at most."""
 BOX = (196.0, 66.0)
 """Pixels."""
-LETTERS = 26
+LETTERS = 24
 """Of a name that a box has room for."""
 PART = re.compile(r"(?<=\w)/")
 """Between the parts of a module path."""
@@ -122,7 +122,15 @@ class Told:
         typed = f"{node.op}, {f'now {self.rewritten[node.node]}' if node.node in self.rewritten else kind}"
         was, now = ("–" if value is None else number(value) for value in (before, after))
         end = self.ends.get(node.node)
-        tone = "bad" if end is not None and end.end == "refused" else "warn" if node.node in self.wide else "good" if end is not None else "calm"
+        tone = (
+            "bad"
+            if end is not None and end.end == "refused"
+            else "warn"
+            if node.node in self.wide
+            else "good"
+            if end is not None
+            else "calm"
+        )
         said = f"; {end.hazard.kind.value}, {end.end}" if end is not None else ""
         title = f"{node.node} ({node.op}), {kind}: largest {was} before, {now} after{said}"
         lines = (short(node.node), short(typed), f"{was} → {now}")

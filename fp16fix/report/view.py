@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 from fp16fix.engines.compiled import CompiledNode
 from fp16fix.passes.recipe import RESCALE, Edit, Recipe, Refusal
 from fp16fix.ranges.range import Range
-from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, classed, curve, fates, graph_order, limits, octave_axis, picture
 from fp16fix.report.causes import Cause, Step, causes, steps
+from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, classed, curve, fates, graph_order, limits, octave_axis, picture
 from fp16fix.report.headline import Card, Told, cards, headline, screen, tone
 from fp16fix.report.outcome import Disposition, Outcome
 from fp16fix.report.strain import both, concern

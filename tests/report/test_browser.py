@@ -92,7 +92,9 @@ def test_a_mark_on_the_error_chart_leads_to_its_row_by_keyboard(opened: Any, kin
 
 def test_every_link_within_a_page_leads_somewhere(opened: Any) -> None:
     page, _ = opened("repaired")
-    lost = page.evaluate("[...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.getAttribute('href')).filter(h => !document.querySelector(h))")
+    lost = page.evaluate(
+        "[...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.getAttribute('href')).filter(h => !document.querySelector(h))"
+    )
     assert lost == []
 
 
@@ -120,3 +122,16 @@ def test_two_thousand_nodes_are_quick_to_open_and_less_than_three_megabytes(open
     assert len(page.content().encode()) < 3_000_000
     timing = json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('navigation')[0])"))
     assert timing["loadEventEnd"] < 3000
+
+
+def test_the_module_filter_leaves_rows_and_causes_of_that_path(opened: Any) -> None:
+    page, _ = opened("repaired")
+    page.locator("#path").fill("/decoder/up.1/")
+    rows = page.locator("details.cause tbody tr:not([hidden]) th")
+    names = [each.replace("\u200b", "") for each in rows.all_text_contents()]
+    assert names
+    assert all("/decoder/up.1/" in each for each in names)
+    page.locator("#path").fill("nowhere")
+    assert page.locator("details.cause:not([hidden])").count() == 0
+    page.locator("#path").fill("")
+    assert page.locator("details.cause:not([hidden])").count() == page.locator("details.cause").count()
