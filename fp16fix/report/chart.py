@@ -26,6 +26,10 @@ EQUAL_DB = 90.0
 """Top of the error chart: FP16 rounding alone is 60 to 75 dB, so whatever is better counts as equal."""
 EDGE = 3.5
 """Percent of the error chart that a mark stays away from its top and bottom."""
+TONES = ("fits", "harmless", "wide", "coarse", "small", "over")
+"""How a tensor is drawn; of a column's, the last one of these."""
+CLASSES = {"vanish": "small", "swamp": "coarse", "coarse": "coarse", "cancel": "coarse", "swallow": "coarse"}
+"""Tones of tensors by the kind of a hazard: too small, or too far apart for what reads them. An overflow shows by itself."""
 Item = TypeVar("Item")
 
 
@@ -63,8 +67,12 @@ class Bar:
     whisker: float
     """Lower end of the whisker; the bar's own lower end if there is none."""
     tone: str
-    """``over``, ``small``, ``wide``, ``harmless`` or ``fits``."""
+    """One of ``TONES``."""
     title: str
+    up: bool = False
+    """It goes on above the chart."""
+    down: bool = False
+    """Or below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,17 @@ class Mark:
     """Kept off the edges, so that all of a dot is seen."""
     tone: str
     title: str
+    href: str = ""
+    """The row that tells more; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Where a curve leaves the chart, for as many columns as it stays outside."""
+
+    x: float
+    up: bool
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +121,7 @@ class Curve:
     lowest: Along | None
     """Where plain FP16 is worst."""
     total: int
+    exits: tuple[Exit, ...] = ()
 
 
 def buckets(items: Sequence[Item], most: int = COLUMNS) -> list[Sequence[Item]]:
@@ -150,9 +170,14 @@ def fates(outcome: Outcome) -> dict[str, str]:
     return found | dict.fromkeys((*outcome.wide_tensors, *pinned), "wide")
 
 
-def vanishing(hazards: Iterable[Disposition], ends: frozenset[str] | None = None) -> dict[str, str]:
-    """Tensors that are too small for FP16, by hazards that ended in one of ``ends`` (None: however they ended)."""
-    return {each.hazard.tensor: "small" for each in hazards if each.hazard.kind.value == "vanish" and (ends is None or each.end in ends)}
+def classed(hazards: Iterable[Disposition], ends: frozenset[str] | None = None) -> dict[str, str]:
+    """Tensors that FP16 holds too coarsely, by hazards that ended in one of ``ends`` (None: however they ended)."""
+    found: dict[str, str] = {}
+    for each in hazards:
+        said = CLASSES.get(each.hazard.kind.value)
+        if said is not None and (ends is None or each.end in ends) and found.get(each.hazard.tensor) != "small":
+            found[each.hazard.tensor] = said
+    return found
 
 
 def tone(seen: Range, fate: Mapping[str, str]) -> str:
@@ -178,9 +203,9 @@ def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Scale, fate
 
 def bar(seen: Sequence[Range], x: float, width: float, axis: Scale, fate: Mapping[str, str]) -> Bar:
     """One column for one or more tensors: their extremes, and the tone of the worst."""
-    ranks = ("fits", "harmless", "wide", "small", "over")
-    worst = max(seen, key=lambda each: (ranks.index(tone(each, fate)), each.absmax))
-    top = axis.at(math.log2(max(each.absmax for each in seen)))
+    worst = max(seen, key=lambda each: (TONES.index(tone(each, fate)), each.absmax))
+    highest = math.log2(max(each.absmax for each in seen))
+    top = axis.at(highest)
     bottom = max(axis.at(math.log2(min((each.rms for each in seen if each.rms > 0.0), default=1.0))), min(top + LEAST, 100.0))
     small = [each.smallest for each in seen if 0.0 < each.smallest < math.inf]
     whisker = max([bottom, *(axis.at(math.log2(value)) for value in small)])
@@ -193,6 +218,8 @@ def bar(seen: Sequence[Range], x: float, width: float, axis: Scale, fate: Mappin
         whisker,
         tone(worst, fate),
         title(worst, len(seen)),
+        up=highest > axis.high,
+        down=any(math.log2(value) < axis.low for value in (*small, *(each.rms for each in seen if each.rms > 0.0))),
     )
 
 
@@ -202,12 +229,16 @@ def title(worst: Range, count: int) -> str:
     return f"{worst.tensor}{rest}: largest {number(worst.absmax)}, RMS {number(worst.rms)}, head-room {octaves(worst.headroom)} octaves"
 
 
-def curve(steps: Sequence[Along], births: Mapping[str, tuple[str, str]] | None = None) -> Curve:
+Births = Mapping[str, tuple[str, str, str]]
+"""Node → tone, tooltip and link of its mark."""
+
+
+def curve(steps: Sequence[Along], births: Births | None = None) -> Curve:
     """Error before and after at every step; −inf lies on the floor, what is equal at the top, what was not measured is a gap.
 
     Args:
         steps: in graph order.
-        births: nodes to mark, with the tone and the tooltip of the mark.
+        births: nodes to mark.
     """
     values = [v for step in steps for v in (step.before_db, step.after_db) if v is not None and math.isfinite(v)]
     axis = Scale(min([-15.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
@@ -226,10 +257,31 @@ def curve(steps: Sequence[Along], births: Mapping[str, tuple[str, str]] | None =
         hints,
         lowest if lowest and known(lowest.before_db) else None,
         len(steps),
+        exits(steps, columns, axis),
     )
 
 
-def marks(steps: Sequence[Along], births: Mapping[str, tuple[str, str]], columns: Sequence[Sequence[int]], axis: Scale) -> tuple[Mark, ...]:
+def exits(steps: Sequence[Along], columns: Sequence[Sequence[int]], axis: Scale) -> tuple[Exit, ...]:
+    """Where either line leaves the chart; what is exact or lost belongs to its edges and leaves nothing."""
+    found = []
+    for up in (True, False):
+        outside = False
+        for k, group in enumerate(columns):
+            past = [pair for index in group for pair in beyond(steps[index], axis, up=up)]
+            if past and not outside:
+                value, step = max(past, key=lambda pair: pair[0]) if up else min(past, key=lambda pair: pair[0])
+                found.append(Exit(round((k + 0.5) * WIDTH / len(columns), 1), up, f"{step.node}: {decibels(value)}, outside the chart"))
+            outside = bool(past)
+    return tuple(found)
+
+
+def beyond(step: Along, axis: Scale, *, up: bool) -> list[tuple[float, Along]]:
+    """Finite figures of a step above the axis, or below it."""
+    seen = [value for value in (step.before_db, step.after_db) if value is not None and math.isfinite(value)]
+    return [(value, step) for value in seen if (value > axis.high if up else value < axis.low)]
+
+
+def marks(steps: Sequence[Along], births: Births, columns: Sequence[Sequence[int]], axis: Scale) -> tuple[Mark, ...]:
     """Where the nodes of ``births`` lie on the line of plain FP16; one that was not measured stands at the top."""
     found = []
     for k, group in enumerate(columns):

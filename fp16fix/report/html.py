@@ -15,10 +15,11 @@ from markupsafe import Markup, escape
 
 from fp16fix.graph.save import write_atomically
 from fp16fix.report import words
+from fp16fix.report.headline import headline
 from fp16fix.report.located import Located
 from fp16fix.report.located_view import located_view
 from fp16fix.report.outcome import Outcome
-from fp16fix.report.view import CAP, capped, headline, judged, view
+from fp16fix.report.view import CAP, capped, judged, view
 
 
 @cache

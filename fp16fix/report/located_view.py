@@ -201,15 +201,18 @@ def inside(culprit: Culprit) -> str:
     return f" in the body of {culprit.within}" if culprit.within else ""
 
 
-def births(located: Located) -> dict[str, tuple[str, str]]:
-    """Nodes of the main graph in which error is born, with tone and tooltip; what is born in a body is shown at its If, Loop or Scan."""
-    found: dict[str, tuple[str, str]] = {}
+def births(located: Located) -> dict[str, tuple[str, str, str]]:
+    """Nodes of the main graph in which error is born, with tone, tooltip and row.
+
+    What is born in a body is shown at its If, Loop or Scan.
+    """
+    found: dict[str, tuple[str, str, str]] = {}
     for tone, some, first in (("born", located.culprits, 1), ("minor", located.minor, len(located.culprits) + 1)):
         for rank, each in enumerate(some[:CAP], first):
             said = f"{each.kind}, {decibels(each.sqnr_in_db)} → {decibels(each.sqnr_out_db)}"
-            found.setdefault(each.within or each.node, (tone, f"{rank}. {each.node} ({each.op}){inside(each)}: {said}"))
+            found.setdefault(each.within or each.node, (tone, f"{rank}. {each.node} ({each.op}){inside(each)}: {said}", f"#birth-{rank}"))
     known = {each.node for each in (*located.culprits, *located.minor)}
     for step in located.along:
         if step.born and step.node not in known:
-            found.setdefault(step.node, ("born", f"{step.node} ({step.op}): error is born in its body"))
+            found.setdefault(step.node, ("born", f"{step.node} ({step.op}): error is born in its body", ""))
     return found

@@ -16,7 +16,7 @@ from fp16fix.search.trial import Trial
 from fp16fix.verdict.condition import Bounded, Condition
 from fp16fix.verdict.verdict import Figures, Part, Verdict
 
-VERSION = 3
+VERSION = 4
 """Of the JSON; raised when a key changes its meaning or goes."""
 
 
@@ -94,6 +94,30 @@ class Along:
     """SQNR of plain FP16 there; −inf with new non-finite values; None where it was not measured."""
     after_db: float | None
     """SQNR after repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one output was held to; None is no bound."""
+
+    output: str
+    sqnr_db: float | None
+    max_abs: float | None
+    max_rel: float | None
+    cosine: float | None
+    unit: str = ""
+    """What ``max_abs`` is counted in; empty where nobody said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A node of the original main graph and its neighbours."""
+
+    node: str
+    op: str
+    reads: tuple[str, ...]
+    """Tensors that other nodes or the caller make; constants are left out."""
+    makes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +254,21 @@ class Outcome:
     """The second gate: the worst sample with the sums of products in FP16; None where it was not asked (nothing was verified)."""
     certificate: tuple[Bounded, ...] = ()
     """How far partial sums of products and sums can go on the judged samples, whatever their order; the furthest first."""
+    asked: tuple[Asked, ...] = ()
+    """What each output was held to, in the model's order."""
+    graph: tuple[Wired, ...] = ()
+    """The original main graph, in its order."""
     version: int = VERSION
+
+    @property
+    def decisive(self) -> Verdict:
+        """The engine's own verdict where it was executed, else the emulator's."""
+        return self.engine.verdict or self.verdict
 
     @property
     def verified(self) -> bool:
         """The verdict passes (the engine's own, if it was executed) and the engine, if any, is what was asked for."""
-        return (self.engine.verdict or self.verdict).verified and not self.engine.problems
+        return self.decisive.verified and not self.engine.problems
 
 
 HINT = "give the x.outcome.json of a repair, or the x.locate.json of a locate"

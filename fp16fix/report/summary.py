@@ -23,7 +23,7 @@ from fp16fix.process.versions import versions
 from fp16fix.progress import Stages
 from fp16fix.ranges.range import Range
 from fp16fix.report.informed import Informed
-from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
+from fp16fix.report.outcome import Along, Asked, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Wired
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
 from fp16fix.trace.shadow import Damage
@@ -70,6 +70,27 @@ def summarise(
         conditions=answer.conditions,
         accumulate=answer.accumulate,
         certificate=answer.certificate,
+        asked=asked(found),
+        graph=wired(found.model),
+    )
+
+
+def asked(found: Evidence) -> tuple[Asked, ...]:
+    """What each output is held to."""
+    bounds = ((tensor.name, found.config.tolerance.of(tensor.name)) for tensor in found.model.graph.outputs)
+    return tuple(Asked(name, b.sqnr_db, b.max_abs, b.max_rel, b.cosine, b.unit or "") for name, b in bounds)
+
+
+def wired(model: Model) -> tuple[Wired, ...]:
+    """Who reads what: the main graph without its constants."""
+    return tuple(
+        Wired(
+            node.name,
+            node.op,
+            tuple(dict.fromkeys(t.name for t in node.inputs if t.name and not isinstance(t, Constant))),
+            tuple(t.name for t in node.outputs if t.name),
+        )
+        for node in model.graph.nodes
     )
 
 

@@ -11,9 +11,12 @@ from typing import Generic, TypeVar
 from fp16fix.engines.compiled import CompiledNode
 from fp16fix.passes.recipe import RESCALE, Edit, Recipe, Refusal
 from fp16fix.ranges.range import Range
-from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, curve, fates, graph_order, limits, octave_axis, picture, vanishing
-from fp16fix.report.headline import Card, cards, story
+from fp16fix.report.causes import Cause, Step, causes, steps
+from fp16fix.report.chart import COLUMNS, Curve, Picture, Tick, classed, curve, fates, graph_order, limits, octave_axis, picture
+from fp16fix.report.headline import Card, Told, cards, headline, screen, tone
 from fp16fix.report.outcome import Disposition, Outcome
+from fp16fix.report.strain import both, concern
+from fp16fix.report.surroundings import Drawing, neighbourhood, overview
 from fp16fix.report.words import counted, decibels, place
 from fp16fix.search.trial import Trial
 from fp16fix.verdict.condition import Bounded
@@ -21,6 +24,10 @@ from fp16fix.verdict.verdict import Figures, SampleFigures, Verdict, badness, of
 
 CAP = 300
 """Rows of a table; the JSON has the rest."""
+DRAWN = 8
+"""Causes whose surroundings are drawn."""
+MARKS = 24
+"""Hazards, and as many pins, that the error chart marks: each is a stop of the Tab key."""
 ROOMS = 12
 """Tensors with the least head-room that are listed, before and after."""
 Item = TypeVar("Item")
@@ -84,6 +91,16 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """A cause, with as many of its hazards as the page has room for."""
+
+    cause: Cause
+    rows: Capped[Disposition]
+    first: int
+    """Number of its first hazard on the page."""
+
+
+@dataclass(frozen=True, slots=True)
 class Charts:
     """Ranges before and after repair, on one axis."""
 
@@ -99,12 +116,22 @@ class View:
     """Everything the template needs beside the outcome itself."""
 
     headline: str
-    story: tuple[str, ...]
+    tone: str
+    """Of the verdict: ``good``, ``warn`` or ``bad``."""
+    screen: tuple[Told, ...]
+    """The first screen."""
     problems: tuple[str, ...]
     cards: tuple[Card, ...]
     charts: Charts
     curve: Curve
-    hazards: Capped[Disposition]
+    overview: Drawing | None
+    """The graph in modules."""
+    surroundings: tuple[Drawing, ...]
+    """Of the furthest hazard of each cause."""
+    causes: tuple[Folded, ...]
+    """Hazards by cause."""
+    steps: tuple[Step, ...]
+    """From plain FP16 to the verdict."""
     repairs: Capped[Edit]
     late: int
     """Rewrites from this one on were made after rescaling."""
@@ -130,15 +157,20 @@ class View:
 
 def view(outcome: Outcome) -> View:
     """The page's content."""
-    recipe = outcome.recipe
+    recipe, found = outcome.recipe, causes(outcome)
+    folds = folded(found)
     return View(
         headline=headline(outcome),
-        story=tuple(story(outcome)),
-        problems=(*outcome.verdict.reasons, *outcome.engine.problems),
+        tone=tone(outcome),
+        screen=screen(outcome, found),
+        problems=(*outcome.decisive.reasons, *outcome.engine.problems),
         cards=cards(outcome),
         charts=charts(outcome),
-        curve=curve(outcome.along),
-        hazards=capped(outcome.hazards),
+        curve=curve(outcome.along, births(outcome, folds)),
+        overview=overview(outcome),
+        surroundings=surroundings(outcome, folds),
+        causes=folds,
+        steps=steps(outcome, before_words(outcome), after_words(outcome)),
         repairs=capped(recipe.rewrites),
         late=late(recipe),
         saturated=capped(sorted(recipe.saturated)),
@@ -157,11 +189,51 @@ def view(outcome: Outcome) -> View:
     )
 
 
-def headline(outcome: Outcome) -> str:
-    """The word on top; a condition belongs to it."""
-    if not outcome.verified:
-        return "Not verified"
-    return "Verified where products accumulate in FP32" if outcome.conditions else "Verified"
+def folded(found: Sequence[Cause]) -> tuple[Folded, ...]:
+    """Causes with ``CAP`` hazards in all; each shows one at least."""
+    room, first, made = CAP, 1, []
+    for cause in found:
+        rows = capped(cause.hazards, max(room, 1))
+        made.append(Folded(cause, rows, first))
+        room, first = room - len(rows.rows), first + len(rows.rows)
+    return tuple(made)
+
+
+def births(outcome: Outcome, folds: Sequence[Folded]) -> dict[str, tuple[str, str, str]]:
+    """What the error chart marks: hazards, of each cause the furthest first, and pins; each leads to its row."""
+    placed = {step.node for step in outcome.along}
+    rows = [(n, fold.first + n, each) for fold in folds for n, each in enumerate(fold.rows.rows) if each.end not in {"gone", "harmless"}]
+    found: dict[str, tuple[str, str, str]] = {}
+    for _, number, each in sorted(rows, key=lambda row: row[:2]):
+        hazard = each.hazard
+        if hazard.node in placed and hazard.node not in found and len(found) < MARKS:
+            tone = "pin" if each.end == "pinned" else "born"
+            found[hazard.node] = (tone, f"{hazard.node} ({hazard.op}): {hazard.kind.value}, {each.end}", f"#hazard-{number}")
+    room = MARKS + len(found)
+    for number, (node, kind) in enumerate(outcome.recipe.wide.items(), 1):
+        if node in placed and node not in found and len(found) < room and number <= CAP:
+            found[node] = ("pin", f"{node}: {kind.upper()}", f"#pin-{number}")
+    return found
+
+
+def surroundings(outcome: Outcome, folds: Sequence[Folded]) -> tuple[Drawing, ...]:
+    """What surrounds the furthest hazard of each cause that matters."""
+    rows = {each.hazard.node: f"#hazard-{fold.first + n}" for fold in folds for n, each in enumerate(fold.rows.rows)}
+    nodes = dict.fromkeys(fold.cause.worst.hazard.node for fold in folds if fold.cause.end not in {"gone", "harmless"})
+    found = (neighbourhood(outcome, node, rows) for node in list(nodes)[:DRAWN])
+    return tuple(each for each in found if each is not None)
+
+
+def before_words(outcome: Outcome) -> str:
+    """What plain FP16 makes of the output that matters most."""
+    shown = concern(outcome)
+    return f"{shown.output}: {both(shown.before, shown.asked)}" if shown is not None and shown.before is not None else "not measured"
+
+
+def after_words(outcome: Outcome) -> str:
+    """What the verdict says of it."""
+    shown, said = concern(outcome), headline(outcome)
+    return f"{said}; {shown.output}: {both(shown.after, shown.asked)}" if shown is not None and shown.after is not None else said
 
 
 def capped(rows: Sequence[Item], cap: int = CAP) -> Capped[Item]:
@@ -179,9 +251,9 @@ def charts(outcome: Outcome) -> Charts:
     """Two pictures whose columns and axes agree."""
     order = graph_order(outcome)
     axis = octave_axis((*outcome.ranges, *outcome.repaired_ranges))
-    left = {**vanishing(outcome.hazards, frozenset({"refused"})), **fates(outcome)}
+    left = {**classed(outcome.hazards, frozenset({"refused"})), **fates(outcome)}
     return Charts(
-        picture({each.tensor: each for each in outcome.ranges}, order, axis, vanishing(outcome.hazards)),
+        picture({each.tensor: each for each in outcome.ranges}, order, axis, classed(outcome.hazards)),
         picture({each.tensor: each for each in outcome.repaired_ranges}, order, axis, left),
         limits(axis),
         len(order) > COLUMNS,

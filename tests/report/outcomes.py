@@ -9,7 +9,7 @@ from typing import Any
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.recipe import Edit, Promise, Recipe, Refusal, placement, rescaling, saturation
 from fp16fix.ranges.range import Range
-from fp16fix.report.outcome import Along, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts
+from fp16fix.report.outcome import Along, Asked, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Wired
 from fp16fix.search.trial import Trial
 from fp16fix.verdict.verdict import Entry, Figures, SampleFigures, Verdict
 
@@ -112,6 +112,11 @@ def outcome(tensors: int = 48, **changes: Any) -> Outcome:
         stages={"load": 1.21, "measure ranges": 4.4, "design repairs": 0.83, "repaired, strict": 5.1, "build engine": 9.2},
         warnings=(
             "The repaired graph relies on FP32 accumulators inside operators, as TensorRT has; under the pessimistic profile it fails.",
+        ),
+        asked=(Asked("image", 50.0, None, None, None), Asked("ids", 50.0, None, None, None)),
+        graph=tuple(
+            Wired(nodes[i], ("Conv", "GroupNormalization", "Sigmoid", "Add")[i % 4], (names[i - 1] if i else "latent",), (names[i],))
+            for i in range(tensors)
         ),
         files={"plan": "vae.plan", "outcome": "vae.outcome.json", "report": "vae.report.html"},
     )

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fp16fix.hazards.hazard import Kind
 from fp16fix.ranges.range import Range
-from fp16fix.report.chart import COLUMNS, EDGE, Scale, buckets, curve, fates, graph_order, octave_axis, path, picture, vanishing
-from fp16fix.report.outcome import Along
-from tests.report.outcomes import outcome, span
+from fp16fix.report.chart import COLUMNS, EDGE, FLOOR, Scale, buckets, classed, curve, fates, graph_order, octave_axis, path, picture
+from fp16fix.report.outcome import Along, Disposition
+from tests.report.outcomes import hazard, outcome, span
 
 AXIS = Scale(-15.0, 90.0)
 ROUND = 0.06
@@ -70,10 +71,10 @@ def test_marks_stand_on_the_line_where_error_is_born() -> None:
     before: list[float | None] = [70.0] * 5000
     before[3217], before[4000] = -math.inf, None
     births = {
-        "n3217": ("born", "lost here"),
-        "n4000": ("born", "not measured"),
-        "n17": ("minor", "a little"),
-        "gone": ("born", "elsewhere"),
+        "n3217": ("born", "lost here", "#row"),
+        "n4000": ("born", "not measured", ""),
+        "n17": ("minor", "a little", ""),
+        "gone": ("born", "elsewhere", ""),
     }
     found = curve(steps(before), births)
     assert [(each.title, each.tone) for each in found.marks] == [("a little", "minor"), ("lost here", "born"), ("not measured", "born")]
@@ -166,4 +167,36 @@ def test_pins_are_known_from_the_recipe_and_from_the_tensors_kept_wide() -> None
     (node,) = made.recipe.wide
     (step,) = [each for each in made.along if each.node == node]
     assert fates(made)["kept"] == fates(made)[step.tensor] == "wide"
-    assert "small" not in vanishing(made.hazards).values()
+    assert "small" not in classed(made.hazards).values()
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn"),
+    [(Kind.VANISH, "small"), (Kind.SWAMP, "coarse"), (Kind.COARSE, "coarse"), (Kind.CANCEL, "coarse"), (Kind.OVERFLOW, None)],
+)
+def test_every_kind_that_a_range_does_not_show_has_a_tone(kind: Kind, drawn: str | None) -> None:
+    ended = Disposition(hazard("n", kind), "refused", "")
+    assert classed([ended]).get("n_out") == drawn
+    assert classed([ended], frozenset({"pinned"})) == {}
+
+
+def test_what_is_too_small_is_said_before_what_is_too_coarse() -> None:
+    both = [Disposition(hazard("n", kind), "refused", "") for kind in (Kind.SWAMP, Kind.VANISH, Kind.COARSE)]
+    assert classed(both) == {"n_out": "small"}
+
+
+def test_a_bar_that_leaves_the_chart_says_so() -> None:
+    ranges = {"high": span("high", 2.0**60), "low": span("low", 2.0**-45, 2.0**-60), "in": span("in", 1.0)}
+    found = picture(ranges, list(ranges), octave_axis(ranges.values()), {})
+    assert [(each.up, each.down) for each in found.bars] == [(True, False), (False, True), (False, False)]
+    assert octave_axis(ranges.values()).low == FLOOR
+
+
+def test_a_curve_that_leaves_the_chart_shows_it_once_for_each_time() -> None:
+    found = curve([replace(step, after_db=None) for step in steps([60.0, 120.0, 110.0, 60.0, -70.0, math.inf, -math.inf, 95.0])])
+    assert [(each.up, each.title.split(",")[0]) for each in found.exits] == [
+        (True, "n1: 120.0 dB"),
+        (True, "n7: 95.0 dB"),
+        (False, "n4: −70.0 dB"),
+    ]
+    assert curve(steps([0.0, math.inf, -math.inf, None])).exits == ()

@@ -78,7 +78,7 @@ def test_every_header_has_a_scope_and_every_drawing_a_name(page: Callable[[], st
     assert text.count("<th ") == len(re.findall(r'<th [^>]*\bscope="(?:row|col|rowgroup)"', text))
     for attributes, inside in re.findall(r"<svg([^>]*)>(.*?)</svg>", text, flags=re.DOTALL):
         hidden = 'aria-hidden="true"' in attributes or "meter" in text[text.index(attributes) - 80 : text.index(attributes)]
-        assert hidden or ("<title" in inside and "<desc" in inside and 'role="img"' in attributes)
+        assert hidden or ("<title" in inside and "<desc" in inside and re.search('role="(img|group)"', attributes))
     named = re.findall(r'aria-labelledby="([^"]+)"', text)
     assert named
     for each in " ".join(named).split():
@@ -104,7 +104,7 @@ def test_sections_links_and_ids_agree(page: Callable[[], str]) -> None:
 def test_what_matters_is_on_the_page() -> None:
     text = Skeleton(render(outcome())).text
     for said in (
-        "✓ Verified",
+        "⚠ Verified, with 1 warning",
         "built, not executed",
         "49,152 lost",
         "56.6 dB",
@@ -131,6 +131,7 @@ def test_failure_is_loud_and_says_why() -> None:
     )
     text = Skeleton(render(failed)).text
     assert "✗ Not verified" in text
+    assert "had to be changed" not in text
     assert "✓" not in text
     assert "image: 41.3 dB, wanted 50 dB" in text
     assert "node 'a' is pinned to fp32" in text
@@ -163,7 +164,8 @@ def test_an_outcome_with_nothing_in_it_is_a_page_too() -> None:
 def test_five_thousand_tensors_make_a_page_one_can_open() -> None:
     page = render(outcome(5000))
     assert len(page) < 1_500_000
-    assert f"The first {CAP} of 1,499 hazards" in page
+    assert page.count('id="hazard-') <= CAP + 6
+    assert page.count("of 250 hazards; the JSON has all of them") >= 4
     assert page.count('<g class="column">') <= 500
 
 

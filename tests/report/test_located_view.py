@@ -110,7 +110,7 @@ def test_a_birth_in_a_body_of_a_body_is_marked_where_the_main_graph_has_it() -> 
     made = located()
     inner = replace(made, culprits=(culprit("deep/Mul", within="inner If"),), minor=())
     loop = made.culprits[3].within
-    assert births(inner)[loop] == ("born", f"{loop} (Pow): error is born in its body")
+    assert births(inner)[loop] == ("born", f"{loop} (Pow): error is born in its body", "")
 
 
 def test_long_lists_are_capped() -> None:
