@@ -101,8 +101,8 @@ def done(outcome: Outcome) -> str:
     if outcome.verified:
         return "Nothing had to be changed."
     tried = len(outcome.derivation)
-    counts = f"{counted(tried, 'recipe')} tried, {counted(len(outcome.refusals), 'edit')} refused"
-    return f"Nothing was changed: no edit was found that makes it right ({counts})."
+    searched = f"{counted(tried, 'recipe')} tried, {counted(len(outcome.refusals), 'edit')} refused"
+    return f"Nothing was changed: no edit was found that makes it right ({searched})."
 
 
 def left(outcome: Outcome, shown: Concern | None) -> Told:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -154,3 +156,12 @@ def test_weights_are_looked_at_once_whatever_copies_of_a_model_are_diagnosed(mon
     other = model("g (float[1,3] x) => (float[1,3] y) <float[3] v = {1e-9, 2, 3}> { y = Mul (x, v) }")
     assert all(hazard.tensor != "w" for hazard in diagnose(other, measure(other, [{"x": np.ones((1, 3), np.float32)}])))
     assert len(looked) == 2
+
+
+def test_an_array_where_a_forgotten_one_lay_is_looked_at_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, gone = np.array([1.0, 2.0], np.float32), np.array([5.0], np.float32)
+    stale = weakref.ref(gone), context_module.range_of_values(gone)
+    monkeypatch.setattr(context_module, "_seen", {id(values): stale})
+    seen = context_module.constant_range("w", values)
+    assert (seen.tensor, seen.low, seen.high, seen.shape) == ("w", 1.0, 2.0, (2,))
+    assert context_module.constant_range("v", values).tensor == "v"

@@ -126,3 +126,26 @@ def test_blends_that_fp32_finds_no_end_for_are_left_out() -> None:
     assert seen == {"Loop_y": 3}
     assert kept(text, given, seen) < 32
     assert kept(text.replace("go = {1}", "go = {0}"), given, {"Loop_y": 0}) == 32
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c", "of no sample"])
+def test_one_sample_alone_is_judged_as_among_the_others(name: str) -> None:
+    samples = halves(0, 1, 2)
+    samples[1] = {"x": np.full((1, 8), 1000.7, np.float32)}
+    typed = lower(model(OFFSET), {})
+    with StrictOracle(model(OFFSET), samples[:2], Tolerance().of, names=("a", "b")) as oracle:
+        oracle.extend(samples[2:], ("c",))
+        among = {each.sample: each.sqnr_db for each in oracle.verdict(typed).outputs[0].samples}
+        with oracle.alone(name) as alone:
+            verdict = alone.verdict(typed)
+        assert oracle.verdict(typed).samples == 3
+    (shown,) = verdict.outputs[0].samples
+    assert verdict.samples == 1
+    assert shown.sqnr_db == among[name if name in among else "a"]
+    assert (name == "b") == (not verdict.verified)
+
+
+def test_of_a_model_that_draws_random_numbers_one_sample_draws_anew() -> None:
+    text = "g (float[1,8] x) => (float[1,8] y) { n = RandomNormalLike (x)  y = Add (x, n) }"
+    with StrictOracle(model(text), halves(0, 1), Tolerance().of, names=("a", "b")) as oracle, oracle.alone("b") as alone:
+        assert alone.verdict(lower(model(text), {})).verified

@@ -397,10 +397,26 @@ FAULTS = (
     Fault(
         "blends-without-end",
         "oracles/reference.py",
-        "Session(ending(self.model, rounds), threads",
-        "Session(self.model, threads",
+        "bound = ending(self.model, rounds)",
+        "bound = self.model",
         ("tests/oracles/test_reference.py",),
         "a repair hangs on an input that nobody gave",
+    ),
+    Fault(
+        "another-sample-alone",
+        "oracles/reference.py",
+        "other._keep(next(self.values(number)))",
+        "other._keep(next(self.values()))",
+        ("tests/oracles/test_reference.py",),
+        "the second gate is asked about a sample whose reference is another's",
+    ),
+    Fault(
+        "ease-without-a-glance",
+        "search/ease.py",
+        "if wanted(trials, score, glanced) is None:",
+        "if False:",
+        ("tests/search/test_ease.py",),
+        "free pins that gain nothing are put under stress",
     ),
     Fault(
         "margin-not-searched-for",
