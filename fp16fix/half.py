@@ -20,6 +20,12 @@ class Format:
     """Exponent of the smallest normal value."""
     emax: int
     """Exponent of the largest finite value."""
+    narrow_sums: bool = False
+    """Kernels may hold the sums of products of it in it: TensorRT promises FP32 accumulators for BF16, and none for FP16."""
+
+    def __str__(self) -> str:
+        """What people call it: ``FP16``."""
+        return self.name.upper()
 
     @property
     def largest(self) -> float:
@@ -47,6 +53,31 @@ class Format:
         return int(2**self.digits)
 
     @property
+    def has_fp32_range(self) -> bool:
+        """Whether what FP32 holds neither overflows nor vanishes, but for its last binade and a few significands."""
+        return self.emax >= FP32.emax
+
+    @property
+    def coarseness(self) -> float:
+        """How many of FP16's steps one of its own takes, where both have normal values: 8 for BF16."""
+        return 2.0 ** (FP16.digits - self.digits)
+
+    @property
+    def coarseness_db(self) -> float:
+        """How much less of a signal its rounding leaves than FP16's does, in dB: 18 for BF16."""
+        return 20.0 * math.log10(self.coarseness)
+
+    def spacing(self, magnitude: float) -> float:
+        """Distance from one value to the next at ``magnitude``, were there values past the largest too."""
+        return 2.0 ** (max(octave(magnitude) if magnitude > 0.0 else self.emin, self.emin) - self.digits + 1)
+
+    def headroom(self, absmax: float) -> float:
+        """Octaves left before overflow of a value of magnitude ``absmax``; negative once it does not fit."""
+        if absmax == 0.0:
+            return math.inf
+        return math.log2(self.largest / absmax) if math.isfinite(absmax) else -math.inf
+
+    @property
     def itemsize(self) -> int:
         """Bytes a value takes."""
         return 4 if self.digits == 24 else 2
@@ -61,7 +92,7 @@ class Wide(str, Enum):
 
 
 FP32 = Format("fp32", 1, 24, -126, 127)
-FP16 = Format("fp16", 10, 11, -14, 15)
+FP16 = Format("fp16", 10, 11, -14, 15, narrow_sums=True)
 BF16 = Format("bf16", 16, 8, -126, 127)
 FORMATS = {fmt.name: fmt for fmt in (FP16, BF16, FP32)}
 
@@ -75,18 +106,6 @@ INTEGERS = FP16.integers
 """2048: beyond it FP16 does not hold every integer."""
 
 
-def headroom(absmax: float, fmt: Format = FP16) -> float:
-    """Octaves left before overflow of a value of magnitude ``absmax``; negative once it does not fit."""
-    if absmax == 0.0:
-        return math.inf
-    return math.log2(fmt.largest / absmax) if math.isfinite(absmax) else -math.inf
-
-
 def octave(magnitude: float) -> int:
     """⌊log₂ magnitude⌋ of a positive finite number."""
     return math.frexp(magnitude)[1] - 1
-
-
-def spacing(magnitude: float) -> float:
-    """Distance from one FP16 value to the next at ``magnitude``, were there values past 65504 too."""
-    return 2.0 ** (max(octave(magnitude) if magnitude > 0.0 else FP16.emin, FP16.emin) - FP16.digits + 1)

@@ -23,7 +23,8 @@ class Options(TypedDict, total=False):
     reference: PathLike | None
     engine: PathLike | None
     fp32_engine: PathLike | None
-    io: Literal["fp32", "fp16"]
+    precision: Literal["fp16", "bf16"]
+    io: Literal["fp32", "fp16", "bf16"]
     wide: Literal["fp32", "bf16", "auto"]
     headroom: float
     headroom_down: float

@@ -31,6 +31,7 @@ def repair(
     inputs: flags.Inputs = None,
     config: flags.YamlConfig = None,
     shape: flags.Shape = None,
+    precision: flags.Precision = None,
     io: flags.Io = None,
     wide: flags.WideFormat = None,
     headroom: flags.Headroom = None,
@@ -71,7 +72,7 @@ def repair(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, up to the first draft; write nothing")] = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Find what FP16 breaks, repair it, build the engine, verify it on held-out inputs, report."""
+    """Find what FP16 (or BF16) breaks, repair it, build the engine, verify it on held-out inputs, report."""
     settled = flags.config_from(
         config,
         settings,
@@ -79,6 +80,7 @@ def repair(
         output=output,
         inputs=inputs,
         shapes=flags.shapes(shape),
+        precision=precision,
         io=io,
         wide=wide,
         headroom=headroom,
@@ -131,6 +133,7 @@ def diagnose(
     model: flags.Model = None,
     inputs: flags.Inputs = None,
     config: flags.YamlConfig = None,
+    precision: flags.Precision = None,
     shape: flags.Shape = None,
     box: flags.Box = None,
     simplify: flags.Simplify = None,
@@ -144,13 +147,14 @@ def diagnose(
     ] = FailOn.NEVER,
     as_json: flags.Json = False,
 ) -> None:
-    """Name every hazard of a model under FP16, and which are proven harmless; change nothing."""
+    """Name every hazard of a model under FP16 (or BF16), and which are proven harmless; change nothing."""
     settled = flags.config_from(
         config,
         model=model,
         inputs=inputs,
         shapes=flags.shapes(shape),
         box=flags.box(box),
+        precision=precision,
         simplify=simplify,
         opset=opset,
         ort_libraries=ort_library,
@@ -190,6 +194,7 @@ def verify(
     candidate: Annotated[Path, typer.Argument(help="a mixed-precision ONNX graph, or a .plan, which is run on the GPU of this machine")],
     inputs: flags.Inputs = None,
     config: flags.YamlConfig = None,
+    precision: flags.Precision = None,
     shape: flags.Shape = None,
     sqnr: flags.Tolerance = None,
     max_abs: flags.MaxAbs = None,
@@ -213,6 +218,7 @@ def verify(
         model=model,
         inputs=inputs,
         shapes=flags.shapes(shape),
+        precision=precision,
         tolerance__sqnr_db=sqnr,
         tolerance__max_abs=max_abs,
         tolerance__max_rel=max_rel,

@@ -31,7 +31,10 @@ Box = Annotated[
     list[str] | None,
     typer.Option("--box", help="instead of samples: prove that no input within name:low,high overflows (repeatable)", show_default=False),
 ]
-Io = Annotated[str | None, typer.Option("--io", help="type of float inputs and outputs: fp32 or fp16", show_default=False)]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="what nodes compute in that are on no island: fp16 or bf16 [fp16]", show_default=False)
+]
+Io = Annotated[str | None, typer.Option("--io", help="type of float inputs and outputs: fp32, or that of --precision", show_default=False)]
 WideFormat = Annotated[str | None, typer.Option("--wide", help="what islands compute in: fp32, bf16 or auto", show_default=False)]
 Headroom = Annotated[float | None, typer.Option("--headroom", help="octaves to leave above what calibration saw [2]", show_default=False)]
 OnlyExact = Annotated[bool | None, typer.Option("--only-exact", help="no repair that alters the FP32 function", show_default=False)]
@@ -53,7 +56,10 @@ StandIn = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", help="where ONNX Runtime measures and emulates: cpu or cuda [cpu]", show_default=False)
 ]
-Tolerance = Annotated[float | None, typer.Option("--sqnr", help="least SQNR of every output against FP32, dB [50]", show_default=False)]
+Tolerance = Annotated[
+    float | None,
+    typer.Option("--sqnr", help="least SQNR of every output against FP32, dB [50; with --precision bf16 32]", show_default=False),
+]
 MaxAbs = Annotated[float | None, typer.Option("--max-abs", help="largest |error| of every output, in its own unit", show_default=False)]
 MaxRel = Annotated[
     float | None, typer.Option("--max-rel", help="largest |error| of every output over its largest value in FP32", show_default=False)

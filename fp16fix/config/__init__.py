@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fp16fix.config.load import load_config, merged
-from fp16fix.config.sections import Bounds, Build, Config, Search, ShapeRange, Tolerance
+from fp16fix.config.sections import Bounds, Build, Config, Search, ShapeRange, Tolerance, refuse_other_base
 from fp16fix.config.zoo import Entry, Limits, ZooConfig, load_zoo
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "load_config",
     "load_zoo",
     "merged",
+    "refuse_other_base",
 ]

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from fp16fix.config.urls import is_url
 from fp16fix.errors import ConfigError
-from fp16fix.half import Wide
+from fp16fix.half import BF16, FORMATS, FP16, Format, Wide
 from fp16fix.inputs.shapes import dims_from_text, disorder
 
 
@@ -150,11 +150,18 @@ class Section(BaseModel):
         return {**found, "type": ["object", "null"]}
 
 
+SQNR_DB = 50.0
+"""Least SQNR unless somebody says otherwise: 0.3 % of the signal."""
+BF16_SQNR_DB = round(SQNR_DB - BF16.coarseness_db)
+"""The same where BF16 is the base: its rounding alone leaves 53 to 59 dB of a tensor, FP16's 71 to 77."""
+
+
 class Bounds(Section):
     """What the figures of one output are held to; None is no bound."""
 
-    sqnr_db: Decibels | None = 50.0
-    """Least signal-to-noise ratio against FP32, in dB (0.3 % of the signal, the least that detection heads take without moving a box)."""
+    sqnr_db: Decibels | None = SQNR_DB
+    """Least signal-to-noise ratio against FP32, in dB (0.3 % of the signal, the least that detection heads take without moving a box).
+    With ``precision: bf16`` it is 32 unless it is given: 2.5 % of the signal, as BF16 rounds eight times as coarsely."""
     max_abs: Amount | None = None
     """Largest |reference − output|."""
     max_rel: Amount | None = None
@@ -284,8 +291,11 @@ class Config(Section):
     """The FP16 engine that is wrong, for triage: a folder of ``.npz`` with what it gave, or a plan to run on the GPU of this machine."""
     fp32_engine: Place | None = None
     """The same for an FP32 engine: is that right?"""
-    io: Literal["fp32", "fp16"] = "fp32"
-    """Type of float inputs and outputs."""
+    precision: Literal["fp16", "bf16"] = "fp16"
+    """What every node computes in that is on no island. ``bf16`` has FP32's range and 8 significant bits instead of 11, for models whose
+    values leave FP16 everywhere: nothing is rescaled, islands are FP32, and ``tolerance.sqnr_db`` is 32 unless it is given."""
+    io: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Type of float inputs and outputs: ``fp32``, or that of ``precision``."""
     wide: Wide = Wide.AUTO
     """What an island may compute in."""
     headroom: Octaves = 2.0
@@ -338,7 +348,38 @@ class Config(Section):
     json_: StrictBool = Field(default=False, alias="json")
     """Machine-readable output."""
 
+    @model_validator(mode="after")
+    def _of_one_base(self) -> Config:
+        """Refuse what contradicts the base; give it its own default bound, which counts as not set."""
+        if self.io not in ("fp32", self.precision):
+            said = f"io: {self.io} needs precision: {self.io}; with precision: {self.precision} it is fp32 or {self.precision}"
+            raise PydanticCustomError("base", "{said}", {"said": said})
+        if self.narrow is BF16 and self.wide is Wide.BF16:
+            said = "wide: bf16 makes no island where precision is bf16 already; leave it out, islands are FP32"
+            raise PydanticCustomError("base", "{said}", {"said": said})
+        given = self.tolerance.model_fields_set
+        if self.narrow is BF16 and "sqnr_db" not in given:
+            own = Tolerance.model_construct(_fields_set=given, **{**dict(self.tolerance), "sqnr_db": BF16_SQNR_DB})
+            object.__setattr__(self, "tolerance", own)
+        return self
+
+    @property
+    def narrow(self) -> Format:
+        """``precision`` as a format."""
+        return FORMATS[self.precision]
+
     @property
     def interface(self) -> str | None:
-        """What ``lower`` is told of float inputs and outputs: FP16, or None for what the user's file has."""
-        return "fp16" if self.io == "fp16" else None
+        """What ``lower`` is told of float inputs and outputs: the narrow type, or None for what the user's file has."""
+        return None if self.io == "fp32" else self.io
+
+
+def refuse_other_base(config: Config, what: str) -> None:
+    """Say that something is about FP16 alone.
+
+    Raises:
+        ConfigError: the base is another one.
+    """
+    if config.narrow is not FP16:
+        hint = "leave --precision out, or repair and diagnose with it"
+        raise ConfigError(f"{what} is about FP16 alone, and precision is {config.precision}", where="precision", hint=hint)

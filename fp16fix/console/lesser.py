@@ -32,7 +32,7 @@ def preview(found: Preview, *, as_json: bool) -> None:
         out(f"    {hazard.node}: {hazard.why}{' (harmless)' if hazard in found.proofs else ''}")
     more(found.hazards, "diagnose -v", indent="    ")
     passes = "passes with margin" if found.plain.good and found.plain.spare_db >= 0 else "does not pass"
-    out(f"  plain FP16 on the calibration samples: {found.plain.figure:.1f} dB, {passes}")
+    out(f"  plain {found.recipe.narrow} on the calibration samples: {found.plain.figure:.1f} dB, {passes}")
     edits = found.recipe.edits
     out(f"  first draft, {counted(len(edits), 'edit')}; where it fails, a search pins more" if edits else "  no edit would be made")
     for each in shown(edits):

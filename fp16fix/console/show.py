@@ -15,6 +15,7 @@ from fp16fix.report.words import counted, decibels, hardest, percent, place, str
 
 if TYPE_CHECKING:
     from fp16fix.engines.compiled import Compiled
+    from fp16fix.half import Format
     from fp16fix.passes.evidence import Evidence
     from fp16fix.report.located import Located
     from fp16fix.report.outcome import EngineFacts, Outcome
@@ -50,7 +51,7 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
         return
     word = "VERIFIED" if found.verified else "NOT VERIFIED"
     decisive = found.engine.verdict or found.verdict
-    by = "by running the engine" if found.engine.verdict else f"by {decisive.oracle} FP16 emulation"
+    by = "by running the engine" if found.engine.verdict else f"by {decisive.oracle} {found.narrow} emulation"
     head = f"\n{word} on {counted(decisive.samples, 'sample')} {by}{worst(decisive)}; engine: {found.engine.status}"
     out(head, "green" if found.verified else "red")
     for part in found.parts if found.engine.verdict is None else ():
@@ -64,13 +65,13 @@ def outcome(found: Outcome, *, as_json: bool) -> None:
         plain = before.get(figures.output)
         out(f"  {figures.output}: {error(plain)} → {error(figures)}" if plain is not None else f"  {figures.output}: {error(figures)}")
     counts, recipe = found.counts, found.recipe
-    bf16 = f", BF16 nodes {counts.bf16_nodes}" if counts.bf16_nodes else ""
+    bf16 = f", BF16 nodes {counts.bf16_nodes}" if counts.bf16_nodes and found.narrow.name != "bf16" else ""
     out(
         f"  FP32 nodes {counts.fp32_nodes} of {counts.float_nodes}{bf16}, casts {counts.casts}, "
         f"rewrites {len(recipe.rewrites)}, rescaled tensors {len(recipe.exponents)}, Muls added {counts.muls_added}"
     )
     hazards(found)
-    engine(found.engine)
+    engine(found.engine, found.narrow)
     for line in (*decisive.reasons, *found.engine.problems):
         out(f"  ✗ {line}")
     for condition in found.conditions:
@@ -94,12 +95,12 @@ def derivation(found: Outcome) -> None:
     out("  seconds: " + ", ".join(f"{name} {spent:.1f}" for name, spent in found.stages.items()))
 
 
-def engine(found: EngineFacts) -> None:
+def engine(found: EngineFacts, narrow: Format) -> None:
     """What was built, which corners of its profiles the samples showed, how fast it is."""
     if found.path:
         out(
             f"  {found.backend} {found.version}: {found.plan_bytes:,} bytes for {', '.join(found.targets) or 'this GPU'}, "
-            f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s, {found.fp16_layers} FP16 and {found.fp32_layers} FP32 layers"
+            f"parse {found.parse_s:.1f} s, build {found.build_s:.1f} s, {found.layers(narrow)} {narrow} and {found.fp32_layers} FP32 layers"
         )
     if found.compiled is not None:
         out(f"  {became(found.compiled, tf32=found.tf32, int8_before=found.int8_before)}")

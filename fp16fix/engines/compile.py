@@ -16,12 +16,15 @@ from fp16fix.errors import BackendError, ConfigError
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import DEFAULT_DOMAINS
 from fp16fix.graph.save import save_model
+from fp16fix.half import BF16
 from fp16fix.progress import Stages, Tick
 from fp16fix.strict.insides import INSIDES, How
 
 STARTS = {"load": 0, "parse": 2, "build": 10, "write": 96, "prove": 98}
 """Percent of a build that are over when a stage begins, as its bar shows it; builds take most of the time."""
 PERCENT = 100
+WEAK = "weak"
+"""The flavour that is told types by pins."""
 
 
 def build_options(config: Config) -> BuildOptions:
@@ -57,6 +60,10 @@ def ready(config: Config) -> Config:
     status = backend.status()
     if not status.works:
         raise BackendError(f"backend {status.name!r} does not start here: {status.why}", where="build", hint=status.how_to_install)
+    if config.narrow is BF16 and backend.name == WEAK:
+        hint = "--backend strong or rtx; or -o x.onnx, which any TensorRT from 10 on builds strongly typed"
+        said = "weak typing makes FP16 of whatever is not pinned; BF16 as a base is built strongly typed"
+        raise ConfigError(said, where="precision", hint=hint)
     config = settled(config)
     refuse_options(config, backend)
     return config
@@ -116,7 +123,7 @@ def watched(onnx_path: Path, plan_path: Path, options: BuildOptions, stages: Sta
 def source_of(config: Config, wide: Model, pins: Mapping[str, str], onnx_path: Path) -> tuple[Path, BuildOptions]:
     """What a builder is given: the typed graph saved at ``onnx_path``, or for weak typing the FP32 graph, saved beside it, and pins."""
     options = build_options(config)
-    if choose(options).name != "weak" or config.io != "fp32":
+    if choose(options).name != WEAK or config.io != "fp32":
         return onnx_path, options
     source = onnx_path.with_name(f"wide.{onnx_path.name}")
     save_model(wide, source)

@@ -13,6 +13,7 @@ from typing import Any
 
 from fp16fix.engines.metadata import owners
 from fp16fix.engines.table import Kernel, from_json, to_json
+from fp16fix.half import BF16, FP16, Format
 
 DTYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "FP8": "fp8"}
 """TensorRT's names of float types → ours; other types keep TensorRT's name in lower case."""
@@ -57,12 +58,17 @@ class Proof:
     fp16_layers: int
     """Computing layers (no constants, casts, shuffles) that write FP16."""
     fp32_layers: int
+    bf16_layers: int = 0
     broken_pins: tuple[str, ...] = ()
     """Nodes whose layer pins did not read back (weak typing)."""
     source: str = "network"
     """``network``: the parsed network. ``inspector``: the built engine, after fusion."""
     kernels: tuple[Kernel, ...] = ()
     """What the plan runs; empty where the builder's table was not read."""
+
+    def layers(self, narrow: Format) -> int:
+        """Computing layers that write FP16 or BF16."""
+        return self.bf16_layers if narrow is BF16 else self.fp16_layers
 
     def by_node(self) -> dict[str, NodeTypes]:
         """Node types by ONNX name."""
@@ -74,6 +80,7 @@ class Proof:
             "nodes": [[each.node, list(each.layers), list(each.dtypes)] for each in self.nodes],
             "fp16_layers": self.fp16_layers,
             "fp32_layers": self.fp32_layers,
+            "bf16_layers": self.bf16_layers,
             "broken_pins": list(self.broken_pins),
             "source": self.source,
             "kernels": to_json(self.kernels),
@@ -83,7 +90,8 @@ class Proof:
 def proof_from_json(raw: Mapping[str, Any]) -> Proof:
     """The inverse of ``Proof.to_json``."""
     nodes = tuple(NodeTypes(node, tuple(layers), tuple(dtypes)) for node, layers, dtypes in raw["nodes"])
-    return Proof(nodes, raw["fp16_layers"], raw["fp32_layers"], tuple(raw["broken_pins"]), raw["source"], from_json(raw["kernels"]))
+    layers = (raw["fp16_layers"], raw["fp32_layers"], raw["bf16_layers"])
+    return Proof(nodes, *layers, tuple(raw["broken_pins"]), raw["source"], from_json(raw["kernels"]))
 
 
 def network_layers(network: Any) -> Iterator[Layer]:
@@ -100,10 +108,10 @@ def dtype_name(name: str) -> str:
 
 
 def proof_of(layers: Iterable[Layer], *, source: str, broken_pins: Sequence[str] = ()) -> Proof:
-    """Gather layers by ONNX node and count those that compute in FP16 and FP32."""
+    """Gather layers by ONNX node and count those that compute in FP16, FP32 and BF16."""
     kinds: dict[str, set[str]] = {}
     dtypes: dict[str, set[str]] = {}
-    computing = {"fp16": 0, "fp32": 0}
+    computing = dict.fromkeys(FLOATS, 0)
     for layer in layers:
         if layer.kind.upper() not in PASSIVE:
             for fmt in sorted(computing.keys() & set(layer.dtypes)):
@@ -113,7 +121,7 @@ def proof_of(layers: Iterable[Layer], *, source: str, broken_pins: Sequence[str]
             # A fused layer's outputs say nothing of the nodes inside it.
             dtypes.setdefault(owner, set()).update(layer.dtypes if len(layer.owners) == 1 else ())
     nodes = tuple(NodeTypes(node, tuple(sorted(kinds[node])), tuple(sorted(dtypes[node]))) for node in kinds)
-    return Proof(nodes, computing["fp16"], computing["fp32"], tuple(broken_pins), source)
+    return Proof(nodes, computing["fp16"], computing["fp32"], computing["bf16"], tuple(broken_pins), source)
 
 
 def inspector_layers(text: str) -> Iterator[Layer]:
@@ -158,13 +166,14 @@ def inspector_dtype(entry: Mapping[str, Any]) -> str:
     return "unknown"
 
 
-def check_pins(proof: Proof, wide: Mapping[str, str], float_nodes: Sequence[str]) -> tuple[str, ...]:
+def check_pins(proof: Proof, wide: Mapping[str, str], float_nodes: Sequence[str], base: Format = FP16) -> tuple[str, ...]:
     """What the proof contradicts, in words; empty if the engine is what was asked for.
 
     Args:
         proof: of the engine.
         wide: node → ``fp32`` or ``bf16``, the pins asked for.
-        float_nodes: every node that computes on floats; those not in ``wide`` are meant to run in FP16.
+        float_nodes: every node that computes on floats; those not in ``wide`` are meant to run in the base.
+        base: FP16 or BF16.
 
     A pinned node that has no layer was folded or fused away by the parser and is no contradiction. An unpinned node may well
     have FP32 layers: the parser widens the insides of some operators itself.
@@ -177,6 +186,6 @@ def check_pins(proof: Proof, wide: Mapping[str, str], float_nodes: Sequence[str]
         if narrower and node not in proof.broken_pins:
             problems.append(f"node {node!r} is pinned to {fmt} and has layers in {', '.join(narrower)}")
     narrow = [node for node in float_nodes if node not in wide]
-    if narrow and any(node in found for node in narrow) and proof.fp16_layers == 0:
-        problems.append(f"{len(narrow)} nodes are meant to run in FP16 and no layer of the engine does: this would be an FP32 engine")
+    if narrow and any(node in found for node in narrow) and proof.layers(base) == 0:
+        problems.append(f"{len(narrow)} nodes are meant to run in {base} and no layer of the engine does: this would be an FP32 engine")
     return tuple(problems)

@@ -22,62 +22,70 @@ from fp16fix.half import FORMATS, FP16, FP32
 
 
 def lower(
-    model: Model, wide: Mapping[str, str], *, io: str | None = None, saturate: Collection[str] = (), sums: Collection[str] = ()
+    model: Model,
+    wide: Mapping[str, str],
+    *,
+    io: str | None = None,
+    saturate: Collection[str] = (),
+    sums: Collection[str] = (),
+    narrow: half.Format = FP16,
 ) -> Model:
-    """Type every float tensor FP16 except those of pinned nodes.
+    """Type every float tensor in the narrow type except those of pinned nodes.
 
     Args:
         model: all floats FP32 (see ``widen`` for models that arrive mixed).
         wide: node name → ``"fp32"`` or ``"bf16"``.
-        io: type of all float graph inputs and outputs, ``"fp32"`` or ``"fp16"``; None keeps what the user's file has.
-        saturate: tensors that leave an island through a Clip to ±65504, so that no inf is made at the border; every other exit is
-            a plain cast, behind a Clip that changes nothing where a compiler would take the pin away (``graph.lone``).
+        io: type of all float graph inputs and outputs, ``"fp32"`` or the narrow type's name; None keeps what the user's file has.
+        saturate: tensors that leave an island through a Clip to ± its largest value, so that no inf is made at the border; every other
+            exit is a plain cast, behind a Clip that changes nothing where a compiler would take the pin away (``graph.lone``).
         sums: FP16 products that are asked to add in FP32 (``graph.lone.ask``).
+        narrow: what everything else computes in.
 
     Returns:
         A new model; inputs and outputs keep names and order.
     """
     typed = model.copy()
-    Lowering(Typing(typed, wide, io), saturate).run()
+    Lowering(Typing(typed, wide, io, narrow), saturate).run()
     guard(typed)
     ask(typed, sums)
     return typed
 
 
-def exits(model: Model, wide: Mapping[str, str], io: str | None = None) -> set[str]:
-    """Activations that ``lower`` hands to an FP16 reader through a Cast from a wider type."""
-    typing = Typing(model, wide, io)
+def exits(model: Model, wide: Mapping[str, str], io: str | None = None, narrow: half.Format = FP16) -> set[str]:
+    """Activations that ``lower`` hands to a narrow reader through a Cast from another type."""
+    typing = Typing(model, wide, io, narrow)
     elements = typing.elements()
     return {
         node.inputs[index].name
         for node in model.nodes()
         for index, element in typing.reads(node).items()
-        if element == FP16.onnx and elements.get(id(node.inputs[index]), element) != element
+        if element == narrow.onnx and elements.get(id(node.inputs[index]), element) != element
     }
 
 
 class Typing:
     """What every node of a model reads and writes with some nodes pinned; nothing is edited."""
 
-    def __init__(self, model: Model, wide: Mapping[str, str], io: str | None) -> None:
+    def __init__(self, model: Model, wide: Mapping[str, str], io: str | None, narrow: half.Format) -> None:
         self.model = model
         self.wide = wide
+        self.narrow = narrow
         self.io = None if io is None else FORMATS[io].onnx
 
     def format_of(self, node: gs.Node) -> half.Format:
-        """The format a node computes in: its pin, else FP16, else FP32 where the operator's schema has no FP16, or at the interface."""
+        """The format a node computes in: its pin, else the narrow type, else FP32 where the schema has neither, or at the interface."""
         if node.name in self.model.border:
             return FP32
         if dequantizes(node) and (fed := self.fed(node)):
             return fed
-        wanted = FORMATS[self.wide.get(node.name, "fp16")]
+        wanted = FORMATS[self.wide.get(node.name, self.narrow.name)]
         return wanted if runs_in(node, wanted.onnx, self.model.opset) else FP32
 
     def fed(self, node: gs.Node) -> half.Format | None:
-        """What a DequantizeLinear makes is of the type that its readers compute in, FP16 if they disagree; None if none computes."""
+        """What a DequantizeLinear makes is of the type its readers compute in, the narrow one if they disagree; None if none computes."""
         readers = [reader for tensor in node.outputs for reader in tensor.outputs if not quantizes(reader) and not dequantizes(reader)]
         formats = {each.onnx: each for each in map(self.format_of, readers)}
-        found = next(iter(formats.values())) if len(formats) == 1 else FP16
+        found = next(iter(formats.values())) if len(formats) == 1 else self.narrow
         return found if readers and runs_in(node, found.onnx, self.model.opset) else None
 
     def interface(self, tensor: gs.Tensor) -> int:
@@ -180,19 +188,19 @@ class Lowering:
         return self.casts[key]
 
     def converted(self, tensor: gs.Constant, element: int) -> gs.Constant:
-        """An initializer in another type, rounded to nearest even, sign kept; only weights past 65504 become inf."""
+        """An initializer in another type, rounded to nearest even, sign kept; only weights past the largest value become inf."""
         suffix = next(fmt.name for fmt in FORMATS.values() if fmt.onnx == element)
         with np.errstate(over="ignore"):
             return self.edit.constant(f"{tensor.name}/{suffix}", np.asarray(tensor.values).astype(numpy_type(element)))
 
     def cast(self, tensor: gs.Tensor, element: int) -> gs.Tensor:
-        """A Cast right after the producer, through a Clip where an FP16 exit saturates."""
+        """A Cast right after the producer, through a Clip where an exit saturates."""
         suffix = next(fmt.name for fmt in FORMATS.values() if fmt.onnx == element)
         producer = tensor.inputs[0] if tensor.inputs else None
         if producer is not None and dequantizes(producer) and input_accepts(producer, 1, element, self.model.opset):
             return self.dequantized_again(producer, tensor, element, suffix)
         source = tensor
-        if element == FP16.onnx and tensor.name in self.saturate:
+        if element == self.typing.narrow.onnx and tensor.name in self.saturate:
             source = self.saturated(tensor)
         out = self.edit.variable(f"{tensor.name}/{suffix}", element, tensor.shape)
         node = gs.Node("Cast", self.edit.fresh(f"{tensor.name}/to_{suffix}"), attrs={"to": element}, inputs=[source], outputs=[out])
@@ -208,8 +216,8 @@ class Lowering:
         return out
 
     def saturated(self, tensor: gs.Tensor) -> gs.Tensor:
-        """``Clip(tensor, ±65504)`` in the tensor's own type."""
-        clip, out = clipped(self.edit, tensor, FP16.largest, f"{tensor.name}/saturated")
+        """``Clip(tensor, ±largest)`` in the tensor's own type."""
+        clip, out = clipped(self.edit, tensor, self.typing.narrow.largest, f"{tensor.name}/saturated")
         self.queue(tensor, clip)
         return out
 

@@ -19,7 +19,7 @@ from onnx_graphsurgeon import Node as Node
 from onnx_graphsurgeon import Tensor as Tensor
 from onnx_graphsurgeon import Variable as Variable
 
-from fp16fix.half import BF16, FP16, FP32
+from fp16fix.half import BF16, FP16, FP32, Format
 
 TENSOR = "tensor_type"
 """What graphsurgeon calls the type of a tensor."""
@@ -48,6 +48,8 @@ class Model:
     """Nodes that stand between the interface and what the graph stores (``passes.rescale.fold``): FP32, and no pins."""
     rounds: dict[str, int] = field(default_factory=dict)
     """How often the body of a Loop ran in FP32, at most; in FP16 one may never end (``strict.rounds``)."""
+    narrow: Format = FP16
+    """What it is to run in: hazards, ranges and rules ask this for the limits that matter."""
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
@@ -62,6 +64,7 @@ class Model:
             dict(self.io),
             set(self.border),
             dict(self.rounds),
+            self.narrow,
         )
 
     def graphs(self) -> Iterator[Graph]:

@@ -18,6 +18,7 @@ from fp16fix.graph.export import exported
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
 from fp16fix.graph.operators import FLATTENING
 from fp16fix.graph.ops import DEFAULT_DOMAINS, schema_of
+from fp16fix.half import BF16
 
 EMBEDDED = 1024
 """Bytes up to which a constant operand is shown to the converter as such; some adapters read shapes and axes."""
@@ -75,6 +76,41 @@ def raise_in_place(model: Model, target: int) -> None:
         graph.import_domains = [onnx.helper.make_opsetid("", target), *imports]
     oldest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", target)], ignore_unknown=True)
     model.graph.ir_version = max(model.graph.ir_version or 0, oldest)
+
+
+FORMS = {BF16: (13, 22)}
+"""By format, the opset from which a Cast makes it, and that from which every operator has it that ever will (ONNX operator changelog)."""
+
+
+def with_forms(model: Model, wanted: int | None) -> Model:
+    """The model in an opset whose operators have forms in its narrow type, as many as can be had; itself for FP16, which all of them have.
+
+    Args:
+        model: what it is to run in is known.
+        wanted: the opset that the user asked for; nothing is raised past it.
+
+    Raises:
+        UnraisableError: not even Cast can have a form in the narrow type.
+    """
+    least, most = FORMS.get(model.narrow, (0, 0))
+    if model.opset >= most:
+        return model
+    why = ""
+    for target in range(min(most, wanted or most), max(least, model.opset + 1) - 1, -1):
+        try:
+            raised = raise_opset(model, target)
+        except UnraisableError as error:
+            why = why or error.what
+            continue
+        said = f" Operators that have no {model.narrow} there stay FP32: {why}." if why else ""
+        raised.notes.append(f"Raised from opset {model.opset} to {target}, where operators have {model.narrow} forms.{said}")
+        return raised
+    if model.opset < least:
+        said = why or f"opset {model.opset} has no {model.narrow}, and nothing past opset {wanted} was asked for"
+        raise UnraisableError(said, where=model.name, hint=f"{model.narrow} needs opset {least} or newer")
+    if why:
+        model.notes.append(f"Stays in opset {model.opset}: {why}. Operators that have no {model.narrow} there stay FP32.")
+    return model
 
 
 def obstacle(model: Model, target: int) -> str:

@@ -21,7 +21,7 @@ def finders() -> tuple[Callable[[Context], Iterator[Hazard]], ...]:
 
 
 def diagnose(model: Model, ranges: Mapping[str, Range], pinned: frozenset[str] = frozenset()) -> tuple[Hazard, ...]:
-    """Every hazard of an FP32 model under FP16, in graph order.
+    """Every hazard of an FP32 model in its narrow type, in graph order.
 
     Args:
         model: FP32 graph.

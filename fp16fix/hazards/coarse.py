@@ -1,7 +1,10 @@
-"""Coarse: an argument whose FP16 spacing is too large for the function that reads it, whatever the samples made of it.
+"""Coarse: an argument whose spacing is too large for the function that reads it, whatever the samples made of it.
 
 An error δ of a logit is a relative error δ of its exponential, an error δ of an angle is one of its sine, and a whole number that is
-read off an argument flips once in 4/spacing values. Near ties are a matter of luck in samples; how far apart FP16's values are is not.
+read off an argument flips once in 4/spacing values. Near ties are a matter of luck in samples; how far apart values of a type are is not.
+
+Bounds are FP16's, for 50 dB. BF16's steps are eight times as large, and eight times the error is asked for (32 dB): what hangs on an error
+follows it, what counts whole numbers does not.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor, is_float
 from fp16fix.graph.operators import ADDITIONS, DECIDING, EXPONENTIATING, MOVEMENT, SATURATING, STEPPING, TRIGONOMETRIC
 from fp16fix.graph.ops import float_inputs
+from fp16fix.half import Format
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.overflow import is_square
@@ -60,24 +63,25 @@ def find(context: Context) -> Iterator[Hazard]:
 
 
 def exponentials(context: Context, node: Node) -> Iterator[Hazard]:
-    """A softmax whose largest logits compete within few steps of FP16, an exponential of a large argument."""
+    """A softmax whose largest logits compete within few steps, an exponential of a large argument."""
+    narrow = context.narrow
     seen = context.range_of(node.inputs[0]) if node.op in EXPONENTIATING else None
     if seen is None or isinstance(node.inputs[0], Constant):
         return
-    step = half.spacing(min(abs(seen.high), half.LARGEST))
-    bare = node.op == "Exp" and step >= EXPONENT
-    if bare or seen.wavering >= WAVERING or seen.ties >= TIES:
+    step, large = narrow.spacing(min(abs(seen.high), narrow.largest)), EXPONENT * narrow.coarseness
+    bare = node.op == "Exp" and step >= large
+    if bare or seen.wavering >= WAVERING * narrow.coarseness**2 or seen.ties >= TIES:
         what = "arguments" if node.op == "Exp" else "logits"
-        why = f"{node.op} of {what} up to {seen.high:.4g}: FP16 steps there are {step:.3g}, a factor of {math.exp(step):.3g} each"
-        yield hazard(node, Kind.COARSE, seen, math.log2(max(1.0, step / EXPONENT)), why)
+        why = f"{node.op} of {what} up to {seen.high:.4g}: {narrow} steps there are {step:.3g}, a factor of {math.exp(step):.3g} each"
+        yield hazard(node, Kind.COARSE, seen, math.log2(max(1.0, step / large)), why)
 
 
 def angles(context: Context, node: Node) -> Iterator[Hazard]:
-    """A sine or cosine of an angle that FP16 holds too coarsely."""
+    """A sine or cosine of an angle that is held too coarsely."""
     seen = context.range_of(node.inputs[0]) if node.op in TRIGONOMETRIC else None
     if seen is not None and seen.absmax > ANGLE:
-        step = half.spacing(seen.absmax)
-        why = f"{node.op} of angles up to {seen.absmax:.4g}: FP16 steps there are {step:.3g} rad, and grow with length"
+        step = context.narrow.spacing(seen.absmax)
+        why = f"{node.op} of angles up to {seen.absmax:.4g}: {context.narrow} steps there are {step:.3g} rad, and grow with length"
         yield hazard(node, Kind.COARSE, seen, math.log2(seen.absmax / ANGLE), why)
 
 
@@ -89,20 +93,20 @@ def steps(context: Context, node: Node) -> Iterator[Hazard]:
     if seen is None:
         return
     if seen.integral:
-        yield from counted(node, seen)
+        yield from counted(node, seen, context.narrow)
         return
-    step = half.spacing(seen.absmax)
+    step = context.narrow.spacing(seen.absmax)
     if step >= STEP:
         much = f"{node.op} reads whole numbers off values up to {seen.absmax:.4g}"
-        why = f"{much}: FP16 steps there are {step:.3g}, and each rounding may flip one"
+        why = f"{much}: {context.narrow} steps there are {step:.3g}, and each rounding may flip one"
         yield hazard(node, Kind.COARSE, seen, math.log2(step / STEP), why)
 
 
-def counted(node: Node, seen: Range) -> Iterator[Hazard]:
+def counted(node: Node, seen: Range, narrow: Format) -> Iterator[Hazard]:
     """Whole numbers that say how long something is, and grow with it."""
-    if is_truncation(node) and seen.absmax * LENGTHENING > half.INTEGERS and decides_a_shape(node):
-        why = f"a length is read off whole numbers, up to {seen.absmax:.0f} here: FP16 counts exactly only to 2048"
-        yield hazard(node, Kind.COARSE, seen, math.log2(max(1.0, seen.absmax / half.INTEGERS)), why)
+    if is_truncation(node) and seen.absmax * LENGTHENING > narrow.integers and decides_a_shape(node):
+        why = f"a length is read off whole numbers, up to {seen.absmax:.0f} here: {narrow} counts exactly only to {narrow.integers}"
+        yield hazard(node, Kind.COARSE, seen, math.log2(max(1.0, seen.absmax / narrow.integers)), why)
 
 
 def is_truncation(node: Node) -> bool:
@@ -112,17 +116,18 @@ def is_truncation(node: Node) -> bool:
 
 
 def decisions(context: Context, node: Node) -> Iterator[Hazard]:
-    """The larger of values that FP16 hardly tells apart: few of its steps lie between the least and the greatest."""
+    """The larger of values that the narrow type hardly tells apart: few of its steps lie between the least and the greatest."""
     if node.op not in DECIDING:
         return
     for tensor in float_inputs(node)[:2]:
         seen = context.range_of(tensor)
         if seen is None or isinstance(tensor, Constant) or seen.low == seen.high or seen.integral:
             continue
-        step, spread = half.spacing(seen.absmax), seen.high - seen.low
-        if spread < LEVELS * step:
-            why = f"{node.op} decides between {seen.low:.6g} and {seen.high:.6g}: FP16 has {spread / step:.0f} steps there"
-            yield hazard(node, Kind.COARSE, seen, math.log2(LEVELS * step / spread), why)
+        step, spread = context.narrow.spacing(seen.absmax), seen.high - seen.low
+        few = LEVELS / context.narrow.coarseness
+        if spread < few * step:
+            why = f"{node.op} decides between {seen.low:.6g} and {seen.high:.6g}: {context.narrow} has {spread / step:.0f} steps there"
+            yield hazard(node, Kind.COARSE, seen, math.log2(few * step / spread), why)
 
 
 def least(context: Context, node: Node) -> Iterator[Hazard]:
@@ -134,10 +139,11 @@ def least(context: Context, node: Node) -> Iterator[Hazard]:
     seen = None if log is None else context.range_of(log.inputs[0])
     if log is None or seen is None or not 0.0 < seen.smallest < math.inf:
         return
-    drowned = (NOISE**2 if squared(log.inputs[0]) else NOISE) * seen.rms / seen.smallest
-    if drowned >= FELT:
-        why = f"{node.op} picks the least of logarithms, of {seen.smallest:.3g} beside {seen.rms:.3g}: FP16 rounds by more"
-        yield hazard(log, Kind.COARSE, seen, math.log2(drowned / FELT), why)
+    noise, felt = NOISE * context.narrow.coarseness, FELT * context.narrow.coarseness
+    drowned = (noise**2 if squared(log.inputs[0]) else noise) * seen.rms / seen.smallest
+    if drowned >= felt:
+        why = f"{node.op} picks the least of logarithms, of {seen.smallest:.3g} beside {seen.rms:.3g}: {context.narrow} rounds by more"
+        yield hazard(log, Kind.COARSE, seen, math.log2(drowned / felt), why)
 
 
 def logarithm(tensor: Tensor) -> Node | None:
@@ -170,8 +176,8 @@ def steep(context: Context, node: Node) -> Iterator[Hazard]:
     argument = node.inputs[0]
     seen, size = context.range_of(argument), second(context, argument)
     if seen is not None and seen.low < STEEP and seen.high > -STEEP and size >= DIFFERENCE:
-        step = half.spacing(size)
-        why = f"{node.op} is steep where two values of RMS {size:.4g} and more cancel: FP16 steps there are {step:.3g}"
+        step = context.narrow.spacing(size)
+        why = f"{node.op} is steep where two values of RMS {size:.4g} and more cancel: {context.narrow} steps there are {step:.3g}"
         yield hazard(node, Kind.COARSE, seen, math.log2(size / DIFFERENCE), why)
 
 
@@ -179,10 +185,10 @@ def second(context: Context, argument: Tensor) -> float:
     """RMS of the second largest operand of the sum that makes a tensor; 0 where none does."""
     producers = [node for node in argument.inputs if node.op in ADDITIONS]
     operands = [seen for node in producers for tensor in float_inputs(node) if (seen := context.range_of(tensor)) is not None]
-    sizes = sorted((rms(seen) for seen in operands), reverse=True)
+    sizes = sorted((rms(seen, context.narrow) for seen in operands), reverse=True)
     return sizes[1] if len(sizes) > 1 else 0.0
 
 
-def rms(seen: Range) -> float:
-    """RMS, as far as FP16's range goes: what is past it is a mask or another hazard."""
-    return seen.rms if seen.absmax < half.FP16.overflow else 0.0
+def rms(seen: Range, narrow: Format) -> float:
+    """RMS, as far as the narrow type's range goes: what is past it is a mask or another hazard."""
+    return seen.rms if seen.absmax < narrow.overflow else 0.0

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fp16fix.graph.model import Model, Node, Tensor, constant, is_float
+from fp16fix.graph.model import Model, Node, Tensor, constant, is_float, numpy_type
+from fp16fix.half import Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
 
@@ -24,8 +25,13 @@ class Context:
     """Nodes that run wide anyway (the user's own islands): nothing is diagnosed there."""
     _constants: dict[str, Range | None] = field(default_factory=dict)
 
+    @property
+    def narrow(self) -> Format:
+        """What the model is to run in."""
+        return self.model.narrow
+
     def nodes(self) -> list[Node]:
-        """Nodes that may run in FP16."""
+        """Nodes that may run in it."""
         return [node for node in self.model.nodes() if node.name not in self.pinned]
 
     def range_of(self, tensor: Tensor) -> Range | None:
@@ -36,7 +42,7 @@ class Context:
             return self.ranges[tensor.name]
         if tensor.name not in self._constants:
             values = constant(tensor)
-            self._constants[tensor.name] = None if values is None else constant_range(tensor.name, values)
+            self._constants[tensor.name] = None if values is None else constant_range(tensor.name, values, self.narrow)
         return self._constants[tensor.name]
 
 
@@ -44,22 +50,23 @@ BLOCK = 1 << 20
 """Elements of a weight looked at together; whole weights would be copied several times."""
 
 
-_seen: dict[int, tuple[weakref.ref[np.ndarray], Range]] = {}
-"""By the identity of the values: copies of a model share them, and each is diagnosed."""
+_seen: dict[tuple[int, str], tuple[weakref.ref[np.ndarray], Range]] = {}
+"""By the identity of the values, and the narrow type: copies of a model share them, and each is diagnosed."""
 
 
-def constant_range(name: str, values: np.ndarray) -> Range:
+def constant_range(name: str, values: np.ndarray, narrow: Format) -> Range:
     """The ``Range`` of an initializer, exactly; of the same array it is worked out once, for weights are not written to."""
-    place = id(values)
+    place = (id(values), narrow.name)
     of, found = _seen.get(place, (None, None))
     if of is None or found is None or of() is not values:
-        found = range_of_values(values)
+        found = range_of_values(values, narrow)
         _seen[place] = weakref.ref(values, lambda _: _seen.pop(place, None)), found
     return replace(found, tensor=name)
 
 
-def range_of_values(values: np.ndarray) -> Range:
+def range_of_values(values: np.ndarray, narrow: Format) -> Range:
     """The ``Range`` of an array, in blocks."""
+    dtype = numpy_type(narrow.onnx)
     flat = values.reshape(-1)
     low, high, smallest, energy, noise, odd = math.inf, -math.inf, math.inf, 0.0, 0.0, 0
     for start in range(0, flat.size, BLOCK):
@@ -73,7 +80,7 @@ def range_of_values(values: np.ndarray) -> Range:
         smallest = min(smallest, float(magnitude.min())) if magnitude.size else smallest
         energy += float(np.square(finite, dtype=np.float64).sum())
         with np.errstate(over="ignore", invalid="ignore"):
-            noise += float(np.square((finite - finite.astype(np.float16).astype(np.float32)).astype(np.float64)).sum())
+            noise += float(np.square((finite - finite.astype(dtype).astype(np.float32)).astype(np.float64)).sum())
     count = max(1, flat.size - odd)
     if low > high:
         low = high = 0.0

@@ -1,11 +1,10 @@
-"""Overflow: a value, or a sum inside an operator, past 65504. Named where it is born, not where it is carried."""
+"""Overflow: a value, or a sum inside an operator, past the largest value. Named where it is born, not where it is carried."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
-from fp16fix import half
 from fp16fix.graph.model import Node
 from fp16fix.graph.operators import AVERAGES, MOVEMENT, operator
 from fp16fix.graph.ops import float_inputs, float_outputs
@@ -16,7 +15,7 @@ from fp16fix.ranges.range import Range
 
 
 def find(context: Context) -> Iterator[Hazard]:
-    """One hazard for every node that makes a tensor too large for FP16, one for sums that only their insides see."""
+    """One hazard for every node that makes a tensor too large for the narrow type, one for sums that only their insides see."""
     yield from inputs_too_large(context)
     for node in context.nodes():
         if node.op in MOVEMENT:
@@ -27,18 +26,14 @@ def find(context: Context) -> Iterator[Hazard]:
 
 def inputs_too_large(context: Context) -> Iterator[Hazard]:
     """A graph input that does not fit is an overflow of the cast that TensorRT would put behind it."""
+    narrow = context.narrow
     for tensor in context.model.graph.inputs:
         seen = context.range_of(tensor)
-        if seen is not None and seen.absmax >= half.FP16.overflow and tensor.outputs and not only_quantised(tensor):
+        if seen is not None and seen.absmax >= context.narrow.overflow and tensor.outputs and not only_quantised(tensor):
             node = tensor.outputs[0]
-            bits = math.log2(seen.absmax / half.LARGEST)
-            yield hazard(
-                node,
-                Kind.OVERFLOW,
-                seen,
-                bits,
-                f"the input {tensor.name!r} reaches {seen.absmax:.4g} before any arithmetic; FP16 ends at 65504",
-            )
+            bits, ends = math.log2(seen.absmax / narrow.largest), f"{narrow} ends at {narrow.largest:.6g}"
+            why = f"the input {tensor.name!r} reaches {seen.absmax:.4g} before any arithmetic; {ends}"
+            yield hazard(node, Kind.OVERFLOW, seen, bits, why)
 
 
 def values(context: Context, node: Node) -> Iterator[Hazard]:
@@ -47,11 +42,11 @@ def values(context: Context, node: Node) -> Iterator[Hazard]:
         seen = context.range_of(tensor)
         if seen is None:
             continue
-        if seen.absmax >= half.FP16.overflow:
-            bits = math.log2(seen.absmax / half.LARGEST)
-            yield hazard(
-                node, Kind.OVERFLOW, seen, bits, f"{described(node, context)} reaches {seen.absmax:.4g}, {bits:.1f} octaves past 65504"
-            )
+        if seen.absmax >= context.narrow.overflow:
+            limit = context.narrow.largest
+            bits = math.log2(seen.absmax / limit)
+            why = f"{described(node, context)} reaches {seen.absmax:.4g}, {bits:.1f} octaves past {limit:.6g}"
+            yield hazard(node, Kind.OVERFLOW, seen, bits, why)
 
 
 def described(node: Node, context: Context) -> str:
@@ -85,7 +80,7 @@ def feeds_norm(node: Node) -> bool:
 def inside(context: Context, node: Node) -> Iterator[Hazard]:
     """Sums that overflow although the result fits: fatal where an engine accumulates in FP16, harmless where it does not."""
     power = operator(node.op).power
-    if not power:
+    if not power or not context.narrow.narrow_sums:
         return
     source = context.range_of(float_inputs(node)[0]) if float_inputs(node) else None
     outputs = float_outputs(node)
@@ -94,8 +89,8 @@ def inside(context: Context, node: Node) -> Iterator[Hazard]:
         return
     length = axis_length(source, result)
     total = length * (source.energy if power == 2 else max(abs(result.low), abs(result.high)) if node.op in AVERAGES else 0.0)
-    if total >= half.FP16.overflow:
-        bits = math.log2(total / half.LARGEST)
+    if total >= context.narrow.overflow:
+        bits = math.log2(total / context.narrow.largest)
         yield hazard(
             node,
             Kind.OVERFLOW,

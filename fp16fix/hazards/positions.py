@@ -1,6 +1,6 @@
 """Which tensors are computed from positions alone: grids, counts, angles of rotary embeddings. A semantic fact, not a range.
 
-Such tensors are right in FP16 at the length that calibration saw and wrong at the next one, so they stay wide at any length.
+Such tensors are right in 16 bits at the length that calibration saw and wrong at the next one, so they stay wide at any length.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor, is_float
 from fp16fix.graph.operators import ADDITIONS, POSITIONAL, PRODUCTS, operator
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.walk import readers, walk
+from fp16fix.half import Format
 from fp16fix.hazards.context import Context
 
 FLAG = 2.0
@@ -25,7 +25,7 @@ GRID = 8
 
 SIZES = frozenset({"Shape", "Size"})
 LENGTHENING = 16
-"""Times longer than calibration's that an input may be before whole numbers that nothing is computed from pass 2048."""
+"""Times longer than calibration's that an input may be before whole numbers that nothing is computed from pass 2048, or BF16's 256."""
 ACCUMULATORS = frozenset({"MatMulInteger", "ConvInteger"})
 """Their whole numbers are sums of products on their way to a scale: no position."""
 OUTSIDE = "an input"
@@ -66,9 +66,9 @@ def positional(context: Context) -> dict[str, Position]:
     return found
 
 
-def is_one_size(position: Position, shape: tuple[int, ...], absmax: float) -> bool:
-    """A single number made of sizes: a scale, whose relative error is FP16's, and no grid that grows finer than its spacing."""
-    return position.size and math.prod(shape) == 1 and absmax <= half.INTEGERS
+def is_one_size(position: Position, shape: tuple[int, ...], absmax: float, narrow: Format) -> bool:
+    """A single number made of sizes: a scale, whose relative error is the type's, and no grid that grows finer than its spacing."""
+    return position.size and math.prod(shape) == 1 and absmax <= narrow.integers
 
 
 def source_of(node: Node) -> Position | None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor
 from fp16fix.graph.operators import ADDITIONS, EXPONENTIATING, MOVEMENT
 from fp16fix.graph.ops import float_inputs
 from fp16fix.graph.walk import readers, walk
+from fp16fix.half import FP32
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 
-EATEN = half.FP16.digits
-"""Octaves below the typical value at which a typical addend is half of FP16's spacing: it is rounded away, or up to twice its size."""
-
-NOTHING = half.FP32.digits
+NOTHING = FP32.digits
 """Octaves below which FP32 itself loses the addend."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
-    """Sums of two activations, one of them typically below the spacing of the other."""
+    """Sums of two activations, one of them typically below the spacing of the other.
+
+    As many octaves below as there are digits, a typical addend is half of the spacing: it is rounded away, or up to twice its size.
+    """
+    narrow, eaten = context.narrow, context.narrow.digits
     for node in context.nodes():
         if node.op not in ADDITIONS or is_masking(node):
             continue
@@ -30,12 +31,12 @@ def find(context: Context) -> Iterator[Hazard]:
             continue
         (small, tensor), (large, _) = sorted(found, key=lambda pair: pair[0].typical)
         below = large.typical - small.typical
-        if small.energy > 0.0 and EATEN <= below < NOTHING and len(small.octaves) > 0 and len(large.octaves) > 0:
+        if small.energy > 0.0 and eaten <= below < NOTHING and len(small.octaves) > 0 and len(large.octaves) > 0:
             why = (
                 f"{node.op} of values around {2.0**large.typical:.3g} and an addend {tensor.name!r} around {2.0**small.typical:.3g}: "
-                f"FP16 steps there are {half.spacing(2.0**large.typical):.3g}, and most of the addend is lost"
+                f"{narrow} steps there are {narrow.spacing(2.0**large.typical):.3g}, and most of the addend is lost"
             )
-            yield hazard(node, Kind.SWALLOW, result, below - EATEN, why)
+            yield hazard(node, Kind.SWALLOW, result, below - eaten, why)
 
 
 def is_masking(node: Node) -> bool:

@@ -1,15 +1,15 @@
-"""Swamp: FP16 is too coarse for a count, a coordinate or a long sum, whatever the range."""
+"""Swamp: the narrow type is too coarse for a count, a coordinate or a long sum, whatever the range."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 
-from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor
 from fp16fix.graph.operators import ADDITIONS, MOVEMENT, SUMS
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.quantised import dequantizes
+from fp16fix.half import Format
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.overflow import axis_length
@@ -21,12 +21,10 @@ PIXEL = 1.0 / 32
 """Rounding of a sampling position that bilinear interpolation does not show: 3 % of the difference of two neighbours."""
 COUNTING = 4
 """Whole numbers in fewer octaves than this are mask literals, not counts."""
-LONG = half.INTEGERS
-"""Adding one to a sum past this changes nothing in FP16."""
 
 
 def find(context: Context) -> Iterator[Hazard]:
-    """Positions and what is computed from them, integers past 2048, running sums, sums longer than FP16 can count."""
+    """Positions and what is computed from them, integers past the last that is exact, running sums, sums longer than the type can count."""
     derived = positional(context)
     for node in context.nodes():
         if node.op not in MOVEMENT and not dequantizes(node):
@@ -38,27 +36,29 @@ def find(context: Context) -> Iterator[Hazard]:
 
 
 def integers(context: Context, node: Node, derived: Mapping[str, Position]) -> Iterator[Hazard]:
-    """A tensor computed from positions alone, or an integer-valued one that passes 2048; a quantiser's steps count nothing."""
+    """A tensor computed from positions alone, or whole numbers that pass the last that is exact; a quantiser's steps count nothing."""
+    narrow = context.narrow
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
-        if seen is None or seen.absmax >= half.FP16.overflow:
+        if seen is None or seen.absmax >= narrow.overflow:
             continue
-        bits = math.log2(max(1.0, seen.absmax / half.INTEGERS))
+        bits = math.log2(max(1.0, seen.absmax / narrow.integers))
         position = derived.get(tensor.name)
         if position is not None:
-            if is_one_size(position, seen.shape, seen.absmax) or (source_of(node) is not None and is_exact(seen, tensor, derived)):
+            if is_one_size(position, seen.shape, seen.absmax, narrow) or (
+                source_of(node) is not None and is_exact(seen, tensor, derived, narrow)
+            ):
                 continue
             why = f"{node.op} computes a position from {position.source}: it reaches {seen.absmax:.4g} here and grows with length"
             yield hazard(node, Kind.SWAMP, seen, bits, why)
-        elif seen.integral and seen.absmax > half.INTEGERS and len(seen.octaves) >= COUNTING:
-            yield hazard(
-                node, Kind.SWAMP, seen, bits, f"{node.op} makes whole numbers up to {seen.absmax:.0f}; FP16 counts exactly only to 2048"
-            )
+        elif seen.integral and seen.absmax > narrow.integers and len(seen.octaves) >= COUNTING:
+            why = f"{node.op} makes whole numbers up to {seen.absmax:.0f}; {narrow} counts exactly only to {narrow.integers}"
+            yield hazard(node, Kind.SWAMP, seen, bits, why)
 
 
-def is_exact(seen: Range, tensor: Tensor, derived: Mapping[str, Position]) -> bool:
-    """Whole numbers that FP16 holds at any length to be expected, and from which no other position is computed."""
-    if seen.absmax * LENGTHENING > half.INTEGERS:
+def is_exact(seen: Range, tensor: Tensor, derived: Mapping[str, Position], narrow: Format) -> bool:
+    """Whole numbers that the narrow type holds at any length to be expected, and from which no other position is computed."""
+    if seen.absmax * LENGTHENING > narrow.integers:
         return False
     readers = list(tensor.outputs)
     while readers:
@@ -76,36 +76,37 @@ def carried_sums(context: Context) -> Iterator[Hazard]:
         seen = context.range_of(node.outputs[0])
         if seen is not None and node.name not in context.pinned:
             why = f"{node.op} adds to a state of {control.op} {control.name!r}: it reaches {seen.absmax:.4g} here and grows with the length"
-            yield hazard(node, Kind.SWAMP, seen, math.log2(max(1.0, seen.absmax / half.INTEGERS)), why)
+            yield hazard(node, Kind.SWAMP, seen, math.log2(max(1.0, seen.absmax / context.narrow.integers)), why)
 
 
 def coordinates(context: Context, node: Node, derived: Mapping[str, Position]) -> Iterator[Hazard]:
-    """An activation added to a grid: a coordinate, whose FP16 spacing is its error in pixels."""
+    """An activation added to a grid: a coordinate, whose spacing is its error in pixels."""
+    narrow = context.narrow
     if node.op not in ADDITIONS:
         return
     on_grid = any(t.name in derived or (isinstance(t, Constant) and is_grid(t)) for t in float_inputs(node))
     seen = context.range_of(node.outputs[0])
-    if on_grid and seen is not None and node.outputs[0].name not in derived and half.INTEGERS < seen.absmax < half.FP16.overflow:
-        spacing = half.spacing(seen.absmax)
-        why = f"{node.op} makes coordinates up to {seen.absmax:.4g} from a grid; FP16 steps there are {spacing:.3g}"
-        yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / half.INTEGERS), why)
+    if on_grid and seen is not None and node.outputs[0].name not in derived and narrow.integers < seen.absmax < narrow.overflow:
+        spacing = narrow.spacing(seen.absmax)
+        why = f"{node.op} makes coordinates up to {seen.absmax:.4g} from a grid; {narrow} steps there are {spacing:.3g}"
+        yield hazard(node, Kind.SWAMP, seen, math.log2(seen.absmax / narrow.integers), why)
 
 
 def sampling(context: Context, node: Node) -> Iterator[Hazard]:
-    """A GridSample whose grid, in [−1, 1], is coarser in FP16 than a fraction of a pixel (ONNX GridSample: x = −1…1 spans the width)."""
+    """A GridSample whose grid, in [−1, 1], is coarser than a fraction of a pixel (ONNX GridSample: x = −1…1 spans the width)."""
     if node.op != "GridSample" or isinstance(node.inputs[1], Constant):
         return
     image, grid = context.range_of(node.inputs[0]), context.range_of(node.inputs[1])
     if image is None or grid is None or len(image.shape) < 4:
         return
-    step = max(image.shape[2:]) / 2 * 2.0**-11
+    step = max(image.shape[2:]) / 2 * 2.0**-context.narrow.digits
     if step > PIXEL:
-        why = f"GridSample of {max(image.shape[2:])} pixels: the FP16 grid moves in steps of up to {2 * step:.3g} pixels"
+        why = f"GridSample of {max(image.shape[2:])} pixels: the {context.narrow} grid moves in steps of up to {2 * step:.3g} pixels"
         yield hazard(node, Kind.SWAMP, grid, math.log2(step / PIXEL), why)
 
 
 def sums(context: Context, node: Node) -> Iterator[Hazard]:
-    """A sum over more terms than FP16 can count; right where the accumulator is FP32."""
+    """A sum over more terms than the type can count; right where the accumulator is FP32."""
     if node.op not in SUMS | {"CumSum"} or not float_inputs(node):
         return
     source, result = context.range_of(float_inputs(node)[0]), context.range_of(node.outputs[0])
@@ -117,10 +118,10 @@ def sums(context: Context, node: Node) -> Iterator[Hazard]:
             Kind.SWAMP,
             result,
             0.0,
-            "CumSum runs on with the length of its axis; an FP16 running sum loses small steps once it is large",
+            f"CumSum runs on with the length of its axis; a running sum in {context.narrow} loses small steps once it is large",
         )
         return
     length = axis_length(source, result)
-    if length > LONG and min(source.low, 0.0) * -10 < source.high:
-        why = f"{node.op} adds {length} values of mostly one sign; an FP16 accumulator stops growing"
-        yield hazard(node, Kind.SWAMP, result, math.log2(length / LONG), why, internal=True)
+    if context.narrow.narrow_sums and length > context.narrow.integers and min(source.low, 0.0) * -10 < source.high:
+        why = f"{node.op} adds {length} values of mostly one sign; an {context.narrow} accumulator stops growing"
+        yield hazard(node, Kind.SWAMP, result, math.log2(length / context.narrow.integers), why, internal=True)

@@ -206,7 +206,8 @@ class Emulator:
     @property
     def words(self) -> str:
         """For the report."""
-        return "strict FP16 emulation" if self.profile == "compiled" else f"strict FP16 emulation, {self.profile} profile"
+        said = f"strict {self.workshop.model.narrow} emulation"
+        return said if self.profile == "compiled" else f"{said}, {self.profile} profile"
 
     @classmethod
     def refuse(cls, config: Config) -> None:

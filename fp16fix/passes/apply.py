@@ -54,7 +54,7 @@ def typed(prepared: Model, recipe: Recipe) -> Model:
             where=prepared.name,
             hint="use the recipe with the model it was made for",
         )
-    return lower(prepared, wide, io=recipe.io, saturate=recipe.saturated, sums=recipe.sums)
+    return lower(prepared, wide, io=recipe.io, saturate=recipe.saturated, sums=recipe.sums, narrow=recipe.narrow)
 
 
 def carry_out(model: Model, changes: Iterable[Edit]) -> None:

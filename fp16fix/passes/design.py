@@ -23,7 +23,7 @@ from fp16fix.passes.place.share import wide_share
 from fp16fix.passes.recipe import RESCALE, Edit, Promise, Recipe, Refusal, rescaling
 from fp16fix.passes.rescale.scales import ScaleOptions, assign
 from fp16fix.passes.rewrite.rule import Findings, Rule
-from fp16fix.passes.rewrite.rules import answers_builder, guards, looks_again, rules
+from fp16fix.passes.rewrite.rules import answers_builder, guards, looks_again, mends_rounding, rules
 from fp16fix.ranges.details import needs_detail
 from fp16fix.ranges.measure import measure
 from fp16fix.ranges.range import Range, Ranges
@@ -151,7 +151,7 @@ class Design:
 
     def look_again(self, moved: frozenset[str]) -> tuple[list[Hazard], Mapping[Hazard, str]]:
         """Measure a changed model, in which ``moved`` tensors hold other values; the hazards that still need something, and proofs."""
-        known = unmoved(self.ranges, moved)
+        known = unmoved(self.ranges, moved, self.model.narrow)
         try:
             self.ranges = measure(self.model, self.samples, threads=self.options.threads, known=known)
         except ModelError:
@@ -193,6 +193,8 @@ class Design:
     def proposed(self, rule: Rule, hazards: Sequence[Hazard]) -> list[Edit]:
         """What a rule wants to do and may; one that fails has refused."""
         findings = Findings(self.model, self.ranges, hazards, self.options.headroom, self.options.headroom_down)
+        if self.model.narrow.has_fp32_range and not (mends_rounding(rule) or answers_builder(rule)):
+            return []
         try:
             proposals = list(rule.propose(findings))
         except Exception as error:  # noqa: BLE001 - rules are many, other packages add theirs, and none may end a repair
@@ -225,7 +227,7 @@ class Design:
         elif self.options.only_exact and edit.promise is Promise.ALTERED:
             why = "would alter the FP32 function, and only exact repairs were asked for"
         elif any(matches(name, self.options.allow) for name in touched):
-            why = "the user allows this node in FP16 as it is"
+            why = f"the user allows this node in {self.model.narrow} as it is"
         elif any(name in self.model.placed for name in touched):
             why = "the model's author placed this node in a wider type already"
         if why:
@@ -239,6 +241,11 @@ class Design:
 
     def rescale(self, spared: frozenset[str]) -> dict[str, int]:
         """Exponents for the whole graph; none if everything fits as it is."""
+        narrow = self.model.narrow
+        if narrow.has_fp32_range:
+            why = f"{narrow} has FP32's range: exponents, and the rewrites that mend a range, have nothing to do"
+            self.refuse(Refusal("*", RESCALE, why))
+            return {}
         if RESCALE in self.options.without:
             self.refuse(Refusal("*", RESCALE, LEFT_OUT))
             return {}
@@ -269,7 +276,7 @@ class Design:
         allowed = frozenset(n.name for n in self.model.nodes() if matches(n.name, self.options.allow))
         force = replace(force, nodes=force.nodes | asked, tensors=force.tensors | (tight - spared))
         cut = islands(self.model, self.ranges, force, allowed)
-        bare = Recipe(tuple(self.changes.made), self.options.io, self.options.apart)
+        bare = Recipe(tuple(self.changes.made), self.options.io, self.options.apart, self.model.narrow.name)
         draft = Draft(
             bare,
             tuple(self.refusals),
@@ -299,20 +306,20 @@ class Design:
 
     def formats(self, nodes: Iterable[str]) -> dict[str, str]:
         """Node → format of the islands, and of what the model's author placed."""
-        format_ = "bf16" if self.options.wide is half.Wide.BF16 else "fp32"
+        format_ = half.BF16.name if self.options.wide is half.Wide.BF16 else half.FP32.name
         wide = dict.fromkeys(nodes, format_)
         if self.options.wide is half.Wide.BF16:
             wide |= {n.name: "fp32" for n in self.model.nodes() if n.name in wide and not runs_in(n, half.BF16.onnx, self.model.opset)}
         return wide | {name: fmt for name, fmt in self.model.placed.items() if name in self.model.node_map()}
 
 
-def unmoved(ranges: Mapping[str, Range], moved: frozenset[str]) -> dict[str, Range]:
+def unmoved(ranges: Mapping[str, Range], moved: frozenset[str], narrow: half.Format) -> dict[str, Range]:
     """Ranges that still hold after a repair: of healthy tensors that keep their name.
 
-    Repairs keep what a named tensor holds, and what they change on purpose (a mask, a rescaled tensor) was either out of FP16's range
-    or is among ``moved``.
+    Repairs keep what a named tensor holds, and what they change on purpose (a mask, a rescaled tensor) was either out of the narrow type's
+    range or is among ``moved``.
     """
-    return {name: seen for name, seen in ranges.items() if name not in moved and not needs_detail(seen)}
+    return {name: seen for name, seen in ranges.items() if name not in moved and not needs_detail(seen, narrow)}
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -15,7 +15,7 @@ from fp16fix.errors import ConfigError, ModelError
 from fp16fix.graph import safe
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model, tell_apart
-from fp16fix.graph.opset import in_opset
+from fp16fix.graph.opset import in_opset, with_forms
 from fp16fix.graph.runtime import Runtime, use
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard
@@ -116,7 +116,7 @@ class Evidence:
     @property
     def plain(self) -> Recipe:
         """All-FP16, with the interface that the config asks for."""
-        return plain(self.model.placed, self.config.interface, self.samples.apart)
+        return plain(self.model.placed, self.config.interface, self.samples.apart, self.config.precision)
 
     @property
     def judged(self) -> Arrays:
@@ -153,6 +153,8 @@ def gather(config: Config, stages: Stages) -> Evidence:
     with stages.stage("load"):
         model = load(config.model, simplified=config.simplify and not safe.is_on())
         model = in_opset(model, config.opset)
+        model.narrow = config.narrow
+        model = with_forms(model, config.opset)
         config = selected(config, model)
         samples = samples_for(config, model)
         calibration, held_out = split(samples, config.held_out)
@@ -180,7 +182,7 @@ def with_held_out(found: Evidence, stages: Stages) -> Evidence:
 def diagnosed(model: Model, ranges: Ranges, config: Config, samples: Arrays) -> tuple[Hazard, ...]:
     """What ranges show, in graph order, and the Loops that all-FP16 does not end; how long they take in FP32 is noted in the model."""
     model.rounds = hanging(model, ranges.rounds)
-    typed = apply(model, plain(model.placed, config.interface))
+    typed = apply(model, plain(model.placed, config.interface, base=config.precision))
     return (*diagnose(model, ranges, frozenset(model.placed)), *endless(model, typed, samples, config.threads))
 
 

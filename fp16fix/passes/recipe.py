@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from fp16fix.half import FORMATS, FP16, Format
+
 PLACE, SATURATE, RESCALE, SUMS = "place", "saturate", "rescale", "fp32-sums"
 """``Edit.by`` of what no rule makes."""
 TYPING = frozenset({PLACE, SATURATE, SUMS})
@@ -57,9 +59,9 @@ def placement(node: str, format_: str, because: str = "") -> Edit:
     return Edit(PLACE, node, Promise.EXACT, covers=(node,), format=format_, because=because)
 
 
-def saturation(tensor: str) -> Edit:
-    """``tensor`` leaves its island through a Clip to ±65504."""
-    why = "not proven to fit FP16 with the head-room asked for: what is larger saturates, it makes no infinity"
+def saturation(tensor: str, narrow: Format = FP16) -> Edit:
+    """``tensor`` leaves its island through a Clip to ± the largest value of the narrow type."""
+    why = f"not proven to fit {narrow} with the head-room asked for: what is larger saturates, it makes no infinity"
     return Edit(SATURATE, "", Promise.ALTERED, tensor=tensor, because=why)
 
 
@@ -98,9 +100,16 @@ class Recipe:
 
     edits: tuple[Edit, ...] = ()
     io: str | None = None
-    """Type of all float inputs and outputs, ``fp32`` or ``fp16``; None keeps the file's."""
+    """Type of all float inputs and outputs, ``fp32`` or the base; None keeps the file's."""
     apart: tuple[str, ...] = ()
     """Names that inputs give to dimensions which differ: TensorRT takes those of one name for equal, so each gets its own."""
+    base: str = FP16.name
+    """What every node computes in that is not placed: ``fp16`` or ``bf16``."""
+
+    @property
+    def narrow(self) -> Format:
+        """The base as a format."""
+        return FORMATS[self.base]
 
     @property
     def changes(self) -> tuple[Edit, ...]:
@@ -143,13 +152,18 @@ class Recipe:
         plain = [replace(edit, because="", covers=()) for edit in self.edits]
         placed = sorted((edit for edit in plain if edit.by in TYPING), key=lambda edit: edit.key)
         ordered = [edit for edit in plain if edit.by not in TYPING]
-        return hashlib.sha256(repr((ordered, placed, self.io, self.apart)).encode()).hexdigest()
+        return hashlib.sha256(repr((ordered, placed, self.io, self.apart, *self.rare)).encode()).hexdigest()
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """The base where it is not FP16: digests of FP16 recipes are what they were before there was another one."""
+        return () if self.narrow is FP16 else (self.base,)
 
     def typed(self, edits: Iterable[Edit]) -> Recipe:
         """The same changes of the FP32 graph with other placements and saturations."""
         return replace(self, edits=(*self.changes, *edits))
 
 
-def plain(placed: Mapping[str, str], io: str | None = None, apart: tuple[str, ...] = ()) -> Recipe:
-    """All-FP16 but for what the model's author placed."""
-    return Recipe(placements_of(placed, "the model's author placed it"), io, apart)
+def plain(placed: Mapping[str, str], io: str | None = None, apart: tuple[str, ...] = (), base: str = FP16.name) -> Recipe:
+    """All in the base but for what the model's author placed."""
+    return Recipe(placements_of(placed, "the model's author placed it"), io, apart, base)

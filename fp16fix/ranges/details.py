@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from fp16fix import half
 from fp16fix.graph.model import Model, Node, Tensor, scalar
 from fp16fix.graph.operators import ADDITIONS, GUARDS, STEPPING, operator
+from fp16fix.half import Format
 from fp16fix.ranges.probe import FLOAT, Probes, is_fp32, rounded
 from fp16fix.ranges.range import Range
 
@@ -19,12 +19,14 @@ DETAILS = ("max", "min", "sum", "sum", "max", "min", "sum")
 """high, low, Σx², non-finite count, largest distance from an integer, smallest nonzero, Σ of squared noise."""
 FINITE = 3.4e38
 """Stands for "no nonzero value" inside the second pass."""
+HEALTHY_DB = 60.0
+"""What storing a tensor in FP16 leaves where all is well, and more; in BF16, 18 dB less."""
 DETAILED = 256
 """At most this many tensors get a histogram in the second pass, the worst first."""
 
 
 class Details:
-    """Of tensors near FP16's limits, with non-finite values, or where small values matter; the worst first, ``DETAILED`` at most."""
+    """Of tensors near the type's limits, with non-finite values, or where small values matter; the worst first, ``DETAILED`` at most."""
 
     def __init__(self, model: Model, ranges: Mapping[str, Range], *, piles: bool = True) -> None:
         """Of a model whose ranges are known roughly; ``piles``: see ``Probes``."""
@@ -33,7 +35,7 @@ class Details:
         small = {node.inputs[port].name for node, port in ports if port is not None and port < len(node.inputs)}
         delicate = guarded(model) | stepped(model) | faint(model, ranges) | small
         suspects = sorted(
-            (name for name in ranges if needs_detail(ranges[name]) or name in delicate),
+            (name for name in ranges if needs_detail(ranges[name], model.narrow) or name in delicate),
             key=lambda name: (ranges[name].nonfinite, -ranges[name].absmax),
         )
         self.names = frozenset(suspects[:DETAILED])
@@ -61,9 +63,10 @@ class Details:
             ranges[name] = detailed(ranges[name], np.concatenate(matrices), self.octaves[name])
 
 
-def needs_detail(seen: Range) -> bool:
-    """Worth a second look: non-finite, near or past FP16's largest value, past 2048, or losing bits at the small end."""
-    return seen.nonfinite < 0 or seen.absmax * 4 > half.LARGEST or seen.absmax > half.INTEGERS or seen.storage_db < 60.0
+def needs_detail(seen: Range, narrow: Format) -> bool:
+    """Worth a second look: non-finite, near or past the largest value, past the last exact integer, or losing bits at the small end."""
+    edge, enough = narrow.largest / 4, HEALTHY_DB - narrow.coarseness_db
+    return seen.nonfinite < 0 or seen.absmax > edge or seen.absmax > narrow.integers or seen.storage_db < enough
 
 
 def guarded(model: Model) -> set[str]:
@@ -71,7 +74,7 @@ def guarded(model: Model) -> set[str]:
     found: set[str] = set()
     for node in model.nodes():
         literals = [abs(value) for tensor in node.inputs if (value := scalar(tensor)) is not None]
-        if node.op in GUARDS and any(0.0 < value < half.SMALLEST_NORMAL for value in literals):
+        if node.op in GUARDS and any(0.0 < value < model.narrow.smallest_normal for value in literals):
             found |= {tensor.name for tensor in node.inputs if is_fp32(tensor)}
     return found
 
@@ -81,17 +84,18 @@ def stepped(model: Model) -> set[str]:
     return {node.inputs[0].name for node in model.nodes() if node.op in STEPPING | {"Cast"} and is_fp32(node.inputs[0])}
 
 
-FAINT = 2.0**-8
-"""RMS of an addend over that of its neighbour below which it is worth knowing whether typical values are below the other's spacing."""
+FAINT = 3
+"""Octaves above the spacing of a neighbour's RMS from which on an addend's RMS is no matter: nearer, typical values may be below it."""
 
 
 def faint(model: Model, ranges: Mapping[str, Range]) -> set[str]:
     """Both operands of sums of which one is far smaller."""
     found: set[str] = set()
+    least = 2.0 ** (FAINT - model.narrow.digits)
     for node in model.nodes():
         names = [tensor.name for tensor in node.inputs if is_fp32(tensor) and tensor.name in ranges] if node.op in ADDITIONS else []
         sizes = [ranges[name].rms for name in names]
-        if len(names) == 2 and 0.0 < min(sizes) < FAINT * max(sizes):
+        if len(names) == 2 and 0.0 < min(sizes) < least * max(sizes):
             found |= set(names)
     return found
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from fp16fix import half
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Constant, Graph, Model, Node, Tensor, Variable, bodies, element_type
 
@@ -256,7 +255,7 @@ def is_fp32(tensor: Tensor) -> bool:
 
 
 def rounded(probes: Probes, tensor: Tensor) -> Tensor:
-    """``tensor`` through binary16 and back."""
-    nodes, stored = probes.edit.rounding(tensor, half.FP16.onnx)
+    """``tensor`` through the model's narrow type and back."""
+    nodes, stored = probes.edit.rounding(tensor, probes.model.narrow.onnx)
     probes.nodes += nodes
     return stored

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fp16fix import half
+from fp16fix.half import FP16
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Range:
     energy: float
     """Mean of squares."""
     noise: float
-    """Mean square of value − binary16(value): what storing this tensor in FP16 costs by itself; inf once a value overflows."""
+    """Mean square of value − narrow(value): what storing it in the model's narrow type costs by itself; inf once a value overflows."""
     nonfinite: int
     """NaN and infinite values seen in the FP32 run itself."""
     integral: bool = False
@@ -38,7 +38,7 @@ class Range:
     wavering: float = 0.0
     """Of what a softmax reads: mean error energy of its shares, from rows whose two largest compete (see ``ranges.rivals``)."""
     ties: float = 0.0
-    """The same: share of rows whose two largest FP16 cannot tell apart, extrapolated from how close they come."""
+    """The same: share of rows whose two largest the narrow type cannot tell apart, extrapolated from how close they come."""
 
     @property
     def absmax(self) -> float:
@@ -67,14 +67,15 @@ class Range:
     @property
     def headroom(self) -> float:
         """Octaves to FP16's largest value; negative once the tensor does not fit."""
-        return half.headroom(self.absmax)
+        return FP16.headroom(self.absmax)
 
     @property
     def storage_db(self) -> float:
-        """Signal to rounding noise of storing this tensor in FP16, in dB; values past 65504 count as lost."""
-        if self.absmax >= half.FP16.overflow:
-            return 0.0
-        if self.noise == 0.0:
+        """Signal to rounding noise of storing this tensor in the narrow type, in dB.
+
+        Values past its largest count as lost; inf where squares are past FP32, so that nobody knows.
+        """
+        if self.noise == 0.0 or self.energy == math.inf:
             return math.inf
         return 10.0 * math.log10(self.energy / self.noise) if self.energy > 0.0 and self.noise < math.inf else 0.0
 

@@ -1,6 +1,6 @@
-"""How FP16's spacing at the largest value of a row compares with the distance of its runner-up, where a softmax reads the row.
+"""How the narrow type's spacing at the largest value of a row compares with the distance of its runner-up, where a softmax reads the row.
 
-Of a row whose largest logits compete, an error δ of a logit is a relative error δ of the shares. Where FP16's spacing s is below 1, that
+Of a row whose largest logits compete, an error δ of a logit is a relative error δ of the shares. Where its spacing s is below 1, that
 is seen in every sample; past 1 the winner is right unless two logits fall into one step, which few samples show. So distances to 64 steps
 are counted, and a 64th of them is taken for ties: what a distribution without holes would have.
 """
@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from fp16fix import half
 from fp16fix.graph.model import Model, Node, Tensor
 from fp16fix.graph.operators import EXPONENTIATING
 from fp16fix.ranges.probe import BOOL, FLOAT, INT64, Probes
@@ -24,7 +23,7 @@ LOGIT = 64.0
 NEAR = 8.0
 """A runner-up this far below has e⁻⁸ of the share: it competes no more."""
 STEPS = 64.0
-"""Distances up to so many steps of FP16 are counted for how many fall into one."""
+"""Distances up to so many steps are counted for how many fall into one."""
 SHARE_ERROR = 1.0 / 48
 """(δ·p·(1−p))² over p² at p = ½, of a rounding error δ with a variance of s²/12."""
 COLUMNS = ("sum", "sum", "sum")
@@ -69,11 +68,12 @@ class Rivalries:
 
 def row(probes: Probes, tensor: Tensor, axis: int, floor: float) -> Tensor:
     """The row of ``COLUMNS`` for one tensor; rows below ``floor`` have no winner."""
+    narrow = probes.model.narrow
     best, distance = leaders(probes, tensor, axis)
     masked = probes.emit("Less", [best, probes.literal(floor)], BOOL)
     gap = probes.emit("Where", [masked, probes.literal(-NOWHERE), distance])
     octave = probes.emit("Floor", [probes.emit("Div", [probes.emit("Log", [probes.emit("Abs", [best])]), probes.literal(math.log(2.0))])])
-    power = probes.emit("Sub", [probes.emit("Max", [octave, probes.literal(half.FP16.emin)]), probes.literal(half.FP16.digits - 1.0)])
+    power = probes.emit("Sub", [probes.emit("Max", [octave, probes.literal(narrow.emin)]), probes.literal(narrow.digits - 1.0)])
     step = probes.emit("Pow", [probes.literal(2.0), power])
     wide = probes.emit("GreaterOrEqual", [step, probes.literal(1.0)], BOOL)
     near = probes.emit("Less", [gap, probes.literal(NEAR)], BOOL)

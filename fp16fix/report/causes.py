@@ -97,7 +97,7 @@ def steps(outcome: Outcome, start: str, end: str) -> tuple[Step, ...]:
         end: what the verdict says, in words.
     """
     recipe = outcome.recipe
-    found = [Step("Plain FP16", "", f"{start}; {counted(len(outcome.hazards), 'hazard')}", "calm", "#hazards")]
+    found = [Step(f"Plain {outcome.narrow}", "", f"{start}; {counted(len(outcome.hazards), 'hazard')}", "calm", "#hazards")]
     for by, some in groupby(recipe.changes, key=lambda edit: edit.by):
         found.append(change(by, list(some), outcome))
     for search, tries in groupby(outcome.derivation, key=lambda each: each.search):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard, TypeVar
 
-from fp16fix import half
+from fp16fix.half import Format
 from fp16fix.ranges.range import Range
 from fp16fix.report.outcome import Along, Disposition, Outcome
 from fp16fix.report.words import counted, decibels, number, octaves
@@ -53,7 +53,7 @@ class Tick:
     label: str
     y: float
     limit: bool
-    """One of FP16's limits, not just a grid line."""
+    """One of the base's limits, not just a grid line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Picture:
 
     bars: tuple[Bar, ...]
     over: int
-    """Tensors past 65504 that FP16 would have to hold."""
+    """Tensors past the largest value that the base would have to hold."""
     total: int
 
 
@@ -119,7 +119,7 @@ class Curve:
     hints: tuple[tuple[float, float, str], ...]
     """(x, width, tooltip) of columns that cover the plot."""
     lowest: Along | None
-    """Where plain FP16 is worst."""
+    """Where it is worst unrepaired."""
     total: int
     exits: tuple[Exit, ...] = ()
 
@@ -144,25 +144,33 @@ def graph_order(outcome: Outcome) -> list[str]:
 
 
 def octave_axis(ranges: Iterable[Range]) -> Scale:
-    """From FP16's smallest value, or less, to its largest, or more."""
+    """From FP16's smallest value, or less, to its largest, or more, whatever the base."""
     seen = [math.log2(value) for each in ranges for value in (each.absmax, each.rms) if 0.0 < value < math.inf]
     low = min([-26.0, *(math.floor(value) - 1.0 for value in seen)])
     high = max([18.0, *(math.ceil(value) + 1.0 for value in seen)])
     return Scale(max(low, FLOOR), min(high, CEILING))
 
 
-def limits(axis: Scale) -> tuple[Tick, ...]:
-    """What FP16 can hold, and 1."""
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def limits(axis: Scale, narrow: Format) -> tuple[Tick, ...]:
+    """What the narrow type can hold, and 1; of BF16, whose limits lie off the chart, at its edges."""
     return (
-        Tick("65504", axis.at(math.log2(half.LARGEST)), limit=True),
+        Tick(f"{narrow.largest:.5g}", axis.at(math.log2(narrow.largest)), limit=True),
         Tick("1", axis.at(0.0), limit=False),
-        Tick("2⁻¹⁴", axis.at(math.log2(half.SMALLEST_NORMAL)), limit=True),
-        Tick("2⁻²⁴", axis.at(math.log2(half.SMALLEST)), limit=True),
+        Tick(power(narrow.smallest_normal), axis.at(math.log2(narrow.smallest_normal)), limit=True),
+        Tick(power(narrow.smallest), axis.at(math.log2(narrow.smallest)), limit=True),
     )
 
 
+def power(value: float) -> str:
+    """``2⁻¹⁴``: a power of two below 1."""
+    return "2⁻" + f"{-math.log2(value):.0f}".translate(RAISED)
+
+
 def fates(outcome: Outcome) -> dict[str, str]:
-    """Tensor → why what its range says no longer matters: ``wide`` (not held in FP16) or ``harmless``."""
+    """Tensor → why what its range says no longer matters: ``wide`` (not held in the base) or ``harmless``."""
     found = {each.hazard.tensor: "harmless" for each in outcome.hazards if each.end == "harmless" and not each.hazard.internal}
     wide = set(outcome.recipe.wide)
     pinned = [step.tensor for step in outcome.along if step.node in wide]
@@ -171,7 +179,7 @@ def fates(outcome: Outcome) -> dict[str, str]:
 
 
 def classed(hazards: Iterable[Disposition], ends: frozenset[str] | None = None) -> dict[str, str]:
-    """Tensors that FP16 holds too coarsely, by hazards that ended in one of ``ends`` (None: however they ended)."""
+    """Tensors that the base holds too coarsely, by hazards that ended in one of ``ends`` (None: however they ended)."""
     found: dict[str, str] = {}
     for each in hazards:
         said = CLASSES.get(each.hazard.kind.value)
@@ -180,15 +188,15 @@ def classed(hazards: Iterable[Disposition], ends: frozenset[str] | None = None) 
     return found
 
 
-def tone(seen: Range, fate: Mapping[str, str]) -> str:
+def tone(seen: Range, fate: Mapping[str, str], narrow: Format) -> str:
     """How one tensor is drawn."""
-    drawn, past = fate.get(seen.tensor, "fits"), seen.absmax >= half.FP16.overflow
+    drawn, past = fate.get(seen.tensor, "fits"), seen.absmax >= narrow.overflow
     if drawn == "harmless":
-        return drawn if past or seen.rms < half.SMALLEST_NORMAL else "fits"
+        return drawn if past or seen.rms < narrow.smallest_normal else "fits"
     return "over" if past and drawn != "wide" else drawn
 
 
-def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Scale, fate: Mapping[str, str]) -> Picture:
+def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Scale, fate: Mapping[str, str], narrow: Format) -> Picture:
     """Bars at the columns of ``order``, which both graphs share, so that one picture can be held against the other."""
     columns = buckets(order)
     width = WIDTH / max(len(columns), 1)
@@ -196,14 +204,14 @@ def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Scale, fate
     for index, names in enumerate(columns):
         seen = [ranges[name] for name in names if name in ranges and ranges[name].absmax > 0.0]
         if seen:
-            bars.append(bar(seen, index * width, width, axis, fate))
-    over = sum(tone(each, fate) == "over" for each in ranges.values())
+            bars.append(bar(seen, index * width, width, axis, fate, narrow))
+    over = sum(tone(each, fate, narrow) == "over" for each in ranges.values())
     return Picture(tuple(bars), over, len(ranges))
 
 
-def bar(seen: Sequence[Range], x: float, width: float, axis: Scale, fate: Mapping[str, str]) -> Bar:
+def bar(seen: Sequence[Range], x: float, width: float, axis: Scale, fate: Mapping[str, str], narrow: Format) -> Bar:
     """One column for one or more tensors: their extremes, and the tone of the worst."""
-    worst = max(seen, key=lambda each: (TONES.index(tone(each, fate)), each.absmax))
+    worst = max(seen, key=lambda each: (TONES.index(tone(each, fate, narrow)), each.absmax))
     highest = math.log2(max(each.absmax for each in seen))
     top = axis.at(highest)
     bottom = max(axis.at(math.log2(min((each.rms for each in seen if each.rms > 0.0), default=1.0))), min(top + LEAST, 100.0))
@@ -216,17 +224,18 @@ def bar(seen: Sequence[Range], x: float, width: float, axis: Scale, fate: Mappin
         min(top, 100.0 - LEAST),
         round(max(bottom - top, LEAST), 2),
         whisker,
-        tone(worst, fate),
-        title(worst, len(seen)),
+        tone(worst, fate, narrow),
+        title(worst, len(seen), narrow),
         up=highest > axis.high,
         down=any(math.log2(value) < axis.low for value in (*small, *(each.rms for each in seen if each.rms > 0.0))),
     )
 
 
-def title(worst: Range, count: int) -> str:
+def title(worst: Range, count: int, narrow: Format) -> str:
     """Tooltip of a column."""
     rest = f" (and {counted(count - 1, 'tensor')} beside it)" if count > 1 else ""
-    return f"{worst.tensor}{rest}: largest {number(worst.absmax)}, RMS {number(worst.rms)}, head-room {octaves(worst.headroom)} octaves"
+    room = octaves(narrow.headroom(worst.absmax))
+    return f"{worst.tensor}{rest}: largest {number(worst.absmax)}, RMS {number(worst.rms)}, head-room {room} octaves"
 
 
 Births = Mapping[str, tuple[str, str, str]]
@@ -299,15 +308,15 @@ def known(value: float | None) -> TypeGuard[float]:
 
 
 def depth(step: Along) -> float:
-    """Sorts the step where plain FP16 is worst first, what is not known last."""
+    """Sorts the step where it is worst unrepaired first, what is not known last."""
     return step.before_db if known(step.before_db) else math.inf
 
 
 def hint(steps: Sequence[Along], repaired: bool) -> str:
-    """Tooltip of a column: the step where plain FP16 is worst."""
+    """Tooltip of a column: the step where it is worst unrepaired."""
     worst = min(steps, key=depth)
     after = f", repaired {decibels(worst.after_db)}" if repaired else ""
-    return f"{worst.node} ({worst.op}): plain FP16 {decibels(worst.before_db)}{after}"
+    return f"{worst.node} ({worst.op}): unrepaired {decibels(worst.before_db)}{after}"
 
 
 def across(k: int, index: int, columns: Sequence[Sequence[int]]) -> float:

@@ -89,13 +89,13 @@ def papers_for(config: Config, output: Path | None) -> Papers:
 
 
 def products_for(config: Config) -> Products:
-    """Output paths from ``config.output`` (``x.plan`` or ``x.onnx``; by default the model's name with ``.fp16.onnx``).
+    """Output paths from ``config.output`` (``x.plan`` or ``x.onnx``; by default the model's name with ``.fp16.onnx``, or ``.bf16.onnx``).
 
     Raises:
         ConfigError: an ending that says neither, or the input itself.
     """
     model = model_of(config)
-    output = config.output or model.with_suffix(".fp16.onnx")
+    output = config.output or model.with_suffix(f".{config.precision}.onnx")
     if output.suffix not in {*PLANS, ".onnx"}:
         raise ConfigError(
             f"cannot tell from {output.name!r} what to make",
@@ -105,7 +105,7 @@ def products_for(config: Config) -> Products:
     stem = output.with_suffix("")
     outcome, report = Path(f"{stem}.outcome.json"), Path(f"{stem}.report.html")
     plan = None if output.suffix == ".onnx" else output
-    onnx = output if plan is None else graph_beside(stem, model, former(outcome))
+    onnx = output if plan is None else graph_beside(f"{stem}.{config.precision}", model, former(outcome))
     if output.resolve() == model.resolve():
         raise ConfigError("the output would overwrite the model", where=str(output), hint="choose another name with -o")
     refuse_unwritable(output)
@@ -116,9 +116,9 @@ def products_for(config: Config) -> Products:
     return Products(plan, onnx, outcome, report, config.keep_unverified)
 
 
-def graph_beside(stem: Path, model: Path, ours: Collection[Path]) -> Path:
+def graph_beside(stem: str, model: Path, ours: Collection[Path]) -> Path:
     """Where the graph that a plan is built from goes: ``x.fp16.onnx``, or a numbered name where that is the model's or somebody else's."""
-    names = itertools.chain([f"{stem}.fp16.onnx"], (f"{stem}.fp16-{number}.onnx" for number in itertools.count(2)))
+    names = itertools.chain([f"{stem}.onnx"], (f"{stem}-{number}.onnx" for number in itertools.count(2)))
     paths = (Path(name) for name in names)
     return next(path for path in paths if path.resolve() != model.resolve() and (path in ours or not path.exists()))
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fp16fix.half import BF16
 from fp16fix.report.causes import Cause, summed
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.strain import Concern, both, breaking, concern, figure, strain, wanted
@@ -63,7 +64,7 @@ def screen(outcome: Outcome, found: Sequence[Cause]) -> tuple[Told, ...]:
 
 def wrong(outcome: Outcome, shown: Concern | None) -> Told:
     """Of the output that matters most, in plain FP16."""
-    label = "Wrong in plain FP16"
+    label = f"Wrong in plain {outcome.narrow}"
     if shown is None or shown.before is None:
         return Told(label, "Not measured.", "calm")
     asked = wanted(shown.asked)
@@ -147,10 +148,11 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 def cards(outcome: Outcome) -> tuple[Card, ...]:
     """The big numbers."""
     counts, engine, verdict = outcome.counts, outcome.engine, outcome.decisive
-    wide = counts.fp32_nodes + counts.bf16_nodes
+    beside = 0 if outcome.narrow is BF16 else counts.bf16_nodes
+    wide = counts.fp32_nodes + beside
     nodes = [f"{share(counts.flops_fp32, counts.flops_total)} of FLOPs, {share(counts.bytes_fp32, counts.bytes_total)} of activation bytes"]
-    if counts.bf16_nodes:
-        nodes.append(f"and {counted(counts.bf16_nodes, 'node')} in BF16")
+    if beside:
+        nodes.append(f"and {counted(beside, 'node')} in BF16")
     built = f"{engine.backend} {engine.version}".strip()
     plan = (size(engine.plan_bytes), f"parsed in {duration(engine.parse_s)}", f"built in {duration(engine.build_s)}")
     tally = Counter(each.end for each in outcome.hazards)

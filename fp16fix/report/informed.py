@@ -51,22 +51,25 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
         typed: the answer's typed graph.
         stages: for progress.
     """
-    evidence = trials.evidence
+    evidence, narrow = trials.evidence, trials.evidence.model.narrow
     model, some, threads = evidence.model, evidence.calibration.few(1), evidence.config.threads
     plain, other = trials.typed(evidence.plain), other_profile(trials)
-    missing, no_figures, no_damage = uninformed(trials, "it could not be measured"), tuple[Figures, ...](), dict[str, Damage]()
+    why = "it could not be measured" if narrow.narrow_sums else f"it is about FP16; {narrow} products add in FP32"
+    missing, no_figures, no_damage = uninformed(trials, why), tuple[Figures, ...](), dict[str, Damage]()
     same, exponents = answer.recipe.digest == evidence.plain.digest, known_exponents(model, answer)
     parts = Parts()
     with stages.stage("pessimistic and FP32 checks", (1 if same else 2) * len(evidence.judged)) as tick:
         before = answer.verdict.outputs
         if not same:
             of_plain = partial(trials.strict.figures, plain, profile=evidence.config.profile, key=evidence.plain.digest, tick=tick)
-            before = parts.part("Plain FP16", of_plain, no_figures)
-        second = parts.part(f"The {other} profile", partial(otherwise, trials, answer, typed), missing.pessimistic)
+            before = parts.part(f"Plain {narrow}", of_plain, no_figures)
+        second = missing.pessimistic
+        if narrow.narrow_sums:
+            second = parts.part(f"The {other} profile", partial(otherwise, trials, answer, typed), second)
         moved = parts.part("FP32 after repair", lambda: trials.strict.figures(answer.draft.model, strict=False, tick=tick), no_figures)
     along = partial(shadow, model, samples=some, ranges=evidence.ranges, threads=threads)
     with stages.stage("error along the graph"):
-        ill = parts.part("Error along plain FP16", lambda: along(plain), no_damage)
+        ill = parts.part(f"Error along plain {narrow}", lambda: along(plain), no_damage)
         well = ill if same else parts.part("Error along the repaired graph", lambda: along(typed, exponents=exponents), no_damage)
     return Informed(second, before, moved, ill, well, tuple(parts.failed))
 

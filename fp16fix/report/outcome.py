@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fp16fix.engines.compiled import Compiled
+from fp16fix.half import BF16, Format
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.passes.recipe import Recipe, Refusal
 from fp16fix.ranges.range import Range
@@ -91,7 +92,7 @@ class Along:
     op: str
     tensor: str
     before_db: float | None
-    """SQNR of plain FP16 there; −inf with new non-finite values; None where it was not measured."""
+    """SQNR of all in the base there; −inf with new non-finite values; None where it was not measured."""
     after_db: float | None
     """SQNR after repair."""
 
@@ -141,7 +142,7 @@ class Timing:
     """Time of one inference on the GPU, copies excluded; milliseconds."""
 
     engine: str
-    """``repaired``, ``all-FP16`` or ``FP32``."""
+    """``repaired``, ``all-FP16`` (``all-BF16``) or ``FP32``."""
     median_ms: float
     p10_ms: float
     p90_ms: float
@@ -152,7 +153,7 @@ class Cost:
     """What one engine's kernels move, read from its plan: what an inference takes that is bound by memory."""
 
     engine: str
-    """``repaired``, ``all-FP16`` or ``FP32``."""
+    """``repaired``, ``all-FP16`` (``all-BF16``) or ``FP32``."""
     kernels: int
     crossing: dict[str, int]
     """Bytes that kernels read and write, by type, constants apart."""
@@ -184,6 +185,7 @@ class EngineFacts:
     plan_bytes: int = 0
     fp16_layers: int = 0
     fp32_layers: int = 0
+    bf16_layers: int = 0
     problems: tuple[str, ...] = ()
     """Pins that did not hold, an FP16 engine without an FP16 layer, a corner of a profile that fails, an engine that does not run."""
     warnings: tuple[str, ...] = ()
@@ -202,6 +204,10 @@ class EngineFacts:
     """What each node became after fusion, and what the plan moves; None where nothing was built."""
     int8_before: int | None = None
     """INT8 products in a plan of the quantised model as it was given, beside ``compiled.int8_products``; None where that was not built."""
+
+    def layers(self, narrow: Format) -> int:
+        """Computing layers that write FP16 or BF16, as parsed."""
+        return self.bf16_layers if narrow is BF16 else self.fp16_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +228,7 @@ class Outcome:
     pessimistic: Verdict
     """The same graph under the pessimistic profile: information, not a gate, unless that profile was asked for; of the worst sample."""
     before: tuple[Figures, ...]
-    """Plain FP16 on all samples."""
+    """All in the base, on all samples."""
     equivalence: tuple[Figures, ...]
     """The repaired graph in FP32 against the original in FP32: how far the repairs moved the function."""
     counts: Counts
@@ -231,7 +237,7 @@ class Outcome:
     ranges: tuple[Range, ...]
     """Of the original model, in graph order."""
     repaired_ranges: tuple[Range, ...]
-    """Of the repaired FP32 graph: what FP16 has to hold now."""
+    """Of the repaired FP32 graph: what the base has to hold now."""
     headroom: float
     """Octaves that were asked for."""
     engine: EngineFacts
@@ -247,7 +253,7 @@ class Outcome:
     files: dict[str, str] = field(default_factory=dict)
     """What was written, by kind."""
     wide_tensors: tuple[str, ...] = ()
-    """Tensors that the repaired graph stores in FP32 or BF16: there, values past 65504 are at home."""
+    """Tensors that the repaired graph stores in FP32, or in BF16 where that is not the base: there, values past 65504 are at home."""
     conditions: tuple[Condition, ...] = ()
     """What must be so for the verdict to hold: products add in FP32. Empty: nothing beyond what plans show."""
     accumulate: Verdict | None = None
@@ -259,6 +265,11 @@ class Outcome:
     graph: tuple[Wired, ...] = ()
     """The original main graph, in its order."""
     version: int = VERSION
+
+    @property
+    def narrow(self) -> Format:
+        """What it was repaired for."""
+        return self.recipe.narrow
 
     @property
     def decisive(self) -> Verdict:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fp16fix.engines.interop import polygraphy_script, trtexec_flags
-from fp16fix.errors import ReplayError
+from fp16fix.errors import ConfigError, ReplayError
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model
 from fp16fix.graph.opset import raise_opset
+from fp16fix.half import FP16
 from fp16fix.passes.apply import apply, prepared
 from fp16fix.report.outcome import Outcome
 
@@ -19,8 +20,11 @@ def pins_for(outcome: Outcome, tool: str) -> str:
     """The wide nodes for ``trtexec`` (flags) or ``polygraphy`` (a script); both speak of the graph that ``wide_graph`` gives.
 
     Raises:
-        ConfigError: a node name that trtexec's syntax cannot hold.
+        ConfigError: a node name that trtexec's syntax cannot hold, or a base that is not FP16.
     """
+    if outcome.narrow is not FP16:
+        hint = f"build the repaired .onnx itself: {'trtexec --onnx=x.bf16.onnx --stronglyTyped'}"
+        raise ConfigError(f"pins of {tool} are for weak typing, which makes FP16 of whatever is not pinned", where="export", hint=hint)
     return PINS[tool](outcome.recipe.wide)
 
 

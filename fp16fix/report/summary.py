@@ -13,7 +13,7 @@ from fp16fix.graph.lower import count_types
 from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
 from fp16fix.graph.random import warnings_of
-from fp16fix.half import BF16, FP32
+from fp16fix.half import BF16, FP32, Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.design import Draft, matches
 from fp16fix.passes.evidence import Evidence
@@ -66,7 +66,7 @@ def summarise(
         independent=answer.independent,
         parts=parts(answer.verdict, len(found.calibration), 0 if found.shared else len(found.held_out)),
         warnings=warnings(found, answer, typed, informed),
-        wide_tensors=wide_tensors(typed),
+        wide_tensors=wide_tensors(typed, found.model.narrow),
         conditions=answer.conditions,
         accumulate=answer.accumulate,
         certificate=answer.certificate,
@@ -134,7 +134,7 @@ def dispositions(found: Evidence, answer: Answer) -> tuple[Disposition, ...]:
         if hazard in answer.draft.proofs:
             return Disposition(hazard, "harmless", answer.draft.proofs[hazard])
         if matches(hazard.node, found.config.allow):
-            return Disposition(hazard, "refused", "the user allows this node in FP16 as it is")
+            return Disposition(hazard, "refused", f"the user allows this node in {found.model.narrow} as it is")
         if hazard.kind is Kind.ENDLESS and (names := [each.name for each in deciders(nodes[hazard.node]) if each.name in wide]):
             return Disposition(hazard, "pinned", f"what decides when it ends is computed in FP32: {', '.join(names)}")
         if hazard.node in wide:
@@ -181,18 +181,17 @@ def counts(draft: Draft, typed: Model) -> Counts:
     )
 
 
-def wide_tensors(typed: Model) -> tuple[str, ...]:
-    """Activations that the typed graph holds in FP32 or BF16, borders aside."""
-    return tuple(
-        t.name for node in typed.graph.nodes if node.op != "Cast" for t in float_outputs(node) if element_type(t) in (FP32.onnx, BF16.onnx)
-    )
+def wide_tensors(typed: Model, narrow: Format) -> tuple[str, ...]:
+    """Activations that the typed graph holds in FP32, or in BF16 where that is not the narrow type, borders aside."""
+    wide = {FP32.onnx, BF16.onnx} - {narrow.onnx}
+    return tuple(t.name for node in typed.graph.nodes if node.op != "Cast" for t in float_outputs(node) if element_type(t) in wide)
 
 
 def traffic(node: Node, ranges: Mapping[str, Range]) -> float:
     """Bytes of float tensors a node reads and writes."""
     moved = 0.0
     for tensor in (*float_inputs(node), *float_outputs(node)):
-        seen = ranges.get(tensor.name.removesuffix("/fp16").removesuffix("/fp32"))
+        seen = ranges.get(tensor.name.removesuffix("/fp16").removesuffix("/bf16").removesuffix("/fp32"))
         shape = tuple(tensor.shape) if isinstance(tensor, Constant) else seen.shape if seen is not None else ()
         moved += math.prod(shape) * (4 if element_type(tensor) == FP32.onnx else 2)
     return moved
@@ -209,15 +208,12 @@ def along(model: Model, before: Mapping[str, Damage], after: Mapping[str, Damage
     return tuple(steps)
 
 
-def tight(draft: Draft, typed: Model, headroom: float) -> list[Range]:
-    """FP16 tensors with less head-room than asked for, the tightest first; mask literals and harmless overflows do not grow."""
-    wide = set(wide_tensors(typed))
-    found = [
-        seen
-        for name, seen in draft.ranges.items()
-        if name not in wide and name not in draft.spared and seen.headroom < headroom and not len(seen.octaves) <= MASK_OCTAVES
-    ]
-    return sorted(found, key=lambda seen: seen.headroom)
+def tight(draft: Draft, typed: Model, headroom: float) -> list[tuple[float, str]]:
+    """Head-room and name of narrow tensors that have less than asked for, the tightest first; masks and harmless overflows do not grow."""
+    wide, narrow = set(wide_tensors(typed, draft.model.narrow)), draft.model.narrow
+    left = {name: narrow.headroom(seen.absmax) for name, seen in draft.ranges.items()}
+    masks = {name for name, seen in draft.ranges.items() if len(seen.octaves) <= MASK_OCTAVES}
+    return sorted((room, name) for name, room in left.items() if room < headroom and name not in wide | draft.spared | masks)
 
 
 def sample_warnings(found: Evidence) -> tuple[str, ...]:
@@ -262,11 +258,15 @@ def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) 
         said.append(f"The FP32 run itself holds NaN or infinite values in {len(odd)} tensors, the first is {odd[0]!r}.")
     close = tight(answer.draft, typed, found.config.headroom)
     if close:
-        many = "1 FP16 tensor has" if len(close) == 1 else f"{len(close)} FP16 tensors have"
-        when = f"driven {2.0 ** close[0].headroom:.1f} times higher, it overflows" if close[0].headroom > 0.0 else "it overflows already"
+        room, name = close[0]
+        many = f"1 {found.model.narrow} tensor has" if len(close) == 1 else f"{len(close)} {found.model.narrow} tensors have"
+        when = f"driven {2.0**room:.1f} times higher, it overflows" if room > 0.0 else "it overflows already"
         said.append(
-            f"{many} less head-room than the {found.config.headroom:g} octaves asked for, the least is "
-            f"{close[0].headroom:.1f} at {close[0].tensor!r}: {when}."
+            f"{many} less head-room than the {found.config.headroom:g} octaves asked for, the least is {room:.1f} at {name!r}: {when}."
+        )
+    if not found.model.narrow.narrow_sums:
+        said.append(
+            f"The base is {found.model.narrow}: TensorRT adds its products in FP32, so no gate asks what sums in FP16 would make of them."
         )
     second = informed.pessimistic
     failed = second.outputs and not second.verified and second.profile == "pessimistic"

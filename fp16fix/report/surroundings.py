@@ -99,6 +99,7 @@ class Told:
     wide: Mapping[str, str]
     rewritten: Mapping[str, str]
     ends: Mapping[str, Disposition]
+    base: str
 
     @classmethod
     def of(cls, outcome: Outcome) -> Told:
@@ -112,13 +113,14 @@ class Told:
             outcome.recipe.wide,
             {node: edit.by for edit in outcome.recipe.rewrites for node in (edit.node, *edit.covers)},
             ends,
+            outcome.recipe.base,
         )
 
     def box(self, node: Wired, corner: tuple[float, float], rows: Mapping[str, str], *, here: bool) -> Box:
         """One node: its name, operator and type, and the largest magnitude of what it makes."""
         made = node.makes[0] if node.makes else ""
         before, after = self.before.get(made), self.after.get(made)
-        kind = self.wide.get(node.node, "fp16").upper()
+        kind = self.wide.get(node.node, self.base).upper()
         typed = f"{node.op}, {f'now {self.rewritten[node.node]}' if node.node in self.rewritten else kind}"
         was, now = ("–" if value is None else number(value) for value in (before, after))
         end = self.ends.get(node.node)

@@ -253,9 +253,9 @@ def charts(outcome: Outcome) -> Charts:
     axis = octave_axis((*outcome.ranges, *outcome.repaired_ranges))
     left = {**classed(outcome.hazards, frozenset({"refused"})), **fates(outcome)}
     return Charts(
-        picture({each.tensor: each for each in outcome.ranges}, order, axis, classed(outcome.hazards)),
-        picture({each.tensor: each for each in outcome.repaired_ranges}, order, axis, left),
-        limits(axis),
+        picture({each.tensor: each for each in outcome.ranges}, order, axis, classed(outcome.hazards), outcome.narrow),
+        picture({each.tensor: each for each in outcome.repaired_ranges}, order, axis, left, outcome.narrow),
+        limits(axis, outcome.narrow),
         len(order) > COLUMNS,
     )
 
@@ -281,14 +281,14 @@ def groups(exponents: Iterable[int]) -> tuple[tuple[int, int, float], ...]:
 
 def rooms(outcome: Outcome) -> tuple[Room, ...]:
     """Tensors with the least head-room before or after repair, the least first."""
-    before = {each.tensor: each for each in outcome.ranges}
+    narrow, before = outcome.narrow, {each.tensor: each for each in outcome.ranges}
     after = {each.tensor: each for each in outcome.repaired_ranges}
     exponents = {name.split("→")[0]: e for name, e in outcome.recipe.exponents.items()}
     pinned = {name for name, fate in fates(outcome).items() if fate == "wide"}
-    tight = [name for found in (before, after) for name in sorted(found, key=lambda name: found[name].headroom)[:ROOMS]]
+    tight = [name for found in (before, after) for name in sorted(found, key=lambda name: narrow.headroom(found[name].absmax))[:ROOMS]]
 
     def room(name: str) -> Room:
-        left = [found[name].headroom for found in (before, after) if name in found]
+        left = [narrow.headroom(found[name].absmax) for found in (before, after) if name in found]
         return Room(name, before.get(name), after.get(name), exponents.get(name, 0), name in pinned, min(left))
 
     return tuple(sorted((room(name) for name in dict.fromkeys(tight)), key=lambda each: (each.least, each.tensor)))
@@ -297,7 +297,7 @@ def rooms(outcome: Outcome) -> tuple[Room, ...]:
 def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[OutputRow, ...]], ...]:
     """Every output under every way it was computed."""
     ways = (
-        ("plain FP16", outcome.before),
+        (f"plain {outcome.narrow}", outcome.before),
         (f"repaired, {outcome.verdict.profile} profile", outcome.verdict.outputs),
         (f"repaired, {outcome.pessimistic.profile} profile", outcome.pessimistic.outputs),
         ("repaired graph in FP32", outcome.equivalence),
@@ -318,7 +318,7 @@ def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[OutputRow, ...]], ...]:
 def compiled_nodes(outcome: Outcome) -> list[CompiledNode]:
     """What each node became, lost pins first, then what is wide."""
     found = outcome.engine.compiled
-    return sorted(found.nodes, key=lambda each: (not each.narrowed, each.asked == "fp16")) if found is not None else []
+    return sorted(found.nodes, key=lambda each: (not each.narrowed, each.asked == outcome.recipe.base)) if found is not None else []
 
 
 def by_sample(verdict: Verdict) -> Capped[BySample]:

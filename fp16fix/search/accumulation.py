@@ -33,7 +33,7 @@ NAMED = 5
 def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
     """The answer with its certificate, its verdict under ``accumulate``, and its conditions; fails where the config allows none."""
     evidence = trials.evidence
-    if not answer.verdict.verified or evidence.config.profile == Accumulate.name:
+    if not answer.verdict.verified or evidence.config.profile == Accumulate.name or not evidence.model.narrow.narrow_sums:
         return answer
     with stages.stage("sums in FP16", len(evidence.judged) + 1) as tick:
         typed = trials.typed(answer.recipe)

@@ -104,11 +104,11 @@ def find(trials: Trials, stages: Stages) -> Candidate:
 
 
 def untouched(trials: Trials, stages: Stages) -> Candidate | None:
-    """All-FP16 as it is, but for what guards inputs that no sample shows, if that passes with the margin; else None."""
-    evidence = trials.evidence
-    with stages.stage("plain FP16, strict"):
+    """All in the narrow type as it is, but for what guards inputs that no sample shows, if that passes with the margin; else None."""
+    evidence, narrow = trials.evidence, trials.evidence.model.narrow
+    with stages.stage(f"plain {narrow}, strict"):
         seen = trials.glance(evidence.plain)
-        trials.tell(evidence.plain, "plain", "all FP16, on the samples alone", seen)
+        trials.tell(evidence.plain, "plain", f"all {narrow}, on the samples alone", seen)
     if not trials.is_comfortable(seen) or evidence.config.pin:
         return None
     draft = designed(trials, stages, calm=True)
@@ -116,8 +116,8 @@ def untouched(trials: Trials, stages: Stages) -> Candidate | None:
         score = trials.score(draft.recipe, "draft", "only what guards inputs that no sample shows")
         if trials.is_comfortable(score):
             return Candidate(draft, draft.recipe, score)
-        # A guard may cost a little; what passes with it where all-FP16 has the margin is not searched on.
-        plain = trials.score(evidence.plain, "plain, stressed", "all FP16")
+        # A guard may cost a little; what passes with it where it has the margin without is not searched on.
+        plain = trials.score(evidence.plain, "plain, stressed", f"all {narrow}")
     return Candidate(draft, draft.recipe, score) if score.good and trials.is_comfortable(plain) else None
 
 

@@ -162,8 +162,8 @@ def reasons(model: Model, found: Iterable[Birth]) -> dict[str, str]:
         here = f"error is born here: {birth.sqnr_in_db:.0f} dB come in, {birth.sqnr_out_db:.0f} dB go out"
         inside = {inner.name: f"inside {birth.node}" for inner in inner_nodes(nodes[birth.node])}
         said = {birth.node: here, **inside}
-        said |= {name: f"reads what {birth.node} makes and FP16 cannot hold" for name in birth.pins if name not in said}
-        magnified = f"{birth.node} magnifies the FP16 rounding of what this node hands it"
+        said |= {name: f"reads what {birth.node} makes and {model.narrow} cannot hold" for name in birth.pins if name not in said}
+        magnified = f"{birth.node} magnifies the {model.narrow} rounding of what this node hands it"
         said |= {name: magnified for name in birth.operands if name not in said}
         accused |= {name: why for name, why in said.items() if name not in accused}
     return accused

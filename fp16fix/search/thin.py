@@ -37,7 +37,7 @@ def thinned(trials: Trials, draft: Draft, recipe: Recipe, stages: Stages) -> tup
     with stages.stage("thin") as tick:
         if config.search.minimise:
             recipe, stopped = fewer(trials, draft, recipe, kept, tick)
-        if config.wide is Formats.AUTO and has_bf16(config):
+        if config.wide is Formats.AUTO and config.narrow is not BF16 and has_bf16(config):
             recipe = narrower(trials, draft, recipe, kept, tick)
     return recipe, stopped
 

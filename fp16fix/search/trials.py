@@ -149,7 +149,7 @@ class Trials:
 
     def too_wide(self, recipe: Recipe) -> str:
         """Why a recipe leaves too much in FP32; empty if it does not. Searches do not ask on their way: to less it leads through more."""
-        return too_wide(self.workshop.share(recipe), self.evidence.config.max_fp32_share, recipe.wide) if recipe.wide else ""
+        return too_wide(self.workshop.share(recipe), self.evidence.config.max_fp32_share, recipe.wide, recipe.narrow) if recipe.wide else ""
 
     def objections(self) -> list[str]:
         """What the user's command had against recipes that strict emulation passes."""
@@ -199,7 +199,8 @@ def subject(evidence: Evidence) -> dict[str, str]:
         "oracle": config.search.oracle if config.search.check is None else command_of(config.search.check),
         "tolerance": " ".join([config.tolerance.model_dump_json(), *digests_of_code(config)]),
         "simplified": str(config.simplify),
-        "judged": f"fp16fix {__version__}, {config.profile} profile, {config.io} interface, {config.held_out:g} held out, "
+        "judged": f"fp16fix {__version__}, {config.precision}, {config.profile} profile, {config.io} interface, "
+        f"{config.held_out:g} held out, "
         f"{config.headroom:g} octaves, {config.jitter} seeds, {config.blends} blends, "
         f"{config.search.margin_db:g} dB margin, {config.max_fp32_share:g} in FP32",
     }
@@ -229,7 +230,7 @@ def refuse_search(config: Config) -> None:
     Raises:
         InputError, BackendError: which and why.
     """
-    profile_named(config.profile)
+    profile_named(config.profile, config.narrow)
     metrics_named(config.tolerance.metrics)
     if config.search.journal is not None:
         refuse_unusable(config.search.journal)

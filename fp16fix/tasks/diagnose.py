@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fp16fix.config import Config
+from fp16fix.config import Config, refuse_other_base
 from fp16fix.errors import ConfigError
 from fp16fix.graph.load import load
 from fp16fix.graph.lower import lower
@@ -33,6 +33,7 @@ def bounded(config: Config, watcher: Watcher | None = None) -> Boxed:
         InputError: the model, or the box.
     """
     stages = Stages(watcher or Silent())
+    refuse_other_base(config, "a box")
     if config.model is None:
         raise ConfigError("no model given", hint="name an .onnx file on the command line or as `model:` in the YAML")
     equip(config)

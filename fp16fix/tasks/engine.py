@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.save import save_model
 from fp16fix.oracles.engine import executable
 from fp16fix.passes.design import Draft
-from fp16fix.passes.recipe import Edit
+from fp16fix.passes.recipe import Edit, Recipe
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules import answers_builder, rules
 from fp16fix.progress import Stages
@@ -102,7 +102,7 @@ def built(trials: Trials, product: Product, onnx_path: Path, stages: Stages) -> 
     source, options = source_of(config, answer.draft.model, recipe.wide, onnx_path)
     options = replace(options, tf32=product.facts.tf32 is not False)
     made = watched(source, onnx_path.with_suffix(".plan"), options, stages)
-    facts = replace(facts_of(made, product.typed, recipe.wide, corners(evidence, answer, product.typed)), tf32=options.tf32)
+    facts = replace(facts_of(made, product.typed, recipe, corners(evidence, answer, product.typed)), tf32=options.tf32)
     facts, others = compared(evidence, made, facts, wanted(evidence, runs=runs_here(made)), onnx_path, stages)
     return replace(product, facts=executed(evidence, made, facts, others, stages))
 
@@ -128,7 +128,7 @@ def retold(error: BuildStoppedError, edits: Sequence[Edit]) -> str:
     return f"The first build ended ({error.gist}); it was repeated with {nodes} rewritten ({rules})."
 
 
-def facts_of(built: Built, typed: Model, pins: Mapping[str, str], at: tuple[Corner, ...]) -> EngineFacts:
+def facts_of(built: Built, typed: Model, recipe: Recipe, at: tuple[Corner, ...]) -> EngineFacts:
     """What was built, in the outcome's words; a corner that fails is a problem, whatever all samples say, and a pin that was taken back."""
     proof, became = built.proof, compiled(typed, built.proof)
     lost = [
@@ -147,7 +147,8 @@ def facts_of(built: Built, typed: Model, pins: Mapping[str, str], at: tuple[Corn
         plan_bytes=built.plan_bytes,
         fp16_layers=proof.fp16_layers,
         fp32_layers=proof.fp32_layers,
-        problems=(*check_pins(proof, dict(pins), [each.node for each in proof.nodes]), *problems(became), *lost),
+        bf16_layers=proof.bf16_layers,
+        problems=(*check_pins(proof, dict(recipe.wide), [each.node for each in proof.nodes], recipe.narrow), *problems(became), *lost),
         warnings=built.warnings,
         corners=at,
         compiled=became,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import fp16fix
-from fp16fix.config import Config
+from fp16fix.config import Config, refuse_other_base
 from fp16fix.location.least import is_asked, journal_of, minimal, refuse_oracle
 from fp16fix.location.locate import locate as locate_in
 from fp16fix.location.witnesses import summon
@@ -40,6 +40,7 @@ def locate(
             installed.
     """
     stages = Stages(watcher or Silent())
+    refuse_other_base(config, "locate")
     refuse_oracle(config)
     witnesses = summon(config, module)
     found = gather(config, stages)

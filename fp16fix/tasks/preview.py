@@ -51,7 +51,7 @@ def preview(config: Config, watcher: Watcher | None = None) -> Preview:
     with evidence.blaming(), trials(evidence, stages) as tried:
         found = untouched(tried, stages)
         draft = found.draft if found is not None else designed(tried, stages)
-        plain = tried.score(evidence.plain, "plain", "all FP16")
+        plain = tried.score(evidence.plain, "plain", f"all {evidence.model.narrow}")
     samples = evidence.samples
     held = 0 if evidence.shared else len(evidence.held_out)
     return Preview(

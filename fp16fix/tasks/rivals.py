@@ -18,7 +18,7 @@ from fp16fix.passes.evidence import Evidence
 from fp16fix.progress import Stages
 from fp16fix.report.outcome import Cost, EngineFacts
 
-REPAIRED, HALF, FULL = "repaired", "all-FP16", "FP32"
+REPAIRED, FULL = "repaired", "FP32"
 """What engines are called."""
 COMPARED, GIVEN = 3, 2
 """Builds that a comparison takes, and one with the model as it was given alone."""
@@ -40,7 +40,7 @@ def wanted(evidence: Evidence, *, runs: bool) -> tuple[str, ...]:
     """
     build, allowed = evidence.config.build, evidence.config.search.builds
     if (build.compare or runs) and allowed >= COMPARED:
-        return (HALF, FULL)
+        return (f"all-{evidence.model.narrow}", FULL)
     quantised = any(quantizes(node) or dequantizes(node) for node in evidence.model.nodes())
     return (FULL,) if quantised and allowed >= GIVEN else ()
 

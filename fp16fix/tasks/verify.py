@@ -11,8 +11,10 @@ from fp16fix.engines import PLANS
 from fp16fix.graph.load import digest, load
 from fp16fix.graph.lone import wide_products
 from fp16fix.graph.loops import deciders
-from fp16fix.graph.model import Model, tell_apart
+from fp16fix.graph.model import Model, element_type, tell_apart
+from fp16fix.graph.operators import PRODUCTS
 from fp16fix.graph.random import warnings_of
+from fp16fix.half import FP16
 from fp16fix.inputs.split import split
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
@@ -59,7 +61,7 @@ def compared(config: Config, candidate: Path | str, watcher: Watcher | None = No
         BackendError: a plan, and no engine can run here, or this one does not.
     """
     stages, candidate = Stages(watcher or Silent()), Path(candidate)
-    profile_named(config.profile)
+    profile_named(config.profile, config.narrow)
     equip(config)
     metrics = metrics_named(config.tolerance.metrics)
     if candidate.suffix in PLANS:
@@ -80,7 +82,7 @@ def compared(config: Config, candidate: Path | str, watcher: Watcher | None = No
         for part in (Arrays(split(given, config.held_out)[0]), samples):
             oracle.blend(half_of_blends(config, part), rounds)
         verdict = with_sums(config, oracle, typed, samples, as_built(config, oracle, typed, tick))
-        verdict = within_share(verdict, typed, samples, config.max_fp32_share)
+        verdict = within_share(config, verdict, typed, samples)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
         verdict = replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
     return Compared(verdict, Digests(reference.digest, typed.digest, given.digest()))
@@ -110,19 +112,25 @@ def as_built(config: Config, oracle: StrictOracle, typed: Model, tick: Tick) -> 
 
 def with_sums(config: Config, oracle: StrictOracle, typed: Model, samples: Arrays, verdict: Verdict) -> Verdict:
     """What kernels that add in FP16 would make of a graph that passes: said beside it, or why it fails (``strict_accumulation``)."""
-    if not verdict.verified or config.profile == Accumulate.name:
+    if not verdict.verified or config.profile == Accumulate.name or not adds_in_half(typed):
         return verdict
     found = examined(oracle, typed, samples, verdict, lambda: None).conditions
     notes = [f"Verified where products accumulate in FP32: {each.why}." for each in found]
     return replace(held_to(config, verdict, found), notes=(*verdict.notes, *notes))
 
 
-def within_share(verdict: Verdict, typed: Model, samples: Arrays, limit: float) -> Verdict:
+def adds_in_half(typed: Model) -> bool:
+    """Whether any product may hold its sums in FP16; BF16's are FP32, as TensorRT documents."""
+    products = [node for node in typed.nodes() if node.op in PRODUCTS and node.outputs]
+    return any(element_type(node.outputs[0]) == FP16.onnx for node in products)
+
+
+def within_share(config: Config, verdict: Verdict, typed: Model, samples: Arrays) -> Verdict:
     """A graph that passes fails with too much in FP32, as one that ``repair`` makes."""
     if not verdict.verified:
         return verdict
     wide = formats(typed)
-    why = too_wide(wide_share(typed, sizes(typed, samples[0]), wide), limit, wide)
+    why = too_wide(wide_share(typed, sizes(typed, samples[0]), wide), config.max_fp32_share, wide, config.narrow)
     return replace(verdict, verified=False, reasons=(*verdict.reasons, why)) if why else verdict
 
 

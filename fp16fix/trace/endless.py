@@ -11,6 +11,7 @@ from fp16fix.errors import ModelError
 from fp16fix.graph.loops import deciders
 from fp16fix.graph.model import Constant, Model, Node
 from fp16fix.graph.session import Session
+from fp16fix.half import Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.rounds import guard, limit_of, stopped
@@ -31,12 +32,12 @@ def endless(model: Model, typed: Model, samples: Iterable[Sample], threads: int 
 
     Args:
         model: FP32, its rounds counted.
-        typed: the same graph in FP16.
+        typed: the same graph in its narrow type.
         samples: on which it is run, strictly, if there is such a Loop.
         threads: ONNX Runtime threads.
     """
     found = unended(emulate(typed, guarded=True), samples, threads) if model.rounds else set()
-    return tuple(hazard_of(node, model.rounds[name]) for name, node in model.node_map().items() if name in found)
+    return tuple(hazard_of(node, model.rounds[name], model.narrow) for name, node in model.node_map().items() if name in found)
 
 
 def unended(twin: Model, samples: Iterable[Sample], threads: int) -> set[str]:
@@ -64,12 +65,12 @@ def disarm(twin: Model, loop: str) -> None:
     twin.node_map()[guard(loop)].inputs[1] = Constant(f"{loop}/first row", np.asarray(0, np.int64))
 
 
-def hazard_of(loop: Node, rounds: int) -> Hazard:
+def hazard_of(loop: Node, rounds: int, narrow: Format) -> Hazard:
     """The hazard of a Loop that took so many rounds in FP32, at most."""
     names, limit = [node.name for node in deciders(loop)], limit_of(rounds)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     why = (
-        f"Loop ends after {rounds:,} rounds at most in FP32 and had not after {limit:,} in FP16, where it was stopped: "
+        f"Loop ends after {rounds:,} rounds at most in FP32 and had not after {limit:,} in {narrow}, where it was stopped: "
         f"{', '.join(names[:SHOWN])}{more} decided when"
     )
     condition = loop.attrs["body"].outputs[0].name

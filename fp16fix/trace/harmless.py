@@ -18,6 +18,7 @@ from fp16fix.graph.model import FLOATS, Model, bodies, element_type
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.splice import cut, splice
 from fp16fix.graph.walk import walk
+from fp16fix.half import Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.probe import PROBING
 from fp16fix.strict.emulate import emulate
@@ -26,7 +27,8 @@ from fp16fix.trace.shadow import Damage, Pair, compare_in_graph
 DEPTH = 8
 """How many operators may pass before the error must have healed."""
 HEALED_DB = 48.0
-"""A tensor this close to FP32 counts as healed; one FP16 rounding alone leaves about 73 dB, eight in a row about 64 dB."""
+"""A tensor this close to FP32 counts as healed; one FP16 rounding alone leaves about 73 dB, eight in a row about 64 dB; in BF16 all
+three are 18 dB less."""
 HEALED_OFF = 1e-4
 """Share of elements that may still be off: a massive channel makes the SQNR blind to all others, this is not."""
 AT_ONCE = 1 << 14
@@ -35,7 +37,7 @@ MANY = 16
 """Hazards that are alike of which all are tried: of more, such as the norms of a diffusion model, only if some of these are harmless."""
 PICKED = 4
 """Of those, spread over the graph."""
-PASSES = "with it, as with everything in FP16, the outputs are right: strict emulation passes on every sample"
+PASSES = "with it, as with everything in 16 bits, the outputs are right: strict emulation passes on every sample"
 PROVABLE = frozenset({Kind.OVERFLOW, Kind.VANISH, Kind.CANCEL})
 """Kinds that a run can acquit. Literals, coordinates and an eps guard inputs that calibration may not hold."""
 
@@ -152,12 +154,12 @@ def acquit(
     threads: int,
 ) -> dict[Hazard, Acquittal]:
     """Splice every hazard's strict cone beside the FP32 graph, run once, and see where errors end."""
-    host = model.copy()
+    host, narrow = model.copy(), model.narrow
     pairs: list[Pair] = []
     labels: list[tuple[Hazard, dict[str, str]]] = []
     for number, hazard in enumerate(hazards):
         cone = cones[hazard.node]
-        twins = splice(host, emulate(lower(cut(model, cone), {}, io="fp16")), f"proof{number}/")
+        twins = splice(host, emulate(lower(cut(model, cone), {}, io=narrow.name, narrow=narrow)), f"proof{number}/")
         floats = [t.name for name in sorted(cone) for t in nodes[name].outputs if t.name and element_type(t) in FLOATS]
         names = {name: f"proof{number}/{name}" for name in floats}
         pairs += [Pair(label, name, twins[name]) for name, label in names.items()]
@@ -208,8 +210,8 @@ def verdict(
         error = errors.get(tensor.name)
         if error is None:
             return None
-        if is_healed(error):
-            if not stays_healed(tensor, nodes, errors, others):
+        if is_healed(error, model.narrow):
+            if not stays_healed(tensor, nodes, errors, others, model.narrow):
                 return None
             healed.append(error)
             continue
@@ -226,16 +228,18 @@ def verdict(
     return Acquittal(hazard, tuple(e.tensor for e in ends), ends[0].sqnr_db) if ends else None
 
 
-def is_healed(error: Damage) -> bool:
+def is_healed(error: Damage, narrow: Format) -> bool:
     """Close to FP32 as a whole, and element by element."""
-    return error.damage_db >= HEALED_DB and error.off <= HEALED_OFF
+    return error.damage_db >= HEALED_DB - narrow.coarseness_db and error.off <= HEALED_OFF
 
 
-def stays_healed(tensor: gs.Tensor, nodes: Mapping[str, gs.Node], errors: Mapping[str, Damage], others: frozenset[str]) -> bool:
+def stays_healed(
+    tensor: gs.Tensor, nodes: Mapping[str, gs.Node], errors: Mapping[str, Damage], others: frozenset[str], narrow: Format
+) -> bool:
     """Whether nothing behind a healed tensor errs again: a zero where 0.004 was is small until it is multiplied by a massive channel."""
 
     def behind(each: gs.Tensor) -> list[gs.Tensor]:
         own = [consumer for consumer in each.outputs if consumer.name in nodes and consumer.name not in others]
         return [output for consumer in own for output in consumer.outputs if output.name in errors]
 
-    return all(is_healed(errors[each.name]) for each in walk(behind(tensor), behind))
+    return all(is_healed(errors[each.name], narrow) for each in walk(behind(tensor), behind))

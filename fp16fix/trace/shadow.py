@@ -18,7 +18,7 @@ from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.opset import raise_in_place
 from fp16fix.graph.session import Session
 from fp16fix.graph.splice import splice
-from fp16fix.half import FP32, LARGEST
+from fp16fix.half import FP32
 from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce, is_fp32
 from fp16fix.ranges.range import Range
 from fp16fix.strict.emulate import emulate
@@ -68,7 +68,7 @@ def shadow(
         typed: the lowered model, computed strictly.
         samples: run once each; where values take much memory, nothing leaves the runtime but one row a tensor.
         exponents: tensor → e for tensors that the typed model stores as true × 2^−e.
-        ranges: of the FP32 model, as far as they are known: shapes, and where squares or FP16 are sure to overflow.
+        ranges: of the FP32 model, as far as they are known: shapes, and where squares or the narrow type are sure to overflow.
         threads: ONNX Runtime threads.
     """
     exponents, ranges = exponents or {}, ranges or {}
@@ -77,7 +77,7 @@ def shadow(
             return outside(reference, typed, samples, exponents, threads)
         # A twin that fails while running is lost; side by side the others are not.
     host, twins = side_by_side(reference, typed)
-    odd = frozenset(name for name, seen in ranges.items() if seen.nonfinite or seen.absmax > LARGEST)
+    odd = frozenset(name for name, seen in ranges.items() if seen.nonfinite or seen.absmax > reference.narrow.largest)
     return compare_in_graph(host, pairs_of(twins, exponents), samples, threads=threads, odd=odd)
 
 

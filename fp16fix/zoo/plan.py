@@ -55,10 +55,10 @@ def job_of(zoo: ZooConfig, entry: Entry) -> Job:
     if zoo.jobs != 1 and not entry.threads:
         # Several at once share the cores.
         entry = entry.model_copy(update={"threads": 1})
-    return Job(name, entry, derived(output))
+    return Job(name, entry, derived(output, entry.precision))
 
 
-def derived(output: Path) -> dict[str, Path]:
+def derived(output: Path, precision: str) -> dict[str, Path]:
     """Every path that a repair with this output may write.
 
     Raises:
@@ -68,22 +68,22 @@ def derived(output: Path) -> dict[str, Path]:
         hint = "end it in .plan for an engine or .onnx for the repaired graph"
         raise ConfigError(f"cannot tell from {output.name!r} what to make", where=str(output), hint=hint)
     stem = output.with_suffix("")
-    graph = {"onnx": output} if output.suffix == ".onnx" else {"plan": output, "onnx": Path(f"{stem}.fp16.onnx")}
+    graph = {"onnx": output} if output.suffix == ".onnx" else {"plan": output, "onnx": Path(f"{stem}.{precision}.onnx")}
     unverified = {f"{kind} (unverified)": path.with_suffix(f".unverified{path.suffix}") for kind, path in graph.items()}
     return {**graph, **unverified, "outcome": Path(f"{stem}.outcome.json"), "report": Path(f"{stem}.report.html")}
 
 
 def with_outputs(zoo: ZooConfig) -> list[Entry]:
     """Every entry with its own output path; models of one name are told apart by their folder, then by number."""
-    taken = {path for entry in zoo.models if entry.output is not None for path in derived(entry.output).values()}
+    taken = {path for entry in zoo.models if entry.output is not None for path in derived(entry.output, entry.precision).values()}
     found = []
     for entry in zoo.models:
         if entry.output is None and entry.model is not None:
             stem, suffix = entry.model.stem, ".plan" if entry.build.targets else ".onnx"
             names = [stem, f"{entry.model.parent.name}-{stem}", *(f"{stem}-{n}" for n in range(2, len(zoo.models) + 2))]
             outputs = (zoo.output_dir / f"{name}{suffix}" for name in names)
-            output = next(path for path in outputs if not taken & {*derived(path).values()})
-            taken |= {*derived(output).values()}
+            output = next(path for path in outputs if not taken & {*derived(path, entry.precision).values()})
+            taken |= {*derived(output, entry.precision).values()}
             found.append(entry.model_copy(update={"output": output}))
         else:
             found.append(entry)

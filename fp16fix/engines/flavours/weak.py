@@ -148,7 +148,7 @@ def holds(layer: Any, dtype: Any) -> bool:
 
 
 def declared_pins(path: Path) -> dict[str, str]:
-    """Nodes of a typed graph whose float outputs are all FP32, or all BF16; empty for a graph without FP16, which is then free.
+    """Nodes of a typed graph whose float outputs are all FP32, or all BF16; empty for a graph of FP32 alone, which is then free.
 
     Reads the graph without its weights. Casts are no computation and are left to the parser.
     """
@@ -159,7 +159,7 @@ def declared_pins(path: Path) -> dict[str, str]:
     graphs = list(graphs_of(main))
     values = [value for graph in graphs for value in (*graph.value_info, *graph.output, *graph.input)]
     typed = {value.name: names.get(value.type.tensor_type.elem_type) for value in values}
-    if "fp16" not in typed.values():
+    if not {"fp16", "bf16"} & set(typed.values()):
         return {}
     pins = {}
     for node in (node for graph in graphs for node in graph.node):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fp16fix import half
 from fp16fix.graph.loops import deciders
 from fp16fix.graph.model import Constant, Model, Node, Tensor
 from fp16fix.graph.operators import EXPONENTIATING, MOVEMENT, SELECTION
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.walk import walk
+from fp16fix.half import Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.place.reach import argument, deciding, moments, onward, squares
 from fp16fix.ranges.range import Range
@@ -18,7 +18,7 @@ from fp16fix.ranges.range import Range
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """What cannot be FP16."""
+    """What cannot be narrow."""
 
     tensors: frozenset[str]
     """Their producers and all their readers compute wide."""
@@ -39,7 +39,7 @@ def forced(model: Model, ranges: Mapping[str, Range], hazards: Iterable[Hazard],
     pinned: set[str] = set()
     for hazard in hazards:
         node = nodes[hazard.node]
-        found = needed(node, hazard, ranges)
+        found = needed(node, hazard, ranges, model.narrow)
         tensors |= found
         if hazard.kind is Kind.ENDLESS:
             continue
@@ -50,7 +50,7 @@ def forced(model: Model, ranges: Mapping[str, Range], hazards: Iterable[Hazard],
     return Forced(frozenset(tensors), frozenset(pinned))
 
 
-def needed(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
+def needed(node: Node, hazard: Hazard, ranges: Mapping[str, Range], narrow: Format) -> set[str]:
     """Tensors that one hazard forces: as far back or on as its cause reaches."""
     if hazard.internal:
         return set()
@@ -66,11 +66,11 @@ def needed(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
     if is_constant(node, hazard.tensor):
         return own.union(*(squares(t, ranges) for t in float_inputs(node) if t.name != hazard.tensor))
     if hazard.tensor in {t.name for t in node.inputs}:
-        return same_values(node, hazard, ranges)
+        return same_values(node, hazard, ranges, narrow)
     if hazard.kind is Kind.SWALLOW:
         return own | {t.name for t in float_inputs(node) if t.name in ranges and t.inputs}
     if hazard.kind is Kind.SWAMP:
-        return own | onward(float_outputs(node), ranges)
+        return own | onward(float_outputs(node), ranges, narrow)
     if hazard.kind is Kind.OVERFLOW and node.op in EXPONENTIATING:
         return own | argument(node.inputs[0], 1)
     return own
@@ -86,19 +86,19 @@ def operand(node: Node, name: str) -> Tensor:
     return next(t for t in node.inputs if t.name == name)
 
 
-def same_values(node: Node, hazard: Hazard, ranges: Mapping[str, Range]) -> set[str]:
+def same_values(node: Node, hazard: Hazard, ranges: Mapping[str, Range], narrow: Format) -> set[str]:
     """The input at fault and, back through operators that only move or pick values, the tensors its small values come from."""
 
     def back(tensor: Tensor) -> list[Tensor]:
         picking = [producer for producer in tensor.inputs if hazard.kind is Kind.VANISH and producer.op in MOVEMENT | SELECTION]
         known = [(t, ranges[t.name].smallest) for producer in picking for t in float_inputs(producer) if t.name in ranges]
-        return [t for t, smallest in known if 0.0 < smallest <= half.SMALLEST]
+        return [t for t, smallest in known if 0.0 < smallest <= narrow.smallest]
 
     return {tensor.name for tensor in walk([t for t in float_inputs(node) if t.name == hazard.tensor], back)}
 
 
 def carried(model: Model, ranges: Mapping[str, Range], tensors: set[str], spared: frozenset[str]) -> set[str]:
-    """Tensors past FP16 that a forced node hands on: they cannot be stored either."""
+    """Tensors past the narrow type that a forced node hands on: they cannot be stored either."""
     found: set[str] = set()
     for node in model.nodes():
         reads = {t.name for t in float_inputs(node)}
@@ -106,6 +106,6 @@ def carried(model: Model, ranges: Mapping[str, Range], tensors: set[str], spared
             continue
         for tensor in float_outputs(node):
             seen = ranges.get(tensor.name)
-            if seen is not None and seen.absmax >= half.FP16.overflow and tensor.name not in spared:
+            if seen is not None and seen.absmax >= model.narrow.overflow and tensor.name not in spared:
                 found.add(tensor.name)
     return found

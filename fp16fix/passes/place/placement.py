@@ -1,10 +1,9 @@
-"""Formats of pinned nodes → the edits that type a graph: placements, and a Clip wherever an island hands on what may not fit FP16."""
+"""Formats of pinned nodes → the edits that type a graph: placements, and a Clip wherever an island hands on what may not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from fp16fix import half
 from fp16fix.graph.lower import exits
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, placement, saturation
@@ -32,14 +31,15 @@ def placements(
         io: see ``Recipe.io``.
         because: why a node is placed.
     """
-    limit, reasons = half.LARGEST * 2.0**-headroom, because or {}
+    limit, reasons = model.narrow.largest * 2.0**-headroom, because or {}
 
     def fits(tensor: str) -> bool:
         seen = ranges.get(tensor)
         return tensor in spared or (seen is not None and seen.absmax <= limit)
 
-    loose = sorted(name for name in exits(model, wide, io) if not fits(name))
+    loose = sorted(name for name in exits(model, wide, io, model.narrow) if not fits(name))
     shapes = {name: tensor.shape or () for name, tensor in model.tensors().items()} if loose else {}
     # What has no element is not measured, and fits.
     loose = [name for name in loose if 0 not in shapes[name]]
-    return (*(placement(name, wide[name], reasons.get(name, "")) for name in sorted(wide)), *map(saturation, loose))
+    placed = [placement(name, wide[name], reasons.get(name, "")) for name in sorted(wide)]
+    return (*placed, *(saturation(name, model.narrow) for name in loose))

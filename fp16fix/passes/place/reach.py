@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fp16fix import half
 from fp16fix.graph.model import Constant, Node, Tensor
 from fp16fix.graph.operators import ADDITIONS, CARRIERS, EXPONENTIATING, KEEPING_AXES, MOVEMENT, PRODUCTS, SUMS, TRIGONOMETRIC
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.walk import walk
+from fp16fix.half import Format
 from fp16fix.hazards.overflow import is_square
 from fp16fix.hazards.positions import decides_a_shape
 from fp16fix.ranges.range import Range
@@ -51,24 +51,24 @@ def argument(tensor: Tensor, stages: int) -> set[str]:
     return set(found)
 
 
-def onward(tensors: Iterable[Tensor], ranges: Mapping[str, Range]) -> set[str]:
+def onward(tensors: Iterable[Tensor], ranges: Mapping[str, Range], narrow: Format) -> set[str]:
     """Coordinates made of coordinates: until they are divided, compared, looked up by or multiplied into something else, or leave."""
 
     def keeping(made: Iterable[Tensor]) -> list[Node]:
-        return [node for tensor in made for node in tensor.outputs if keeps_coordinates(node, ranges)]
+        return [node for tensor in made for node in tensor.outputs if keeps_coordinates(node, ranges, narrow)]
 
     found = walk(keeping(tensors), lambda node: keeping(float_outputs(node)))
     return {tensor.name for node in found for tensor in float_outputs(node)}
 
 
-def keeps_coordinates(node: Node, ranges: Mapping[str, Range]) -> bool:
-    """Movement, and sums and scalings whose result is still so large that FP16's spacing shows."""
+def keeps_coordinates(node: Node, ranges: Mapping[str, Range], narrow: Format) -> bool:
+    """Movement, and sums and scalings whose result is still so large that the type's spacing shows."""
     if node.op in MOVEMENT:
         return True
     if node.op not in ADDITIONS | {"Mul"}:
         return False
     seen = ranges.get(node.outputs[0].name)
-    return seen is not None and half.spacing(seen.absmax) >= WHOLE_PIXELS
+    return seen is not None and narrow.spacing(seen.absmax) >= WHOLE_PIXELS
 
 
 def squares(tensor: Tensor, ranges: Mapping[str, Range]) -> set[str]:

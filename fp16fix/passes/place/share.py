@@ -9,7 +9,7 @@ from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.operators import CONVERTING, MOVEMENT
 from fp16fix.graph.ops import float_outputs, is_float_node
 from fp16fix.graph.quantised import multiplies_integers
-from fp16fix.half import FP32
+from fp16fix.half import FP32, Format
 from fp16fix.passes.place.islands import flops
 from fp16fix.ranges.range import Range
 
@@ -41,11 +41,11 @@ def formats(typed: Model) -> dict[str, str]:
     return {node.name: "fp32" for node in computing if any(element_type(tensor) == FP32.onnx for tensor in float_outputs(node))}
 
 
-def too_wide(share: float, limit: float, wide: Collection[str]) -> str:
+def too_wide(share: float, limit: float, wide: Collection[str], narrow: Format) -> str:
     """Why so much in FP32 is no answer; empty if it is one."""
     if share <= limit:
         return ""
     return (
         f"{share:.0%} of the FLOPs would run in FP32 ({len(wide)} nodes), more than max_fp32_share allows ({limit:.0%}): "
-        "that is no FP16 engine"
+        f"that is no {narrow} engine"
     )

@@ -20,6 +20,7 @@ class Accumulate(Compiled):
     """
 
     name: ClassVar[str] = "accumulate"
+    of_half: ClassVar[bool] = True
 
     def result(self, edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]]:
         """Of a product, its sum in blocks."""

@@ -21,6 +21,7 @@ class Compiled:
 
     name: ClassVar[str] = "compiled"
     sums_in_half: ClassVar[bool] = False
+    of_half: ClassVar[bool] = False
     one_step: ClassVar[frozenset[str]] = frozenset({"Gemm"})
 
     def written(self, model: Model) -> Model:

@@ -33,6 +33,7 @@ class Pessimistic:
 
     name: ClassVar[str] = "pessimistic"
     sums_in_half: ClassVar[bool] = True
+    of_half: ClassVar[bool] = True
     one_step: ClassVar[frozenset[str]] = frozenset()
 
     def written(self, model: Model) -> Model:

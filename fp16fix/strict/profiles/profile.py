@@ -18,6 +18,9 @@ class Profile(Protocol):
     sums_in_half: ClassVar[bool]
     """Sums inside operators are held in FP16, so that what only they see is a hazard."""
 
+    of_half: ClassVar[bool]
+    """What it assumes is of FP16 kernels alone, and says nothing of another base."""
+
     one_step: ClassVar[frozenset[str]]
     """Operators that a parser takes apart (``strict.insides``) and a compiler makes one kernel of, nothing stored between."""
 

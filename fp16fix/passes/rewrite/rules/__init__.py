@@ -48,6 +48,11 @@ def answers_builder(rule: Rule) -> bool:
     return bool(getattr(rule, "for_builder", False))
 
 
+def mends_rounding(rule: Rule) -> bool:
+    """Whether what a rule mends is wrong in a type of FP32's range too: its operator computes in FP32 inside, or rounds less often."""
+    return bool(getattr(rule, "of_rounding", False))
+
+
 def shown_in(rule: Rule) -> str:
     """The profile of arithmetic in which what a rule mends is ill."""
     return str(getattr(rule, "numerics", Compiled.name))

@@ -10,7 +10,6 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import constant, element_type, is_float, magnitude
 from fp16fix.graph.operators import COMPARISONS, MOVEMENT, PLACING, SATURATING, operator
-from fp16fix.half import FP16, LARGEST
 from fp16fix.passes.rewrite.rules._match import Wiring, is_op, producer
 from fp16fix.ranges.range import Range
 
@@ -55,6 +54,7 @@ class Walker:
     def __init__(self, view: Wiring, ranges: Mapping[str, Range]) -> None:
         self.view = view
         self.ranges = ranges
+        self.narrow = view.model.narrow
 
     def from_reader(self, source: gs.Tensor, reader: gs.Node, *, infinite: bool) -> Flow:
         """One use of a literal."""
@@ -107,10 +107,10 @@ class Walker:
         if is_op(reader, "ArgMin"):
             return state.sign > 0
         if is_op(reader, *COMPARISONS):
-            return self.size(reader.inputs[1 - port]) + state.beside < LARGEST / 8
+            return self.size(reader.inputs[1 - port]) + state.beside < self.narrow.largest / 8
         if state.sign == -operator(reader.op).extreme and is_op(reader, reader.op):
             seen = self.ranges.get(reader.outputs[0].name)
-            return seen is not None and seen.absmax < LARGEST
+            return seen is not None and seen.absmax < self.narrow.largest
         return is_op(reader, *SATURATING) or (is_op(reader, "Attention") and port == 3)
 
     def after(self, reader: gs.Node, port: int, state: State) -> State | str:
@@ -160,12 +160,12 @@ class Walker:
         """Largest magnitude seen of what is no mask: the side of a range that is itself masked does not count."""
         values = constant(tensor)
         if values is not None:
-            inside = np.abs(values[np.abs(values) < FP16.overflow])
+            inside = np.abs(values[np.abs(values) < self.narrow.overflow])
             return float(np.max(inside, initial=0.0))
         seen = self.ranges.get(tensor.name)
         if seen is None:
             return 0.0 if switch(tensor, self.ranges) else np.inf
-        sides = [abs(side) for side in (seen.low, seen.high) if abs(side) < FP16.overflow]
+        sides = [abs(side) for side in (seen.low, seen.high) if abs(side) < self.narrow.overflow]
         return max(sides, default=np.inf)
 
 

@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, element_type
 from fp16fix.graph.operators import CARRIERS
-from fp16fix.half import LARGEST
+from fp16fix.half import FP16, LARGEST
 from fp16fix.hazards.context import constant_range
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -163,5 +163,5 @@ def keeps_precision(reader: gs.Node, index: int, factor: float) -> bool:
 
 def lost(values: np.ndarray) -> float:
     """Share of the energy that rounding to FP16 costs; inf where it overflows."""
-    seen = constant_range("", values)
+    seen = constant_range("", values, FP16)
     return seen.noise / seen.energy if seen.energy else 0.0

@@ -92,6 +92,8 @@ class TanhGelu:
 
     name: ClassVar[str] = "tanh-gelu"
     order: ClassVar[int] = 140
+    of_rounding: ClassVar[bool] = True
+    """One layer is rounded once."""
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 9, opset_import: ["" : 20]> g (float[4,16] x) => (float[4,16] y)

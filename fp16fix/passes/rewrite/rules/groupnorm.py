@@ -28,6 +28,8 @@ class WrittenGroupNorm:
 
     name: ClassVar[str] = "groupnorm"
     order: ClassVar[int] = 40
+    of_rounding: ClassVar[bool] = True
+    """Mean and variance are FP32 inside."""
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
         # what the affine parts add and take away again

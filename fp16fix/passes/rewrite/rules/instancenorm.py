@@ -23,6 +23,8 @@ class WrittenInstanceNorm:
 
     name: ClassVar[str] = "instancenorm"
     order: ClassVar[int] = 20
+    of_rounding: ClassVar[bool] = True
+    """Mean and variance are FP32 inside."""
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,3,6,6] x) => (float[2,3,6,6] y) <float k = {900}, float eps = {1000}>

@@ -41,6 +41,8 @@ class WrittenLayerNorm:
 
     name: ClassVar[str] = "layernorm"
     order: ClassVar[int] = 30
+    of_rounding: ClassVar[bool] = True
+    """Mean and variance are FP32 inside."""
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
         # Pow form, axes as attribute, affine

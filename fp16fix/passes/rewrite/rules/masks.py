@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, is_float, magnitude
-from fp16fix.half import FP16
+from fp16fix.half import FP16, Format
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._maskedit import ENTRY, clamp_inputs, level
@@ -19,7 +19,7 @@ from fp16fix.passes.rewrite.rules._maskflow import End, Flow, Walker
 from fp16fix.passes.rewrite.rules._match import Wiring, eager, is_op, node_named, unmatched, with_scalar
 
 BOUNDS = (24576.0, 49152.0)
-"""3·2¹³ and 3·2¹⁴, tried in turn. Two masks of the first add up to 49152, and with the scores stay inside FP16."""
+"""3·2¹³ and 3·2¹⁴, tried in turn; BF16 has them too. Two masks of the first add up to 49152, and with the scores stay inside FP16."""
 SWALLOWS = 2.0**20
 """FP32 holds 24 bits: beside a literal so many times larger, scores vanish but for rounding."""
 ZERO = 128.0
@@ -49,7 +49,7 @@ class Masking:
     def crowded(self, rule: str) -> Refusal:
         """Why no literal will do."""
         where = self.node.name if self.node is not None else self.flow.ends[0].node.name
-        why = f"scores reach {self.beside:.3g} beside {self.tensor.name!r}: no literal that FP16 holds stands clear of them"
+        why = f"scores reach {self.beside:.3g} beside {self.tensor.name!r}: no literal that 16 bits hold stands clear of them"
         return Refusal(where, rule, why)
 
 
@@ -66,6 +66,8 @@ class MaskLiteral:
     order: ClassVar[int] = 200
     guards: ClassVar[bool] = True
     """A literal guards inputs that no sample may show: a fully masked row, a zero."""
+    of_rounding: ClassVar[bool] = True
+    """FP32's lowest number rounds to −inf in BF16 too."""
     promise: ClassVar[Promise] = Promise.ALTERED
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4,6] x) => (float[2,4,6] y) <float low = {-1e9}, float one = {1},
@@ -108,7 +110,7 @@ class MaskLiteral:
         good = []
         for source in sources(evidence):
             if source.flow.why_not or not source.flow.ends:
-                yield from refused(self.name, source)
+                yield from refused(self.name, source, evidence.model.narrow)
             else:
                 good.append(source)
         crowded = [source for source in good if not source.stands(BOUNDS[-1], 0.0)]
@@ -119,7 +121,7 @@ class MaskLiteral:
         bound = roomy[0] if roomy else BOUNDS[-1]
         for source in good:
             if source.node is not None:
-                yield clamp(source, bound)
+                yield clamp(source, bound, evidence.model.narrow)
         yield from floors(self.name, good, bound)
 
     def apply(self, model: Model, repair: Edit) -> None:
@@ -148,35 +150,36 @@ def stands(end: End, bound: float, headroom: float) -> bool:
 
 
 def sources(evidence: Findings) -> Iterator[Masking]:
-    """Every use of a literal outside FP16, and graph inputs that carry such values."""
+    """Every use of a literal outside the narrow type, and graph inputs that carry such values."""
+    narrow = evidence.model.narrow
     walker = Walker(Wiring(evidence.model), evidence.ranges)
     for tensor in evidence.model.graph.inputs:
         seen = evidence.ranges.get(tensor.name)
         # Ranges are of finite values below 3e38; finfo.min and −inf are only counted.
-        if seen is not None and is_float(tensor) and (seen.low <= -FP16.overflow or seen.nonfinite) and seen.high < FP16.overflow:
+        if seen is not None and is_float(tensor) and (seen.low <= -narrow.overflow or seen.nonfinite) and seen.high < narrow.overflow:
             size = np.inf if seen.nonfinite else abs(seen.low)
             yield Masking(None, tensor, walker.from_tensor(tensor, infinite=bool(seen.nonfinite)), float(size))
     for node in evidence.model.nodes():
         fill = node.attrs["value"].values if is_op(node, "ConstantOfShape") and "value" in node.attrs else None
-        if fill is not None and outside(fill):
+        if fill is not None and outside(fill, narrow):
             flow = walker.from_tensor(node.outputs[0], infinite=bool(np.isinf(fill).any()))
             yield Masking(node, node.outputs[0], flow, magnitude(fill))
         for tensor in {id(each): each for each in node.inputs}.values():
             values = constant(tensor)
-            if values is not None and is_float(tensor) and outside(values):
+            if values is not None and is_float(tensor) and outside(values, narrow):
                 flow = walker.from_reader(tensor, node, infinite=bool(np.isinf(values).any()))
                 yield Masking(node, tensor, flow, magnitude(values))
 
 
-def outside(values: np.ndarray) -> bool:
-    """Whether some value rounds to infinity in FP16, all on one side (a mask has one sign)."""
-    if magnitude(values) < FP16.overflow:
+def outside(values: np.ndarray, narrow: Format) -> bool:
+    """Whether some value rounds to infinity in the narrow type, all on one side (a mask has one sign)."""
+    if magnitude(values) < narrow.overflow:
         return False
-    past = values[np.abs(values) >= FP16.overflow]
+    past = values[np.abs(values) >= narrow.overflow]
     return bool(past.size) and bool((past > 0).all() or (past < 0).all())
 
 
-def refused(rule: str, source: Masking) -> Iterator[Refusal]:
+def refused(rule: str, source: Masking, narrow: Format) -> Iterator[Refusal]:
     """Why a literal stays: bounds that bound nothing are harmless; products and weights have rules of their own."""
     node = source.node
     if node is None or (is_op(node, "Mul", "Div") and with_scalar(node) is not None):
@@ -187,20 +190,21 @@ def refused(rule: str, source: Masking) -> Iterator[Refusal]:
         port = next(index for index, tensor in enumerate(node.inputs) if tensor is source.tensor)
         clip = is_op(node, "Clip") and (port == 1) == (value < 0)
         if clip or is_op(node, "Max" if value < 0 else "Min"):
-            why = f"{value:.4g} becomes infinite in FP16, and as a bound it bounds nothing either way"
+            why = f"{value:.4g} becomes infinite in {narrow}, and as a bound it bounds nothing either way"
             yield Refusal(node.name, rule, why, harmless=True)
             return
     why = source.flow.why_not or "nothing it reaches treats it as minus infinity"
-    yield Refusal(node.name, rule, f"{source.tensor.name!r} is past FP16 and {why}; left to exponents or an island")
+    yield Refusal(node.name, rule, f"{source.tensor.name!r} is past {narrow} and {why}; left to exponents or an island")
 
 
-def clamp(source: Masking, bound: float) -> Edit:
+def clamp(source: Masking, bound: float, narrow: Format) -> Edit:
     """The repair of one literal."""
     assert source.node is not None
     readers = " and ".join(sorted({end.node.op for end in source.flow.ends}))
     name, literal = source.node.name, source.tensor.name
     why = (
-        f"{literal!r} becomes infinite in FP16; to {readers} ±{bound:g} is as far from what stands beside it ({source.beside:.3g} at most)"
+        f"{literal!r} becomes infinite in {narrow}; "
+        f"to {readers} ±{bound:g} is as far from what stands beside it ({source.beside:.3g} at most)"
     )
     return Edit(MaskLiteral.name, name, Promise.ALTERED, covers=(name,), tensor=literal, values=(("bound", bound),), because=why)
 

@@ -11,7 +11,6 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
-from fp16fix.half import LARGEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules._match import (
@@ -29,8 +28,6 @@ from fp16fix.passes.rewrite.rules._match import (
     with_scalar,
 )
 
-EXP_LIMIT = math.log(LARGEST)
-"""11.09: exp of more is past FP16."""
 NEGLIGIBLE = 2.0**-25
 """An eps beside a sum this many times larger rounds away in FP32 (half an ulp is 2⁻²⁴)."""
 
@@ -52,6 +49,8 @@ class WrittenSoftmax:
 
     name: ClassVar[str] = "softmax"
     order: ClassVar[int] = 100
+    of_rounding: ClassVar[bool] = True
+    """Exponentials and their sum are FP32 inside."""
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,16] x) => (float[2,3,16] y) <float k = {20}, int64[1] a = {-1}>
@@ -98,7 +97,7 @@ class WrittenSoftmax:
                 if found.eps > NEGLIGIBLE * smallest:
                     yield Refusal(node.name, self.name, f"the eps {found.eps:.3g} is part of the answer where the sum is {smallest:.3g}")
                     continue
-                if (count := keys(evidence, found)) > LARGEST:
+                if (count := keys(evidence, found)) > evidence.model.narrow.largest:
                     yield Refusal(
                         node.name, self.name, f"of {count:,} keys a compiled Softmax stores the sum in FP16 too, where it is infinite"
                     )
@@ -122,9 +121,11 @@ def keys(evidence: Findings, found: Match) -> int:
 
 def because(evidence: Findings, found: Match) -> str:
     """The reason, with the numbers seen."""
-    seen = range_of(evidence, found.x)
-    if not found.shifted and seen is not None and seen.high > EXP_LIMIT:
-        return f"exp overflows FP16 past 11.09 and its argument reaches {seen.high:.3g}; Softmax takes the maximum off and is FP32 inside"
+    seen, narrow = range_of(evidence, found.x), evidence.model.narrow
+    limit = math.log(narrow.largest)
+    if not found.shifted and seen is not None and seen.high > limit:
+        reach = f"exp overflows {narrow} past {limit:.4g} and its argument reaches {seen.high:.3g}"
+        return f"{reach}; Softmax takes the maximum off and is FP32 inside"
     return "one Softmax in place of the written-out form: an engine runs it as one kernel, in FP32 inside"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -22,6 +23,8 @@ class WrittenSoftplus:
 
     name: ClassVar[str] = "softplus"
     order: ClassVar[int] = 130
+    of_rounding: ClassVar[bool] = True
+    """One layer is rounded once."""
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 8, opset_import: ["" : 17]> g (float[4,16] x) => (float[4,16] y) <float k = {12}, float one = {1}>
@@ -47,9 +50,10 @@ class WrittenSoftplus:
             if exp is None:
                 continue
             seen = range_of(evidence, exp.inputs[0])
+            limit = math.log(evidence.model.narrow.largest)
             reach = "" if seen is None else f" and the argument reaches {seen.high:.3g}"
             names = tuple(sorted((node.name, exp.name, exp.outputs[0].outputs[0].name)))
-            why = f"exp overflows FP16 past 11.09{reach}; an engine runs Softplus as one layer instead of three"
+            why = f"exp overflows {evidence.model.narrow} past {limit:.4g}{reach}; an engine runs Softplus as one layer instead of three"
             yield Edit(self.name, node.name, self.promise, covers=names, because=why)
 
     def apply(self, model: Model, repair: Edit) -> None:

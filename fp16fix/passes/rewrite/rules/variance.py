@@ -32,6 +32,8 @@ class MomentVariance:
 
     name: ClassVar[str] = "variance"
     order: ClassVar[int] = 80
+    of_rounding: ClassVar[bool] = True
+    """Moments that nearly cancel do so in any type."""
     promise: ClassVar[Promise] = Promise.REORDERED
     fires: ClassVar[tuple[str, ...]] = (
         """<ir_version: 7, opset_import: ["" : 13]> g (float[2,8,32] x) => (float[2,8,1] y) <float k = {4}, float two = {2}>
@@ -82,7 +84,8 @@ class MomentVariance:
             ill = evidence.hazards_at(found.names)
             ratio = cancelled(evidence, found, node)
             if ratio > HOPELESS:
-                why = f"E[x²] is {ratio:.3g} times the variance: rounding x to FP16 loses it in any form, only a wide x keeps it"
+                lost = f"rounding x to {evidence.model.narrow} loses it in any form, only a wide x keeps it"
+                why = f"E[x²] is {ratio:.3g} times the variance: {lost}"
                 yield Refusal(node.name, self.name, why)
             elif ill or ratio >= LOST:
                 start = ill[0].why if ill else f"E[x²] is {ratio:.3g} times the variance, so bits cancel"
