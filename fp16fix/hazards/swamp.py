@@ -9,7 +9,7 @@ from fp16fix.graph.model import Constant, Node, Tensor
 from fp16fix.graph.operators import ADDITIONS, MOVEMENT, SUMS
 from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.quantised import dequantizes
-from fp16fix.half import Format
+from fp16fix.half import FP32, Format
 from fp16fix.hazards.context import Context, hazard
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.hazards.overflow import axis_length
@@ -36,7 +36,10 @@ def find(context: Context) -> Iterator[Hazard]:
 
 
 def integers(context: Context, node: Node, derived: Mapping[str, Position]) -> Iterator[Hazard]:
-    """A tensor computed from positions alone, or whole numbers that pass the last that is exact; a quantiser's steps count nothing."""
+    """A tensor computed from positions alone, or whole numbers that pass the last that is exact; a quantiser's steps count nothing.
+
+    Past 2²⁴ FP32 itself has whole numbers only, and counts nothing.
+    """
     narrow = context.narrow
     for tensor in float_outputs(node):
         seen = context.range_of(tensor)
@@ -51,7 +54,7 @@ def integers(context: Context, node: Node, derived: Mapping[str, Position]) -> I
                 continue
             why = f"{node.op} computes a position from {position.source}: it reaches {seen.absmax:.4g} here and grows with length"
             yield hazard(node, Kind.SWAMP, seen, bits, why)
-        elif seen.integral and seen.absmax > narrow.integers and len(seen.octaves) >= COUNTING:
+        elif seen.integral and narrow.integers < seen.absmax <= FP32.integers and len(seen.octaves) >= COUNTING:
             why = f"{node.op} makes whole numbers up to {seen.absmax:.0f}; {narrow} counts exactly only to {narrow.integers}"
             yield hazard(node, Kind.SWAMP, seen, bits, why)
 

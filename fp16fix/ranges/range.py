@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fp16fix.half import FP16
+from fp16fix.half import FP16, FP32
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Range:
 
         Values past its largest count as lost; inf where squares are past FP32, so that nobody knows.
         """
-        if self.noise == 0.0 or self.energy == math.inf:
+        if self.noise == 0.0 or self.energy >= FP32.largest:
             return math.inf
         return 10.0 * math.log10(self.energy / self.noise) if self.energy > 0.0 and self.noise < math.inf else 0.0
 

@@ -25,7 +25,7 @@ def design(evidence: Evidence, stages: Stages, without: frozenset[str] = frozens
         calm: see ``Options.calm``.
     """
     with stages.stage("diagnose"):
-        proofs = presumed(evidence.hazards) if calm else dict(evidence.proofs)
+        proofs = presumed(evidence.hazards, evidence.model.narrow) if calm else dict(evidence.proofs)
     with stages.stage("design repairs"):
         return designer(evidence, without, calm=calm).draft(evidence.hazards, proofs)
 
@@ -68,6 +68,6 @@ def designed(evidence: Evidence, options: Options) -> Design:
     config = evidence.config
 
     def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-        return presumed(hazards) if options.calm else acquitted(model, hazards, evidence.seen, config.threads)
+        return presumed(hazards, model.narrow) if options.calm else acquitted(model, hazards, evidence.seen, config.threads)
 
     return Design(evidence.model, evidence.ranges, evidence.seen, options, acquit)

@@ -73,7 +73,7 @@ def harmless(
     candidates = [
         h
         for h in hazards
-        if h.kind in PROVABLE and not h.internal and h.node in nodes and h.tensor in {t.name for t in nodes[h.node].outputs}
+        if not h.internal and h.node in nodes and (is_shown(h, {t.name for t in nodes[h.node].outputs}) or is_exponential(h, model.narrow))
     ]
     accused = frozenset(h.node for h in hazards if not h.internal)
     cones = {h.node: forward(nodes[h.node], order) for h in candidates}
@@ -87,6 +87,16 @@ def harmless(
     prove([hazard for group in groups for hazard in picked(group)])
     prove([hazard for group in groups if any(each in proofs for each in group) for hazard in group if hazard not in picked(group)])
     return proofs | arguments(hazards, proofs)
+
+
+def is_shown(hazard: Hazard, outputs: Collection[str]) -> bool:
+    """Whether it is one of what the node makes, of a kind that a run can acquit."""
+    return hazard.kind in PROVABLE and hazard.tensor in outputs
+
+
+def is_exponential(hazard: Hazard, narrow: Format) -> bool:
+    """Whether it is one of a bare exponential's argument where no overflow comes with it, as in FP16 it does from 11.1 on."""
+    return hazard.kind is Kind.COARSE and hazard.op == "Exp" and narrow.has_fp32_range
 
 
 def alike(hazards: Sequence[Hazard], cone: Callable[[Hazard], tuple[str, ...]]) -> list[list[Hazard]]:
@@ -137,9 +147,9 @@ def coarse_at(hazards: Iterable[Hazard], nodes: Collection[str]) -> list[Hazard]
     return [hazard for hazard in hazards if hazard.kind is Kind.COARSE and hazard.node in nodes]
 
 
-def presumed(hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-    """Which hazards need no proof where the whole model, all of them in it, is right in FP16; and why."""
-    shown = [hazard for hazard in hazards if hazard.kind in PROVABLE and not hazard.internal]
+def presumed(hazards: Sequence[Hazard], narrow: Format) -> dict[Hazard, str]:
+    """Which hazards need no proof where the whole model, all of them in it, is right in the narrow type; and why."""
+    shown = [each for each in hazards if not each.internal and (each.kind in PROVABLE or is_exponential(each, narrow))]
     over = {hazard.node for hazard in shown if hazard.kind is Kind.OVERFLOW}
     return dict.fromkeys([*shown, *coarse_at(hazards, over)], PASSES)
 
