@@ -16,7 +16,7 @@ from fp16fix.graph.lone import exact, source
 from fp16fix.graph.model import FLOATS, Constant, Model, Node, element_type, scalar
 from fp16fix.graph.operators import CONTROL, MOVEMENT, PRODUCTS, SELECTION
 from fp16fix.graph.ops import is_float_node
-from fp16fix.half import FORMATS
+from fp16fix.half import FORMATS, Format
 
 NARROW = ("fp16", "bf16")
 INTEGER = "int8"
@@ -142,7 +142,7 @@ def by_kernels(node: Node, homes: Mapping[str, list[Kernel]]) -> CompiledNode:
     own, wanted = homes.get(node.name, []), asked(node)
     computed = computed_in(node, own, wanted)
     kinds = tuple(dict.fromkeys("attention" if MHA.search(kernel.name) else kernel.kind for kernel in own))
-    lost = wanted == "fp32" and computed in NARROW and loses(node)
+    lost = wanted == "fp32" and computed in NARROW and loses(node, FORMATS[computed])
     return CompiledNode(node.name, node.op, wanted, computed, stored_in(node, own, homes), kinds, lost)
 
 
@@ -180,12 +180,12 @@ def stored_in(node: Node, own: list[Kernel], homes: Mapping[str, list[Kernel]]) 
     return "" if inside or len(written) != 1 else written[0]
 
 
-def loses(node: Node) -> bool:
-    """Whether computing it narrow changes something: a product only by weights that FP16 does not hold, for it still adds in FP32."""
+def loses(node: Node, low: Format) -> bool:
+    """Whether computing it narrow changes something: a product only by weights that the type does not hold, for it still adds in FP32."""
     if node.op in MOVEMENT or node.op in SELECTION:
         return False
     constants = [each.values for tensor in node.inputs if isinstance(each := source(tensor), Constant) and element_type(each) in FLOATS]
-    return node.op not in PRODUCTS or any(not exact(values) for values in constants)
+    return node.op not in PRODUCTS or any(not exact(values, low) for values in constants)
 
 
 def is_alpha(node: Node, homes: Mapping[str, list[Kernel]]) -> bool:

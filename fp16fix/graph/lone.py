@@ -1,7 +1,8 @@
-"""A typed graph → its FP32 products that stand alone between FP16 casts, which compilers make FP16 kernels of; and the guard against it.
+"""A typed graph → its FP32 products that stand alone between casts, which compilers make narrow kernels of; and the guard against it.
 
 ``Cast → product → Cast`` is NVIDIA's way of asking for an FP16 kernel that adds in FP32. TensorRT-RTX 1.7.1 takes every such product for
-the request, and rounds its weights to FP16 (``engines.assumptions`` has the plans). What FP16 holds exactly loses nothing by it.
+the request, and rounds its weights to FP16, or to BF16 between casts of that (``strict.assumptions`` has the plans). What the type holds
+exactly loses nothing by it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import FLOATS, Model, element_type, numpy_type
 from fp16fix.graph.operators import CARRIERS, PRODUCTS, RECURRENCES
-from fp16fix.half import FP16, FP32
+from fp16fix.half import BF16, FP16, FP32, Format
 
-BEYOND = 2.0**17
-"""Bound of the guard's Clip: past 65504, so that what the Cast behind it makes is unchanged: there, all beyond 65520 is infinite."""
+NARROW = (FP16, BF16)
+BEYOND = {FP16: 2.0**17, BF16: (BF16.overflow + FP32.largest) / 2}
+"""Bound of the guard's Clip: so large that what the Cast behind it makes is unchanged: all beyond 65520, or 3.396e38, is infinite there."""
 
 CLIP_BY_INPUT = 11
 """Opset from which Clip takes its bounds as inputs (ONNX operator changelog)."""
@@ -26,13 +28,15 @@ CLIP_BY_INPUT = 11
 
 @dataclass(frozen=True, slots=True)
 class Lone:
-    """An FP32 product that reads FP16 values through Casts, and that only Casts to FP16 read."""
+    """An FP32 product that reads narrow values through Casts, and that only Casts to the same type read."""
 
     node: gs.Node
     exits: tuple[gs.Node, ...]
     """The Casts behind it."""
     weights: tuple[gs.Constant, ...]
-    """Its FP32 constants that FP16 does not hold exactly: what an FP16 kernel changes."""
+    """Its FP32 constants that the narrow type does not hold exactly: what a kernel in it changes."""
+    low: Format
+    """The narrow type."""
 
 
 def lone_products(model: Model) -> Iterator[Lone]:
@@ -42,11 +46,12 @@ def lone_products(model: Model) -> Iterator[Lone]:
         return
     kept = {id(tensor) for graph in model.graphs() for tensor in graph.outputs}
     for node in wide:
-        exits = exits_of(node.outputs[0], kept)
         sources = [source(tensor) for tensor in node.inputs if tensor.name and element_type(tensor) in FLOATS]
-        if exits and all(isinstance(each, gs.Constant) or is_widened(each) for each in sources):
-            weights = tuple(each for each in sources if isinstance(each, gs.Constant) and not exact(each.values))
-            yield Lone(node, exits, weights)
+        for low in NARROW:
+            exits = exits_of(node.outputs[0], kept, low)
+            if exits and all(isinstance(each, gs.Constant) or is_widened(each, low) for each in sources):
+                weights = tuple(each for each in sources if isinstance(each, gs.Constant) and not exact(each.values, low))
+                yield Lone(node, exits, weights, low)
 
 
 def fp32_products(model: Model) -> list[gs.Node]:
@@ -61,34 +66,34 @@ def source(tensor: gs.Tensor) -> gs.Tensor:
     return tensor
 
 
-def is_widened(tensor: gs.Tensor) -> bool:
-    """Whether it is FP16, cast to FP32."""
+def is_widened(tensor: gs.Tensor, low: Format) -> bool:
+    """Whether it is of a narrow type, cast to FP32."""
     maker = tensor.inputs[0] if tensor.inputs else None
-    return maker is not None and maker.op == "Cast" and element_type(maker.inputs[0]) == FP16.onnx
+    return maker is not None and maker.op == "Cast" and element_type(maker.inputs[0]) == low.onnx
 
 
-def exits_of(tensor: gs.Tensor, kept: set[int]) -> tuple[gs.Node, ...]:
-    """The Casts to FP16 that alone read a tensor, past whatever only moves it; none if anything else does, or it is ``kept``."""
+def exits_of(tensor: gs.Tensor, kept: set[int], low: Format) -> tuple[gs.Node, ...]:
+    """The Casts to a narrow type that alone read a tensor, past whatever only moves it; none if anything else does, or it is ``kept``."""
     found: list[gs.Node] = []
     if id(tensor) in kept or not tensor.outputs:
         return ()
     for reader in tensor.outputs:
         if reader.op in CARRIERS:
-            behind = exits_of(reader.outputs[0], kept)
+            behind = exits_of(reader.outputs[0], kept, low)
             if not behind:
                 return ()
             found += behind
-        elif reader.op == "Cast" and reader.attrs["to"] == FP16.onnx:
+        elif reader.op == "Cast" and reader.attrs["to"] == low.onnx:
             found.append(reader)
         else:
             return ()
     return tuple(found)
 
 
-def exact(values: np.ndarray) -> bool:
-    """Whether FP16 holds every value."""
+def exact(values: np.ndarray, low: Format) -> bool:
+    """Whether a narrow type holds every value."""
     with np.errstate(over="ignore"):
-        return bool(np.array_equal(np.asarray(values).astype(np.float16).astype(np.float32), values, equal_nan=True))
+        return bool(np.array_equal(np.asarray(values).astype(numpy_type(low.onnx)).astype(np.float32), values, equal_nan=True))
 
 
 def wide_products(model: Model) -> list[gs.Node]:
@@ -98,7 +103,7 @@ def wide_products(model: Model) -> list[gs.Node]:
 
 
 def kept_narrow(model: Model) -> frozenset[str]:
-    """Products typed FP32 that become FP16 kernels and lose nothing by it."""
+    """Products typed FP32 that become narrow kernels and lose nothing by it."""
     return frozenset(each.node.name for each in lone_products(model) if not each.weights)
 
 
@@ -121,35 +126,36 @@ def ask(model: Model, names: Collection[str]) -> None:
 
 
 def narrow(model: Model) -> None:
-    """Round, in place, the weights of lone products to FP16, as an engine holds them."""
+    """Round, in place, the weights of lone products to the narrow type, as an engine holds them."""
     edit = Editor(model)
     for each in lone_products(model):
         for index, tensor in enumerate(each.node.inputs):
             if any(source(tensor) is weight for weight in each.weights):
-                nodes, each.node.inputs[index] = edit.rounding(tensor, FP16.onnx)
+                nodes, each.node.inputs[index] = edit.rounding(tensor, each.low.onnx)
                 graph = edit.owner(each.node)
                 graph.nodes[position(graph, each.node) : position(graph, each.node)] = nodes
 
 
 def guard(model: Model) -> None:
-    """Put, in place, a Clip that changes no FP16 number between a Cast and what a compiler would take it into.
+    """Put, in place, a Clip that changes no narrow number between a Cast and what a compiler would take it into.
 
-    That is between each lone product whose weights FP16 does not hold and the Casts behind it, and in front of each FP32 recurrence: one
-    that reads a Cast from FP16 ends the builder of TensorRT-RTX 1.7.1 ("Mismatched number of elements in reshape op"). The Clips are
+    That is between each lone product whose weights the type does not hold and the Casts behind it, and in front of each FP32 recurrence: one
+    that reads a Cast from FP16 or BF16 ends the builder of TensorRT-RTX 1.7.1 ("Mismatched number of elements in reshape op"). The Clips are
     ``Model.border``: nobody's pins, and no nodes to count.
     """
-    leaving = [(cast, 0) for each in lone_products(model) if each.weights for cast in each.exits]
+    leaving = [(cast, 0, each.low) for each in lone_products(model) if each.weights for cast in each.exits]
     entered = [
-        (node, index)
+        (node, index, low)
         for node in model.nodes()
         if node.op in RECURRENCES and element_type(node.outputs[0]) == FP32.onnx
         for index, tensor in enumerate(node.inputs)
-        if is_widened(tensor)
+        for low in NARROW
+        if is_widened(tensor, low)
     ]
     edit = Editor(model) if leaving or entered else None
-    for reader, index in (*leaving, *entered):
+    for reader, index, low in (*leaving, *entered):
         assert edit is not None
-        clip, reader.inputs[index] = clipped(edit, reader.inputs[index], BEYOND, f"{reader.inputs[index].name}/guarded")
+        clip, reader.inputs[index] = clipped(edit, reader.inputs[index], BEYOND[low], f"{reader.inputs[index].name}/guarded")
         graph = edit.owner(reader)
         graph.nodes.insert(position(graph, reader), clip)
         model.border.add(clip.name)

@@ -11,9 +11,9 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.ops import DEFAULT_DOMAINS
-from fp16fix.half import FP16, FP32
+from fp16fix.half import FP32
 from fp16fix.strict.insides import INSIDES
-from fp16fix.strict.steps import Expansion, put
+from fp16fix.strict.steps import FORMATS, Expansion, put
 
 LONG = 2**14
 """Keys of a row from which a Softmax is several kernels, where rows are few: 16,383 are one in plans of TensorRT-RTX 1.7.1."""
@@ -24,10 +24,10 @@ PER_CHANNEL = 21
 
 
 def fuse(model: Model) -> None:
-    """Write out, in place, the FP16 operators of which a compiled kernel stores steps."""
+    """Write out, in place, the FP16 and BF16 operators of which a compiled kernel stores steps."""
     edit, written = Editor(model), list[Expansion]()
     for node in list(model.nodes()):
-        if node.domain not in DEFAULT_DOMAINS or not node.outputs or element_type(node.outputs[0]) != FP16.onnx:
+        if node.domain not in DEFAULT_DOMAINS or not node.outputs or element_type(node.outputs[0]) not in FORMATS:
             continue
         if node.op in WRITERS:
             written.append(Expansion(edit, node, model.opset))
@@ -36,7 +36,7 @@ def fuse(model: Model) -> None:
 
 
 def norm(step: Expansion) -> None:
-    """Normalised values are FP16 before they are scaled and shifted; left inside where other outputs are read or the rank is open."""
+    """Normalised values are narrow before they are scaled and shifted; left inside where other outputs are read or the rank is open."""
     node = step.node
     if any(tensor.name and tensor.outputs for tensor in node.outputs[1:]):
         return
@@ -67,7 +67,7 @@ def along(step: Expansion, parameter: gs.Tensor, rank: int) -> gs.Constant | Non
 
 
 def softmax(step: Expansion) -> None:
-    """Of a long row the shares before division, and their sum, are stored in FP16; which rows are long may be known at run time only."""
+    """Of a long row the shares before division, and their sum, are stored in the narrow type; which rows are long may be known at run time only."""
     node, shape = step.node, step.x.shape
     axis = int(node.attrs.get("axis", -1 if step.opset >= ALONG_AXIS else 1))
     if shape is None or axis not in range(-len(shape), len(shape)) or (step.opset < ALONG_AXIS and axis not in (-1, len(shape) - 1)):
@@ -88,8 +88,8 @@ def softmax(step: Expansion) -> None:
 
 
 def stored(step: Expansion, x: gs.Tensor, axis: int, count: object) -> gs.Tensor:
-    """``x`` as FP16 holds it, in FP32; where the row's length is open, only if it is long."""
-    held = step.op("Cast", step.op("Cast", x, to=FP16.onnx), element=FP32.onnx, to=FP32.onnx)
+    """``x`` as the narrow type holds it, in FP32; where the row's length is open, only if it is long."""
+    held = step.op("Cast", step.op("Cast", x, to=step.element), element=FP32.onnx, to=FP32.onnx)
     if isinstance(count, int):
         return held
     index = step.edit.constant(f"{step.node.name}/axis", np.asarray(axis))
