@@ -91,6 +91,13 @@ class Wide(str, Enum):
     BF16 = "bf16"
 
 
+class Base(str, Enum):
+    """What every node computes in that is on no island."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
 FP32 = Format("fp32", 1, 24, -126, 127)
 FP16 = Format("fp16", 10, 11, -14, 15, narrow_sums=True)
 BF16 = Format("bf16", 16, 8, -126, 127)

@@ -58,13 +58,13 @@ class Proof:
     fp16_layers: int
     """Computing layers (no constants, casts, shuffles) that write FP16."""
     fp32_layers: int
-    bf16_layers: int = 0
     broken_pins: tuple[str, ...] = ()
     """Nodes whose layer pins did not read back (weak typing)."""
     source: str = "network"
     """``network``: the parsed network. ``inspector``: the built engine, after fusion."""
     kernels: tuple[Kernel, ...] = ()
     """What the plan runs; empty where the builder's table was not read."""
+    bf16_layers: int = 0
 
     def layers(self, narrow: Format) -> int:
         """Computing layers that write FP16 or BF16."""
@@ -90,8 +90,8 @@ class Proof:
 def proof_from_json(raw: Mapping[str, Any]) -> Proof:
     """The inverse of ``Proof.to_json``."""
     nodes = tuple(NodeTypes(node, tuple(layers), tuple(dtypes)) for node, layers, dtypes in raw["nodes"])
-    layers = (raw["fp16_layers"], raw["fp32_layers"], raw["bf16_layers"])
-    return Proof(nodes, *layers, tuple(raw["broken_pins"]), raw["source"], from_json(raw["kernels"]))
+    pins, kernels = tuple(raw["broken_pins"]), from_json(raw["kernels"])
+    return Proof(nodes, raw["fp16_layers"], raw["fp32_layers"], pins, raw["source"], kernels, raw["bf16_layers"])
 
 
 def network_layers(network: Any) -> Iterator[Layer]:
@@ -121,7 +121,7 @@ def proof_of(layers: Iterable[Layer], *, source: str, broken_pins: Sequence[str]
             # A fused layer's outputs say nothing of the nodes inside it.
             dtypes.setdefault(owner, set()).update(layer.dtypes if len(layer.owners) == 1 else ())
     nodes = tuple(NodeTypes(node, tuple(sorted(kinds[node])), tuple(sorted(dtypes[node]))) for node in kinds)
-    return Proof(nodes, computing["fp16"], computing["fp32"], computing["bf16"], tuple(broken_pins), source)
+    return Proof(nodes, computing["fp16"], computing["fp32"], tuple(broken_pins), source, bf16_layers=computing["bf16"])
 
 
 def inspector_layers(text: str) -> Iterator[Layer]:

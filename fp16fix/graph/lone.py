@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import FLOATS, Model, element_type, numpy_type
-from fp16fix.graph.operators import CARRIERS, PRODUCTS, RECURRENCES
+from fp16fix.graph.operators import BF16_BETWEEN_CASTS, CARRIERS, PRODUCTS, RECURRENCES
 from fp16fix.half import BF16, FP16, FP32, Format
 
 NARROW = (FP16, BF16)
@@ -108,13 +108,16 @@ def kept_narrow(model: Model) -> frozenset[str]:
 
 
 def ask(model: Model, names: Collection[str]) -> None:
-    """Ask, in place, for FP32 sums of FP16 products: operands cast up, the result cast down, weights FP16's values in FP32."""
+    """Ask, in place, for FP32 sums of narrow products: operands cast up, the result cast down, weights the type's values in FP32."""
     edit = Editor(model) if names else None
-    for node in [node for node in model.nodes() if node.name in names and element_type(node.outputs[0]) == FP16.onnx]:
+    for node in [node for node in model.nodes() if node.name in names]:
         assert edit is not None
         graph, result = edit.owner(node), node.outputs[0]
+        low = next((each for each in NARROW if each.onnx == element_type(result)), None)
+        if low is None:
+            continue
         for index, tensor in enumerate(node.inputs):
-            if not tensor.name or element_type(tensor) != FP16.onnx:
+            if not tensor.name or element_type(tensor) != low.onnx:
                 continue
             if isinstance(tensor, gs.Constant):
                 node.inputs[index] = edit.constant(f"{tensor.name}/fp32", np.asarray(tensor.values).astype(np.float32))
@@ -122,7 +125,14 @@ def ask(model: Model, names: Collection[str]) -> None:
             node.inputs[index] = edit.variable(f"{tensor.name}/fp32", FP32.onnx, tensor.shape)
             edit.before(node, "Cast", f"{tensor.name}/to_fp32", [tensor], [node.inputs[index]], to=FP32.onnx)
         node.outputs[0] = edit.variable(f"{result.name}/fp32", FP32.onnx, result.shape)
-        edit.insert(graph, position(graph, node) + 1, "Cast", f"{result.name}/to_fp16", [node.outputs[0]], [result], to=FP16.onnx)
+        edit.insert(graph, position(graph, node) + 1, "Cast", f"{result.name}/to_{low.name}", [node.outputs[0]], [result], to=low.onnx)
+
+
+def between_casts(model: Model) -> frozenset[str]:
+    """BF16 products that an engine is built with only where they stand in FP32 between casts, which makes BF16 kernels of them."""
+    return frozenset(
+        node.name for node in model.nodes() if node.op in BF16_BETWEEN_CASTS and node.outputs and element_type(node.outputs[0]) == BF16.onnx
+    )
 
 
 def narrow(model: Model) -> None:
@@ -139,9 +149,9 @@ def narrow(model: Model) -> None:
 def guard(model: Model) -> None:
     """Put, in place, a Clip that changes no narrow number between a Cast and what a compiler would take it into.
 
-    That is between each lone product whose weights the type does not hold and the Casts behind it, and in front of each FP32 recurrence: one
-    that reads a Cast from FP16 or BF16 ends the builder of TensorRT-RTX 1.7.1 ("Mismatched number of elements in reshape op"). The Clips are
-    ``Model.border``: nobody's pins, and no nodes to count.
+    That is between each lone product whose weights the type does not hold and the Casts behind it, and in front of each FP32 recurrence:
+    one that reads a Cast from FP16 or BF16 ends the builder of TensorRT-RTX 1.7.1 ("Mismatched number of elements in reshape op"). The
+    Clips are ``Model.border``: nobody's pins, and no nodes to count.
     """
     leaving = [(cast, 0, each.low) for each in lone_products(model) if each.weights for cast in each.exits]
     entered = [

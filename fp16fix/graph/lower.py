@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 
 from fp16fix import half
 from fp16fix.graph.edit import Editor
-from fp16fix.graph.lone import ask, clipped, guard, kept_narrow
+from fp16fix.graph.lone import ask, between_casts, clipped, guard, kept_narrow
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
 from fp16fix.graph.operators import CONTROL, MOVEMENT, TYPED_BY_ATTRIBUTE
 from fp16fix.graph.ops import input_accepts, is_float_node, output_follows_inputs, runs_in
@@ -47,7 +47,7 @@ def lower(
     typed = model.copy()
     Lowering(Typing(typed, wide, io, narrow), saturate).run()
     guard(typed)
-    ask(typed, sums)
+    ask(typed, {*sums, *between_casts(typed)})
     return typed
 
 

@@ -77,6 +77,10 @@ class Trait(Enum):
     """Before opset 13 it took everything from its axis on for one row (ONNX operator changelog)."""
     UNPARSED = "unparsed"
     """It quantises while running, or multiplies integers by itself; TensorRT's parser does not have it (its list of operators)."""
+    NO_BF16 = "no bf16"
+    """ONNX gives it a BF16 form, and TensorRT-RTX 1.7.1 parses it in FP32 and FP16 alone."""
+    BF16_BETWEEN_CASTS = "bf16 between casts"
+    """TensorRT-RTX 1.7.1 parses it in BF16, and builds that only where it stands in FP32 between casts, with weights that BF16 holds."""
     WRITTEN_OUT = "written out"
     """Its ONNX function body is a plausible way to compute it in FP16."""
 
@@ -165,7 +169,8 @@ TABLE: tuple[Operator, ...] = (
     *rows("Greater Less GreaterOrEqual LessOrEqual", T.COMPARES),
     *rows("ArgMax ArgMin", T.PICKS),
     *rows("Softmax", T.WRITTEN_OUT, T.SHARES, T.EXPONENTIATES, T.FLATTENS),
-    *rows("Gelu Mish HardSwish Softsign Celu Selu Elu ThresholdedRelu", T.WRITTEN_OUT, T.ALONG),
+    *rows("Gelu Softsign Celu Selu Elu ThresholdedRelu", T.WRITTEN_OUT, T.ALONG),
+    *rows("Mish HardSwish", T.WRITTEN_OUT, T.ALONG, T.NO_BF16),
     *rows("LogSoftmax", T.WRITTEN_OUT, T.EXPONENTIATES, T.FLATTENS),
     *rows("Hardmax", T.FLATTENS),
     *rows("MeanVarianceNormalization", T.WRITTEN_OUT),
@@ -175,20 +180,23 @@ TABLE: tuple[Operator, ...] = (
     *rows("CumSum", T.POSITIONS, power=1),
     *rows("ReduceL1", T.WRITTEN_OUT, power=1),
     *rows("ReduceL2 ReduceSumSquare", T.WRITTEN_OUT, power=2),
-    *rows("LpNormalization", power=2),
+    *rows("LpNormalization", T.NO_BF16, power=2),
+    *rows("LpPool GlobalLpPool", T.NO_BF16),
     *rows("ReduceLogSum ReduceLogSumExp", T.WRITTEN_OUT),
     # Products.
     *rows("MatMul", T.PRODUCT, T.POSITIONS, channels=-1),
     *rows("Einsum", T.PRODUCT, T.POSITIONS),
     *rows("Gemm", T.PRODUCT, T.POSITIONS, bias=2, channels=-1),
-    *rows("Conv ConvTranspose", T.PRODUCT, bias=2, channels=1),
+    *rows("Conv", T.PRODUCT, bias=2, channels=1),
+    *rows("ConvTranspose", T.PRODUCT, T.BF16_BETWEEN_CASTS, bias=2, channels=1),
     # Norms.
     *rows("LayerNormalization", bias=2, channels=-1),
     *rows("InstanceNormalization", bias=2, channels=1),
     *rows("GroupNormalization", bias=2),
     *rows("BatchNormalization", bias=2, small=4, channels=1),
     # Recurrences.
-    *rows("LSTM GRU RNN", T.RECURS),
+    *rows("LSTM RNN", T.RECURS),
+    *rows("GRU", T.RECURS, T.NO_BF16),
     # What computes nothing in FP16 itself.
     *rows("If Loop Scan", T.BODIES, T.BYSTANDS),
     *rows("Resize", T.BYSTANDS, shape=3),
@@ -246,4 +254,5 @@ DRAWING = having(T.DRAWS)
 """Dropout draws too, in training (``graph.random``)."""
 BYSTANDERS = having(T.BYSTANDS)
 WRITTEN_OUT = having(T.WRITTEN_OUT)
+NO_BF16, BF16_BETWEEN_CASTS = having(T.NO_BF16), having(T.BF16_BETWEEN_CASTS)
 UNPARSED, FLATTENING = having(T.UNPARSED), having(T.FLATTENS)

@@ -9,7 +9,8 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.model import FLOATS, element_type, is_tensor
-from fp16fix.graph.operators import CONTROL, TYPED_BY_ATTRIBUTE
+from fp16fix.graph.operators import CONTROL, NO_BF16, TYPED_BY_ATTRIBUTE
+from fp16fix.half import BF16
 
 DEFAULT_DOMAINS = (None, "", "ai.onnx")
 CONTRIB = "com.microsoft"
@@ -79,9 +80,14 @@ def output_follows_inputs(node: gs.Node, index: int, opset: int) -> bool:
 
 
 def runs_in(node: gs.Node, element: int, opset: int) -> bool:
-    """Whether a node can compute in ``element`` type: every float input whose type its float outputs share accepts it."""
+    """Whether a node can compute in ``element`` type: every float input whose type its float outputs share accepts it.
+
+    BF16 forms that TensorRT does not take count as none.
+    """
     if node.op in CONTROL:
         return True
+    if element == BF16.onnx and node.op in NO_BF16:
+        return False
     found = schema(node, opset)
     if found is None or not all(is_tensor(tensor) for tensor in (*node.inputs, *node.outputs)):
         return False

@@ -276,7 +276,7 @@ class Design:
         allowed = frozenset(n.name for n in self.model.nodes() if matches(n.name, self.options.allow))
         force = replace(force, nodes=force.nodes | asked, tensors=force.tensors | (tight - spared))
         cut = islands(self.model, self.ranges, force, allowed)
-        bare = Recipe(tuple(self.changes.made), self.options.io, self.options.apart, self.model.narrow.name)
+        bare = Recipe(tuple(self.changes.made), self.options.io, self.options.apart, half.Base(self.model.narrow.name))
         draft = Draft(
             bare,
             tuple(self.refusals),

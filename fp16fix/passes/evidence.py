@@ -17,6 +17,7 @@ from fp16fix.graph.load import load
 from fp16fix.graph.model import Model, tell_apart
 from fp16fix.graph.opset import in_opset, with_forms
 from fp16fix.graph.runtime import Runtime, use
+from fp16fix.half import Base
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.inputs.blend import Blends, blended
@@ -116,7 +117,7 @@ class Evidence:
     @property
     def plain(self) -> Recipe:
         """All-FP16, with the interface that the config asks for."""
-        return plain(self.model.placed, self.config.interface, self.samples.apart, self.config.precision)
+        return plain(self.model.placed, self.config.interface, self.samples.apart, Base(self.config.precision))
 
     @property
     def judged(self) -> Arrays:
@@ -182,7 +183,7 @@ def with_held_out(found: Evidence, stages: Stages) -> Evidence:
 def diagnosed(model: Model, ranges: Ranges, config: Config, samples: Arrays) -> tuple[Hazard, ...]:
     """What ranges show, in graph order, and the Loops that all-FP16 does not end; how long they take in FP32 is noted in the model."""
     model.rounds = hanging(model, ranges.rounds)
-    typed = apply(model, plain(model.placed, config.interface, base=config.precision))
+    typed = apply(model, plain(model.placed, config.interface, base=Base(config.precision)))
     return (*diagnose(model, ranges, frozenset(model.placed)), *endless(model, typed, samples, config.threads))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from fp16fix.half import FORMATS, FP16, Format
+from fp16fix.half import FORMATS, FP16, Base, Format
 
 PLACE, SATURATE, RESCALE, SUMS = "place", "saturate", "rescale", "fp32-sums"
 """``Edit.by`` of what no rule makes."""
@@ -103,13 +103,13 @@ class Recipe:
     """Type of all float inputs and outputs, ``fp32`` or the base; None keeps the file's."""
     apart: tuple[str, ...] = ()
     """Names that inputs give to dimensions which differ: TensorRT takes those of one name for equal, so each gets its own."""
-    base: str = FP16.name
-    """What every node computes in that is not placed: ``fp16`` or ``bf16``."""
+    base: Base = Base.FP16
+    """What every node computes in that is not placed."""
 
     @property
     def narrow(self) -> Format:
         """The base as a format."""
-        return FORMATS[self.base]
+        return FORMATS[self.base.value]
 
     @property
     def changes(self) -> tuple[Edit, ...]:
@@ -157,13 +157,13 @@ class Recipe:
     @property
     def rare(self) -> tuple[str, ...]:
         """The base where it is not FP16: digests of FP16 recipes are what they were before there was another one."""
-        return () if self.narrow is FP16 else (self.base,)
+        return () if self.base is Base.FP16 else (self.base.value,)
 
     def typed(self, edits: Iterable[Edit]) -> Recipe:
         """The same changes of the FP32 graph with other placements and saturations."""
         return replace(self, edits=(*self.changes, *edits))
 
 
-def plain(placed: Mapping[str, str], io: str | None = None, apart: tuple[str, ...] = (), base: str = FP16.name) -> Recipe:
+def plain(placed: Mapping[str, str], io: str | None = None, apart: tuple[str, ...] = (), base: Base = Base.FP16) -> Recipe:
     """All in the base but for what the model's author placed."""
     return Recipe(placements_of(placed, "the model's author placed it"), io, apart, base)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard, TypeVar
 
-from fp16fix.half import Format
+from fp16fix.half import FP16, Format
 from fp16fix.ranges.range import Range
 from fp16fix.report.outcome import Along, Disposition, Outcome
 from fp16fix.report.words import counted, decibels, number, octaves
@@ -196,7 +196,7 @@ def tone(seen: Range, fate: Mapping[str, str], narrow: Format) -> str:
     return "over" if past and drawn != "wide" else drawn
 
 
-def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Scale, fate: Mapping[str, str], narrow: Format) -> Picture:
+def picture(ranges: Mapping[str, Range], order: Sequence[str], axis: Scale, fate: Mapping[str, str], narrow: Format = FP16) -> Picture:
     """Bars at the columns of ``order``, which both graphs share, so that one picture can be held against the other."""
     columns = buckets(order)
     width = WIDTH / max(len(columns), 1)
@@ -242,12 +242,13 @@ Births = Mapping[str, tuple[str, str, str]]
 """Node → tone, tooltip and link of its mark."""
 
 
-def curve(steps: Sequence[Along], births: Births | None = None) -> Curve:
+def curve(steps: Sequence[Along], births: Births | None = None, narrow: Format = FP16) -> Curve:
     """Error before and after at every step; −inf lies on the floor, what is equal at the top, what was not measured is a gap.
 
     Args:
         steps: in graph order.
         births: nodes to mark.
+        narrow: what it is repaired for.
     """
     values = [v for step in steps for v in (step.before_db, step.after_db) if v is not None and math.isfinite(v)]
     axis = Scale(min([-15.0, *(max(10.0 * math.floor(v / 10.0) - 5.0, -45.0) for v in values)]), EQUAL_DB)
@@ -255,7 +256,9 @@ def curve(steps: Sequence[Along], births: Births | None = None) -> Curve:
     columns = buckets(range(len(steps)))
     width = WIDTH / max(len(columns), 1)
     repaired = any(step.after_db is not None for step in steps)
-    hints = tuple((round(k * width, 2), round(width, 2), hint([steps[i] for i in group], repaired)) for k, group in enumerate(columns))
+    hints = tuple(
+        (round(k * width, 2), round(width, 2), hint([steps[i] for i in group], narrow, repaired)) for k, group in enumerate(columns)
+    )
     lowest = min(steps, key=depth, default=None)
     before, after = (path(line, columns, axis) for line in ([s.before_db for s in steps], [s.after_db for s in steps]))
     return Curve(
@@ -312,11 +315,11 @@ def depth(step: Along) -> float:
     return step.before_db if known(step.before_db) else math.inf
 
 
-def hint(steps: Sequence[Along], repaired: bool) -> str:
+def hint(steps: Sequence[Along], narrow: Format, repaired: bool) -> str:
     """Tooltip of a column: the step where it is worst unrepaired."""
     worst = min(steps, key=depth)
     after = f", repaired {decibels(worst.after_db)}" if repaired else ""
-    return f"{worst.node} ({worst.op}): unrepaired {decibels(worst.before_db)}{after}"
+    return f"{worst.node} ({worst.op}): plain {narrow} {decibels(worst.before_db)}{after}"
 
 
 def across(k: int, index: int, columns: Sequence[Sequence[int]]) -> float:

@@ -185,7 +185,6 @@ class EngineFacts:
     plan_bytes: int = 0
     fp16_layers: int = 0
     fp32_layers: int = 0
-    bf16_layers: int = 0
     problems: tuple[str, ...] = ()
     """Pins that did not hold, an FP16 engine without an FP16 layer, a corner of a profile that fails, an engine that does not run."""
     warnings: tuple[str, ...] = ()
@@ -204,6 +203,8 @@ class EngineFacts:
     """What each node became after fusion, and what the plan moves; None where nothing was built."""
     int8_before: int | None = None
     """INT8 products in a plan of the quantised model as it was given, beside ``compiled.int8_products``; None where that was not built."""
+    bf16_layers: int = 0
+    """Beside ``fp16_layers`` and ``fp32_layers``."""
 
     def layers(self, narrow: Format) -> int:
         """Computing layers that write FP16 or BF16, as parsed."""

@@ -113,7 +113,7 @@ class Told:
             outcome.recipe.wide,
             {node: edit.by for edit in outcome.recipe.rewrites for node in (edit.node, *edit.covers)},
             ends,
-            outcome.recipe.base,
+            outcome.narrow.name,
         )
 
     def box(self, node: Wired, corner: tuple[float, float], rows: Mapping[str, str], *, here: bool) -> Box:

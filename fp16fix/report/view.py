@@ -166,7 +166,7 @@ def view(outcome: Outcome) -> View:
         problems=(*outcome.decisive.reasons, *outcome.engine.problems),
         cards=cards(outcome),
         charts=charts(outcome),
-        curve=curve(outcome.along, births(outcome, folds)),
+        curve=curve(outcome.along, births(outcome, folds), outcome.narrow),
         overview=overview(outcome),
         surroundings=surroundings(outcome, folds),
         causes=folds,
@@ -318,7 +318,7 @@ def outputs(outcome: Outcome) -> tuple[tuple[str, tuple[OutputRow, ...]], ...]:
 def compiled_nodes(outcome: Outcome) -> list[CompiledNode]:
     """What each node became, lost pins first, then what is wide."""
     found = outcome.engine.compiled
-    return sorted(found.nodes, key=lambda each: (not each.narrowed, each.asked == outcome.recipe.base)) if found is not None else []
+    return sorted(found.nodes, key=lambda each: (not each.narrowed, each.asked == outcome.narrow.name)) if found is not None else []
 
 
 def by_sample(verdict: Verdict) -> Capped[BySample]:

@@ -67,7 +67,7 @@ def along(step: Expansion, parameter: gs.Tensor, rank: int) -> gs.Constant | Non
 
 
 def softmax(step: Expansion) -> None:
-    """Of a long row the shares before division, and their sum, are stored in the narrow type; which rows are long may be known at run time only."""
+    """Of a long row shares before division, and their sum, are stored narrow; which rows are long may be known at run time only."""
     node, shape = step.node, step.x.shape
     axis = int(node.attrs.get("axis", -1 if step.opset >= ALONG_AXIS else 1))
     if shape is None or axis not in range(-len(shape), len(shape)) or (step.opset < ALONG_AXIS and axis not in (-1, len(shape) - 1)):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from fp16fix.half import BF16
+
 
 class How(str, Enum):
     """What happens between an operator's FP16 inputs and its FP16 output."""
@@ -35,17 +37,24 @@ class Inside:
     """Kinds of TensorRT layers that compute (``LayerType``), those the parser gives the node's name."""
     why: str = ""
     """For the reader of ``notes/insides.md``."""
+    in_bf16: How | None = None
+    """The same of BF16, where that differs."""
+
+    def of(self, element: int) -> How:
+        """What happens in FP16 or BF16."""
+        return self.in_bf16 if element == BF16.onnx and self.in_bf16 is not None else self.how
 
 
-def rows(how: How, layers: str, ops: str, why: str = "") -> dict[str, Inside]:
+def rows(how: How, layers: str, ops: str, why: str = "", in_bf16: How | None = None) -> dict[str, Inside]:
     """The same row for several operators."""
-    return {op: Inside(how, frozenset(layers.split()), why) for op in ops.split()}
+    return {op: Inside(how, frozenset(layers.split()), why, in_bf16) for op in ops.split()}
 
 
 IMPLICIT = "the formula in one kernel"
 SCRATCH = "sums over an axis in one layer: FP32 accumulators assumed, which the pessimistic profile does not grant"
 DOT = "products summed in one layer: FP32 accumulators assumed, which the pessimistic profile does not grant"
 CAST_AROUND = "the parser itself casts up and down again"
+NOT_BF16 = "but not in BF16, where every step is stored"
 SCHEMA = "ONNX has no FP16 form: the repaired graph casts around it"
 STATES = "a loop of FP16 layers: states are rounded at every time step, gates on the way; written out it would be a Scan of fifteen nodes"
 
@@ -87,8 +96,8 @@ INSIDES: dict[str, Inside] = {
     **rows(How.ONE, "RESIZE", "Resize Upsample", IMPLICIT),
     **rows(How.ONE, "GRID_SAMPLE", "GridSample", IMPLICIT),
     **rows(How.ONE, "ROTARY_EMBEDDING", "RotaryEmbedding", IMPLICIT),
-    **rows(How.WIDE, "ELEMENTWISE REDUCE UNARY", "ReduceL2", CAST_AROUND),
-    **rows(How.WIDE, "REDUCE UNARY", "ReduceLogSum", CAST_AROUND),
+    **rows(How.WIDE, "ELEMENTWISE REDUCE UNARY", "ReduceL2", f"{CAST_AROUND}; {NOT_BF16}", How.STEPS),
+    **rows(How.WIDE, "REDUCE UNARY", "ReduceLogSum", f"{CAST_AROUND}; {NOT_BF16}", How.STEPS),
     **rows(How.WIDE, "ELEMENTWISE REDUCE UNARY", "LpNormalization", f"{CAST_AROUND}; p = 1 and p = 2"),
     **rows(How.WIDE, "ELEMENTWISE POOLING UNARY", "LpPool", CAST_AROUND),
     **rows(How.WIDE, "REDUCE", "GlobalLpPool", CAST_AROUND),

@@ -22,7 +22,8 @@ def spread(model: Model, whole: Collection[str] = ()) -> None:
     edit, written = Editor(model), list[Expansion]()
     for node in list(model.nodes()):
         inside = INSIDES.get(node.op) if node.domain in DEFAULT_DOMAINS and node.op not in whole else None
-        if inside is not None and inside.how is How.STEPS and element_type(node.outputs[0]) in FORMATS:
+        element = element_type(node.outputs[0]) if node.outputs else 0
+        if inside is not None and element in FORMATS and inside.of(element) is How.STEPS:
             written.append(Expansion(edit, node, model.opset))
             WRITERS[node.op](written[-1])
     put(model, written)
@@ -86,6 +87,18 @@ def sum_square(step: Expansion) -> None:
     """PROD, REDUCE SUM."""
     inputs, attrs = step.along("ReduceSum", step.op("Mul", step.x, step.x))
     step.last("ReduceSum", *inputs, **attrs, keepdims=step.node.attrs.get("keepdims", 1))
+
+
+def length(step: Expansion) -> None:
+    """PROD, REDUCE SUM, SQRT."""
+    inputs, attrs = step.along("ReduceSum", step.op("Mul", step.x, step.x))
+    step.last("Sqrt", step.op("ReduceSum", *inputs, **attrs, keepdims=step.node.attrs.get("keepdims", 1)))
+
+
+def log_sum(step: Expansion) -> None:
+    """REDUCE SUM, LOG."""
+    inputs, attrs = step.along("ReduceSum", step.x)
+    step.last("Log", step.op("ReduceSum", *inputs, **attrs, keepdims=step.node.attrs.get("keepdims", 1)))
 
 
 def log_sum_exp(step: Expansion) -> None:
@@ -177,6 +190,8 @@ def rms_norm(step: Expansion) -> None:
 WRITERS: dict[str, Callable[[Expansion], None]] = {
     "LogSoftmax": log_softmax,
     "ReduceSumSquare": sum_square,
+    "ReduceL2": length,
+    "ReduceLogSum": log_sum,
     "ReduceLogSumExp": log_sum_exp,
     "Mish": mish,
     "HardSwish": hard_swish,

@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
+from fp16fix.half import FP16, Format
 from fp16fix.hazards import context as context_module
 from fp16fix.hazards import diagnose
 from fp16fix.hazards.hazard import Hazard, Kind
@@ -142,9 +143,9 @@ def test_weights_are_looked_at_once_whatever_copies_of_a_model_are_diagnosed(mon
     looked: list[tuple[int, ...]] = []
     plain = context_module.range_of_values
 
-    def counted(values: np.ndarray) -> Range:
+    def counted(values: np.ndarray, narrow: Format) -> Range:
         looked.append(values.shape)
-        return plain(values)
+        return plain(values, narrow)
 
     monkeypatch.setattr(context_module, "range_of_values", counted)
     subject = model("g (float[1,3] x) => (float[1,3] y) <float[3] w = {1e-9, 2, 70000}> { y = Mul (x, w) }")
@@ -160,8 +161,8 @@ def test_weights_are_looked_at_once_whatever_copies_of_a_model_are_diagnosed(mon
 
 def test_an_array_where_a_forgotten_one_lay_is_looked_at_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     values, gone = np.array([1.0, 2.0], np.float32), np.array([5.0], np.float32)
-    stale = weakref.ref(gone), context_module.range_of_values(gone)
-    monkeypatch.setattr(context_module, "_seen", {id(values): stale})
-    seen = context_module.constant_range("w", values)
+    stale = weakref.ref(gone), context_module.range_of_values(gone, FP16)
+    monkeypatch.setattr(context_module, "_seen", {(id(values), "fp16"): stale})
+    seen = context_module.constant_range("w", values, FP16)
     assert (seen.tensor, seen.low, seen.high, seen.shape) == ("w", 1.0, 2.0, (2,))
-    assert context_module.constant_range("v", values).tensor == "v"
+    assert context_module.constant_range("v", values, FP16).tensor == "v"

@@ -13,7 +13,7 @@ HOSTILE = [
     "' onmouseover='alert(1)",
     "\u2028\u2029\u202e\u0000\u200b\\",
 ]
-KEPT = {"kind", "promise", "fault", "document"}
+KEPT = {"base", "kind", "promise", "fault", "document"}
 """Keys whose values are enumerations, which no model can supply."""
 VOID = {"meta", "input", "br"}
 

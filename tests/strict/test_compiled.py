@@ -13,6 +13,7 @@ from fp16fix.graph.lower import count_types, lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.save import save_model
 from fp16fix.graph.session import Session
+from fp16fix.half import FP16
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.fused import LONG
 from fp16fix.strict.tf32 import rounded
@@ -94,9 +95,9 @@ class TestLone:
         assert "Clip" not in {node.op for node in typed.nodes()}
 
     def test_exact_is_what_fp16_holds(self) -> None:
-        assert exact(np.array([1.0, 2.0**-24, 65504.0, np.nan, np.inf], np.float32))
+        assert exact(np.array([1.0, 2.0**-24, 65504.0, np.nan, np.inf], np.float32), FP16)
         for value in (1.0 + 2.0**-11, 2.0**-25, 65505.0):
-            assert not exact(np.array([1.0, value], np.float32))
+            assert not exact(np.array([1.0, value], np.float32), FP16)
 
 
 def test_tf32_keeps_eleven_bits_to_nearest_even() -> None:
