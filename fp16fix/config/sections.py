@@ -357,9 +357,9 @@ class Config(Section):
         if self.narrow is BF16 and self.wide is Wide.BF16:
             said = "wide: bf16 makes no island where precision is bf16 already; leave it out, islands are FP32"
             raise PydanticCustomError("base", "{said}", {"said": said})
-        given = self.tolerance.model_fields_set
-        if self.narrow is BF16 and "sqnr_db" not in given:
-            own = Tolerance.model_construct(_fields_set=given, **{**dict(self.tolerance), "sqnr_db": BF16_SQNR_DB})
+        if self.holds_to_its_own_bound:
+            values = {**dict(self.tolerance), "sqnr_db": BF16_SQNR_DB}
+            own = Tolerance.model_construct(_fields_set=self.tolerance.model_fields_set, **values)
             object.__setattr__(self, "tolerance", own)
         return self
 
@@ -367,6 +367,11 @@ class Config(Section):
     def narrow(self) -> Format:
         """``precision`` as a format."""
         return FORMATS[self.precision]
+
+    @property
+    def holds_to_its_own_bound(self) -> bool:
+        """Whether nobody said what SQNR is enough, and the base has a default of its own."""
+        return self.narrow is BF16 and "sqnr_db" not in self.tolerance.model_fields_set
 
     @property
     def interface(self) -> str | None:
@@ -381,5 +386,5 @@ def refuse_other_base(config: Config, what: str) -> None:
         ConfigError: the base is another one.
     """
     if config.narrow is not FP16:
-        hint = "leave --precision out, or repair and diagnose with it"
+        hint = f"leave precision: {config.precision} out there"
         raise ConfigError(f"{what} is about FP16 alone, and precision is {config.precision}", where="precision", hint=hint)

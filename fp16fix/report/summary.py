@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import fp16fix
+from fp16fix.config import Config
 from fp16fix.graph import quantised, safe
 from fp16fix.graph.lone import kept_narrow
 from fp16fix.graph.loops import deciders
@@ -236,6 +237,15 @@ def safe_warnings() -> tuple[str, ...]:
     return (said,) if safe.is_on() else ()
 
 
+def base_warnings(config: Config) -> Iterator[str]:
+    """That the bound is not FP16's."""
+    if config.holds_to_its_own_bound:
+        yield (
+            f"Outputs are held to {config.tolerance.sqnr_db:g} dB, the default where the base is {config.narrow}: it rounds "
+            f"{config.narrow.coarseness:g} times as coarsely as FP16. tolerance.sqnr_db (--sqnr) asks for more."
+        )
+
+
 def sum_warnings(answer: Answer) -> Iterator[str]:
     """Products whose FP32 sums were asked for: a kernel that adds in FP16 all the same would overflow there."""
     over = [each for each in answer.certificate if each.node in answer.recipe.sums]
@@ -247,7 +257,7 @@ def sum_warnings(answer: Answer) -> Iterator[str]:
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
     said = [*sample_warnings(found), *answer.verdict.notes, *safe_warnings(), *informed.failed]
-    said += [*margin_warnings(found, answer)]
+    said += [*margin_warnings(found, answer), *base_warnings(found.config)]
     said += [*sum_warnings(answer)]
     if answer.stopped:
         said.append(f"The search for pins was stopped ({answer.stopped}): what is used is the best that it had found.")
@@ -263,10 +273,6 @@ def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) 
         when = f"driven {2.0**room:.1f} times higher, it overflows" if room > 0.0 else "it overflows already"
         said.append(
             f"{many} less head-room than the {found.config.headroom:g} octaves asked for, the least is {room:.1f} at {name!r}: {when}."
-        )
-    if not found.model.narrow.narrow_sums:
-        said.append(
-            f"The base is {found.model.narrow}: TensorRT adds its products in FP32, so no gate asks what sums in FP16 would make of them."
         )
     second = informed.pessimistic
     failed = second.outputs and not second.verified and second.profile == "pessimistic"
