@@ -15,7 +15,7 @@ from fp16fix.config import Bounds, Build, Config, ShapeRange, load_config, load_
 from fp16fix.config.file import merge
 from fp16fix.config.load import keys
 from fp16fix.errors import ConfigError
-from fp16fix.half import Wide
+from fp16fix.half import BF16, Wide
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +30,22 @@ def fails(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     return str(caught.value)
+
+
+def test_bf16_has_a_bound_of_its_own_that_counts_as_not_set(tmp_path: Path) -> None:
+    config = load_config(
+        write(tmp_path, "precision: bf16\ntolerance: {max_abs: 2, outputs: {boxes: {max_abs: 1}, logits: {sqnr_db: 45}}}\n")
+    )
+    assert config.narrow is BF16
+    assert [config.tolerance.of(name).sqnr_db for name in ("any", "boxes", "logits")] == [32.0, 32.0, 45.0]
+    assert config.tolerance.of("boxes").max_abs == 1
+    assert merged(config, {"precision": "fp16"}).tolerance.of("any").sqnr_db == 50.0, "it was never written"
+    assert merged(config, {"tolerance.sqnr_db": 50.0}).tolerance.of("any").sqnr_db == 50.0
+    assert merged(config, {"tolerance.sqnr_db": None}).tolerance.of("any").sqnr_db is None
+    assert config.holds_to_its_own_bound
+    assert not Config().holds_to_its_own_bound
+    zoo = load_zoo(write(tmp_path, "{models: [a.onnx, {model: b.onnx, precision: bf16}], defaults: {io: fp32}}", "zoo.yaml"))
+    assert [entry.tolerance.of("any").sqnr_db for entry in zoo.models] == [50.0, 32.0]
 
 
 def test_defaults_are_those_of_the_design(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def test_zero_begins_at_half_the_smallest() -> None:
 
 @pytest.mark.parametrize(("format_", "judge"), [(FP16, np.float16), (BF16, ml_dtypes.bfloat16), (FP32, np.float32)])
 def test_the_ends_are_numpys(format_: Format, judge: type) -> None:
-    facts = ml_dtypes.finfo(judge)
+    facts: Any = ml_dtypes.finfo(judge)  # type: ignore[no-untyped-call]
     found = (format_.largest, format_.smallest_normal, format_.smallest, format_.itemsize)
     assert found == (float(facts.max), float(facts.tiny), float(facts.smallest_subnormal), facts.dtype.itemsize)
 

@@ -104,6 +104,8 @@ class OrAlso:
         return {"anyOf": [handler(core), *self.others]}
 
 
+AMPERE = 80
+"""Compute capability from which tensor cores know BF16 (CUDA documentation)."""
 MOST = 2**31 - 1
 """What a count may be: libraries take it as a C int."""
 MOST_THREADS = 1024
@@ -357,6 +359,9 @@ class Config(Section):
         if self.narrow is BF16 and self.wide is Wide.BF16:
             said = "wide: bf16 makes no island where precision is bf16 already; leave it out, islands are FP32"
             raise PydanticCustomError("base", "{said}", {"said": said})
+        old = [target for target in self.build.targets if int(target.removeprefix("sm")) < AMPERE]
+        if self.narrow is BF16 and old:
+            raise PydanticCustomError("base", "{said}", {"said": f"precision: bf16 needs sm80 or newer, and build.targets has {old[0]}"})
         if self.holds_to_its_own_bound:
             values = {**dict(self.tolerance), "sqnr_db": BF16_SQNR_DB}
             own = Tolerance.model_construct(_fields_set=self.tolerance.model_fields_set, **values)

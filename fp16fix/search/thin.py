@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp16fix.config import Config
+from fp16fix.config.sections import AMPERE
 from fp16fix.graph.model import Model, Node
 from fp16fix.graph.ops import runs_in
 from fp16fix.graph.walk import makers, readers, walk
@@ -104,4 +105,4 @@ def has_bf16(config: Config) -> bool:
     """
     if not config.build.targets and (config.output is None or config.output.suffix == ".onnx"):
         return False
-    return all(int(target.removeprefix("sm")) >= 80 for target in config.build.targets)
+    return all(int(target.removeprefix("sm")) >= AMPERE for target in config.build.targets)

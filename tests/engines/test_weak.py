@@ -13,8 +13,12 @@ import pytest
 from fp16fix.engines.flavours.weak import assembly, declared_pins
 from fp16fix.engines.listen import LibraryRefusal, Listener
 from fp16fix.engines.options import BuildOptions
+from fp16fix.graph.lower import lower
+from fp16fix.graph.save import save_model
+from fp16fix.half import BF16
 from tests.engines import tiny
 from tests.engines.bindings import Bindings
+from tests.models import model
 
 Facts = dict[str, dict[str, Any]]
 
@@ -66,6 +70,13 @@ class TestOnRealClasses:
 
 def test_declared_pins_of_a_typed_graph(tmp_path: Path) -> None:
     assert declared_pins(tiny.write(tmp_path, tiny.ISLANDS)) == {"wide": "fp32", "brain": "bf16", "inner": "fp32"}
+
+
+def test_a_graph_of_bf16_and_fp32_declares_both(tmp_path: Path) -> None:
+    """With the FP16 flag set, whatever it left open would be FP16's."""
+    text = "g (float[4] x) => (float[4] y) { [brain] a = Neg (x) [wide] y = Exp (a) }"
+    save_model(lower(model(text), {"wide": "fp32"}, narrow=BF16), tmp_path / "b.onnx")
+    assert declared_pins(tmp_path / "b.onnx") == {"brain": "bf16", "wide": "fp32"}
 
 
 def test_an_fp32_graph_declares_nothing(tmp_path: Path) -> None:

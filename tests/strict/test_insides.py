@@ -17,6 +17,7 @@ from fp16fix.graph.load import model_from_proto
 from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
 from fp16fix.graph.session import Session
+from fp16fix.half import FP16, Format
 from fp16fix.passes.rescale.laws import TABLE
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.insides import INSIDES, How, table
@@ -121,12 +122,12 @@ def text_of(cases: dict[str, str]) -> str:
     return f"g ({inputs}) => ({outputs}) <{', '.join(literals)}> {{ [c] c = Greater(x, w) {nodes} }}"
 
 
-def parsed(folder: Path, cases: dict[str, str], opset: int = 24) -> dict[str, NodeTypes]:
-    """What TensorRT-RTX makes of the cases in FP16, by operator."""
+def parsed(folder: Path, cases: dict[str, str], opset: int = 24, narrow: Format = FP16) -> dict[str, NodeTypes]:
+    """What TensorRT-RTX makes of the cases in FP16, or BF16, by operator."""
     proto = parser.parse_model(HEADER.format(opset=opset) + text_of(cases))
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")  # the text has no way to leave a shape open
-    save_model(lower(model_from_proto(proto), {}, io="fp16"), folder / "cases.onnx")
+    save_model(lower(model_from_proto(proto), {}, io=narrow.name, narrow=narrow), folder / "cases.onnx")
     return check(folder / "cases.onnx").proof.by_node()
 
 

@@ -261,7 +261,9 @@ def test_otherwise_the_graph_carries_the_types(tmp_path: Path, builds: Calls, mo
 
 def test_a_failing_corner_fails_the_engine_whatever_the_mean_says(tmp_path: Path) -> None:
     bad = Corner(1, "max", {"x": (8,)}, 1, Verdict(False, "strict", "engine", (), 1, ("y: 12.0 dB, wanted 50 dB",)))
-    facts = engine.facts_of(built(tmp_path), model("g (float[4] x) => (float[4] y) { y = Neg (x) }"), Recipe(), (replace(bad, verdict=None), bad))
+    facts = engine.facts_of(
+        built(tmp_path), model("g (float[4] x) => (float[4] y) { y = Neg (x) }"), Recipe(), (replace(bad, verdict=None), bad)
+    )
     assert facts.problems == ("profile 1 at its max shapes: y: 12.0 dB, wanted 50 dB",)
 
 

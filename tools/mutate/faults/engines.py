@@ -20,7 +20,7 @@ FAULTS = (
         "a pin that TensorRT dropped is not told",
     ),
     Fault("narrow-pins-not-told", PROOF, 'sorted(written - ({fmt, "fp32"}))', "[]", OF_PROOF, "an FP32 node that became FP16 is not told"),
-    Fault("fp32-engine-not-told", PROOF, "and proof.fp16_layers == 0:", "and False:", OF_PROOF, "an FP32 engine is delivered as FP16"),
+    Fault("fp32-engine-not-told", PROOF, "and proof.layers(base) == 0:", "and False:", OF_PROOF, "an FP32 engine is delivered as FP16"),
     Fault(
         "passive-layers-count",
         PROOF,
@@ -160,7 +160,7 @@ FAULTS = (
     Fault(
         "narrowed-not-told",
         "engines/compiled.py",
-        'lost = wanted == "fp32" and computed in NARROW and loses(node)',
+        'lost = wanted == "fp32" and computed in NARROW and loses(node, FORMATS[computed])',
         "lost = False",
         OF_COMPILED,
         "a pin that the compiler took back is not told",
@@ -176,7 +176,7 @@ FAULTS = (
     Fault(
         "exact-weights-narrowed",
         "engines/compiled.py",
-        "any(not exact(values) for values in constants)",
+        "any(not exact(values, low) for values in constants)",
         "bool(constants)",
         OF_COMPILED,
         "pins that lose nothing fail the outcome",

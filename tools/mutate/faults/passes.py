@@ -43,8 +43,8 @@ FAULTS = (
     Fault(
         "digest-without-order",
         RECIPE,
-        "repr((ordered, placed, self.io, self.apart))",
-        "repr((sorted(ordered), placed, self.io, self.apart))",
+        "repr((ordered, placed, self.io, self.apart, *self.rare))",
+        "repr((sorted(ordered), placed, self.io, self.apart, *self.rare))",
         OF_RECIPE,
         "recipes that differ in the order of rewrites share one verdict",
     ),
@@ -131,8 +131,8 @@ FAULTS = (
     Fault(
         "moved-ranges-believed",
         DESIGN,
-        "if name not in moved and not needs_detail(seen)",
-        "if not needs_detail(seen)",
+        "if name not in moved and not needs_detail(seen, narrow)",
+        "if not needs_detail(seen, narrow)",
         OF_DESIGN,
         "hazards are judged by what a tensor held before its exponent",
     ),
@@ -148,8 +148,8 @@ FAULTS = (
     Fault(
         "wide-bf16-is-fp32",
         DESIGN,
-        '"bf16" if self.options.wide is half.Wide.BF16 else "fp32"',
-        '"fp32"',
+        "half.BF16.name if self.options.wide is half.Wide.BF16 else half.FP32.name",
+        "half.FP32.name",
         OF_DESIGN,
         "--wide bf16 does nothing",
     ),
@@ -188,7 +188,7 @@ FAULTS = (
     Fault(
         "vanishing-source-narrow",
         PINS,
-        "        return [t for t, smallest in known if 0.0 < smallest <= half.SMALLEST]\n",
+        "        return [t for t, smallest in known if 0.0 < smallest <= narrow.smallest]\n",
         "        return []\n",
         OF_PINS,
         "small values are lost before they reach the island",
@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "clip-without-headroom",
         "passes/place/placement.py",
-        "half.LARGEST * 2.0**-headroom",
-        "half.LARGEST",
+        "model.narrow.largest * 2.0**-headroom",
+        "model.narrow.largest",
         OF_RECIPE,
         "an island's exit a hair under 65504 is trusted to fit",
     ),

@@ -50,8 +50,8 @@ FAULTS = (
     Fault(
         "square-stored-wide",
         STEPS,
-        'step.op("Mul", step.x, step.x)',
-        'step.op("Abs", step.x)',
+        'step.along("ReduceSum", step.op("Mul", step.x, step.x))\n    step.last("ReduceSum"',
+        'step.along("ReduceSum", step.op("Abs", step.x))\n    step.last("ReduceSum"',
         OF_STEPS,
         "squares inside a sum never overflow",
     ),
@@ -227,8 +227,8 @@ FAULTS = (
     Fault(
         "sums-not-asked",
         "passes/apply.py",
-        ", sums=recipe.sums)",
-        ")",
+        ", sums=recipe.sums, narrow=recipe.narrow)",
+        ", narrow=recipe.narrow)",
         ACCUMULATE,
         "products that are said to add in FP32 are not asked to",
     ),

@@ -7,7 +7,8 @@ from tools.mutate.fault import Change, Fault
 HARMLESS, SHADOW, BIRTHS, SHARE = (f"trace/{name}.py" for name in ("harmless", "shadow", "births", "share"))
 OF_HARMLESS, OF_SHADOW = ("tests/trace/test_harmless.py",), ("tests/trace/test_shadow.py",)
 OF_BIRTHS = ("tests/trace/test_births.py", "tests/location/test_locate.py")
-DECIBELS, STAYS = "error.damage_db >= HEALED_DB and ", "            if not stays_healed(tensor, nodes, errors, others):\n"
+DECIBELS = "error.damage_db >= HEALED_DB - narrow.coarseness_db and "
+STAYS = "            if not stays_healed(tensor, nodes, errors, others, model.narrow):\n"
 
 FAULTS = (
     Fault(
@@ -29,7 +30,7 @@ FAULTS = (
     Fault(
         "overflow-not-foreseen",
         SHADOW,
-        "seen.nonfinite or seen.absmax > LARGEST",
+        "seen.nonfinite or seen.absmax > reference.narrow.largest",
         "False",
         OF_SHADOW,
         "a graph with a mask is run twice for its chart",
@@ -69,7 +70,7 @@ FAULTS = (
     Fault(
         "proofs-of-what-passes",
         "search/draft.py",
-        "presumed(evidence.hazards) if calm else",
+        "presumed(evidence.hazards, evidence.model.narrow) if calm else",
         "dict(evidence.proofs) if calm else",
         ("tests/search/test_answer.py",),
         "a model that is right in FP16 waits for proofs that nobody needs",
