@@ -80,7 +80,7 @@ def feeds_norm(node: Node) -> bool:
 def inside(context: Context, node: Node) -> Iterator[Hazard]:
     """Sums that overflow although the result fits: fatal where an engine accumulates in FP16, harmless where it does not."""
     power = operator(node.op).power
-    if not power or not context.narrow.narrow_sums:
+    if not power:
         return
     source = context.range_of(float_inputs(node)[0]) if float_inputs(node) else None
     outputs = float_outputs(node)

@@ -102,6 +102,7 @@ def samples(known: Scaffold) -> Iterator[str]:
 def limits() -> Iterator[str]:
     """Where islands may be."""
     yield "headroom: 2.0                      # octaves: an input four times larger than any seen still fits FP16"
+    yield "precision: fp16                    # bf16 where values leave FP16 everywhere: then 32 dB is what sqnr_db can ask for"
     yield "io: fp32                           # inputs and outputs keep their type; fp16 halves the copies to and from the GPU"
     yield 'pin: []                            # patterns of node names that stay wide, as ["/head/boxes/*"]'
     yield "allow: []                          # patterns of node names that are FP16 whatever is found"

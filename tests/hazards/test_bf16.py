@@ -43,6 +43,13 @@ def test_what_overflows_or_vanishes_in_fp16_alone_is_no_hazard() -> None:
     assert kinds(eps, BF16, x=normal(4, 16), z=normal(4, 16)) == set()
 
 
+def test_weights_are_held_to_the_narrow_type() -> None:
+    text = "g (float[4,3] x) => (float[4,3] y) <float[3] w = {{{w}}}> {{ y = Mul (x, w) }}"
+    for values in ("1e-9, 2e-9, 3e-9", "70000, 1, 2"):
+        assert Kind.CONSTANT in kinds(text.format(w=values), FP16, x=normal(4, 3))
+        assert kinds(text.format(w=values), BF16, x=normal(4, 3)) == set()
+
+
 def test_values_past_what_fp32_can_square_are_not_taken_for_lost() -> None:
     assert kinds("g (float[4,16] x) => (float[4,16] y) { y = Neg (x) }", BF16, x=normal(4, 16, scale=1e30)) == set()
 

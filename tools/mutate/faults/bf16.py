@@ -101,12 +101,11 @@ FAULTS = (
     ),
     Fault(
         "sums-of-bf16-are-hazards",
-        "hazards/overflow.py",
-        "    if not power or not context.narrow.narrow_sums:\n",
-        "    if not power:\n",
+        "hazards/swamp.py",
+        "    if context.narrow.narrow_sums and length",
+        "    if length",
         OF_HAZARDS,
-        "an accumulator that TensorRT does not have overflows",
-        survives="no sum that FP32 holds passes BF16's largest: it says what is meant",
+        "an accumulator that TensorRT does not have stops growing",
     ),
     Fault(
         "exponentials-never-acquitted",

@@ -137,7 +137,9 @@ FAULTS = (
         ("tests/search/test_refine.py",),
         "--allow does nothing in a search",
     ),
-    Fault("bf16-on-turing", THIN, ">= 80 for target", ">= 75 for target", OF_THIN, "a plan for sm75 computes in BF16, which it has not"),
+    Fault(
+        "bf16-on-turing", THIN, ">= AMPERE for target", ">= 75 for target", OF_THIN, "a plan for sm75 computes in BF16, which it has not"
+    ),
     Fault(
         "guards-thinned",
         THIN,
