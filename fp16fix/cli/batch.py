@@ -110,7 +110,7 @@ def table(made: Batch, *, as_json: bool) -> None:
     from fp16fix.report.batch import worst
     from fp16fix.report.index import caveats
 
-    grid = Table("model", "verdict", "plain FP16", "repaired", "FP32 nodes", "seconds", "work")
+    grid = Table("model", "verdict", "unrepaired", "repaired", "FP32 nodes", "seconds", "work")
     for row in made.rows:
         figures = [found.said() if (found := worst(each)) is not None else "–" for each in (row.before, row.after)]
         verdict = "\n".join([row.status, *caveats(row)])

@@ -145,7 +145,7 @@ class Row:
     last_words: str = ""
     """The end of the error stream of a process that was ended."""
     before: tuple[Measure, ...] = ()
-    """Plain FP16."""
+    """All in the base."""
     after: tuple[Measure, ...] = ()
     """The repaired graph, or the engine where one was run."""
     conditions: tuple[str, ...] = ()
