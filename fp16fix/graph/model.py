@@ -118,8 +118,9 @@ def graphs_under(graph: Graph) -> Iterator[Graph]:
     """``graph`` and every body nested in it, outer before inner."""
     yield graph
     for node in graph.nodes:
-        for body in bodies(node).values():
-            yield from graphs_under(body)
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                yield from graphs_under(value)
 
 
 def bodies(node: Node) -> dict[str, Graph]:
