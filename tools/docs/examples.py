@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ Given = tuple[onnx.ModelProto, list[Feeds]]
 def increments() -> Given:
     """A state near 20 that takes steps of a third of its own FP16 spacing, as flows and diffusion do, behind a product that makes them."""
     names = [f"x{step}" for step in range(STEPS)] + ["y"]
-    adds = "\n".join(f"{after} = Add ({before}, d)" for before, after in zip(names, names[1:], strict=False))
+    adds = "\n".join(f"{after} = Add ({before}, d)" for before, after in pairwise(names))
     body = f"""g (float[8,64] x0, float[8,64] h) => (float[8,64] y) <float dt = {{0.005}}> {{
         v = MatMul (h, w) speed = Sigmoid (v) d = Mul (speed, dt) {adds} }}"""
     generator = np.random.default_rng(5)
@@ -98,19 +98,24 @@ class Example:
     def figures(self) -> str:
         """Before and after of each output, and what the repaired graph costs."""
         before = {each.output: each for each in self.document.before}
-        rows = [
-            f"| `{each.output}` | {figure(before[each.output])} | {figure(each)} |"
-            for each in self.document.verdict.outputs
-        ]
+        rows = [f"| `{each.output}` | {figure(before[each.output])} | {figure(each)} |" for each in self.document.verdict.outputs]
         counts = self.document.counts
         word = "VERIFIED" if self.document.verified else "NOT VERIFIED"
         cost = f"{counts.fp32_nodes} of {counted(counts.float_nodes, 'float node')} in FP32, {counted(counts.muls_added, 'multiplication')} added"
-        return "\n".join(["| output | plain FP16 | repaired |", "|---|---|---|", *rows, "", f"{word} on {counted(self.document.verdict.samples, 'sample')}; {cost}."])
+        return "\n".join(
+            [
+                "| output | plain FP16 | repaired |",
+                "|---|---|---|",
+                *rows,
+                "",
+                f"{word} on {counted(self.document.verdict.samples, 'sample')}; {cost}.",
+            ]
+        )
 
     @property
     def caption(self) -> str:
         """Of the picture."""
-        return "Each bar is one tensor, in graph order, from its RMS to its largest magnitude in FP32. FP16 holds what lies between the dashed lines."
+        return "Each bar is one tensor, in graph order, from its RMS to its largest magnitude in FP32; a thin line goes down to the smallest that was measured. FP16 holds what lies between the outer dashed lines, with all its bits where the ground is green."
 
     @property
     def pictured(self) -> str:

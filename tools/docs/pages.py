@@ -7,7 +7,7 @@ example: layernorm-pow-opset13
 ---
 # A norm written out
 
-The largest deviation from the mean is {{ it.largest("/layers.0/norm1/Sub_output_0") }}.
+The largest deviation from the mean is {{ number(it.largest("/layers.0/norm1/Sub_output_0")) }}.
 ```
 """
 
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 
 from fp16fix import half
 from fp16fix.hazards.hazard import Kind
-from fp16fix.report.words import counted, decibels, number, power
+from fp16fix.report.words import number
 from tools.docs.examples import Example, commanded, example
 from tools.docs.picture import SCHEMES, drawn
 
@@ -53,12 +53,13 @@ def read(path: Path) -> Page | None:
 def filled(page: Page) -> str:
     """The page with the figures of its example, whose pictures are written beside it; a figure that there is not is an error."""
     found = example(page.example)
-    words: dict[str, Any] = {"it": found, "console": commanded, "fp16": half_of, "spacing": half.spacing}
+    words: dict[str, Any] = {"it": found, "console": commanded, "fp16": half_of, "spacing": half.spacing, "number": number, "whole": int}
     if page.kind is not None:
         words["picture"] = pictured(page, found)
-    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    environment.filters |= {"number": number, "decibels": decibels, "power": power, "counted": counted}
-    return environment.from_string(page.body).render(words)
+    # Loaded by its name, so that a fault is told with file and line.
+    pages = DictLoader({page.path.name: page.body})
+    environment = Environment(loader=pages, undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # Markdown, not HTML
+    return environment.get_template(page.path.name).render(words)
 
 
 def pictured(page: Page, found: Example) -> str:

@@ -1,4 +1,4 @@
-"""The JSON Schemas that are shipped → a page of every key: its type, default and meaning."""
+"""The JSON Schemas → a page of every key: its type, default and meaning, in the order of declaration, for one key explains the next."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fp16fix.config.published import shipped
+from fp16fix.config.published import declared
 
 Schema = dict[str, Any]
 UNBOUNDED = 10**9
@@ -31,8 +31,8 @@ schema that `fp16fix schema --zoo` prints.
 
 def reference(*, zoo: bool) -> str:
     """The page, of a zoo or of a config."""
-    schema = json.loads(shipped(zoo=zoo))
-    known = json.loads(shipped(zoo=False))["properties"] if zoo else {}
+    schema = declared(zoo=zoo)
+    known = declared(zoo=False)["properties"] if zoo else {}
     return "\n".join([HEADS[zoo], *sections(schema, schema, "", known, {})])
 
 
@@ -62,7 +62,9 @@ def sections(whole: Schema, part: Schema, path: str, known: Schema, told: dict[s
             continue
         inner = [(f"{path}{key}{suffix}.", mapping) for suffix, mapping in mappings(whole, value)]
         below += inner
-        said = worded(value.get("description") or " ".join(mapping["description"] for _, mapping in inner) or resolved(whole, value)["description"])
+        said = worded(
+            value.get("description") or " ".join(mapping["description"] for _, mapping in inner) or resolved(whole, value)["description"]
+        )
         must = ", required" if key in part.get("required", ()) else ""
         default = f":default: `{json.dumps(value['default'])}`\n" if "default" in value and not inner else ""
         yield f"```{{confval}} {path}{key}\n:type: {typed(whole, value)}{must}\n{default}\n{said}\n```\n"
@@ -95,7 +97,11 @@ def typed(whole: Schema, value: Schema) -> str:
         return "mapping, see below"
     match value["type"]:
         case "array":
-            return f"list of {typed(whole, value['items'])}" if "items" in value else " and ".join(typed(whole, each) for each in value["prefixItems"])
+            return (
+                f"list of {typed(whole, value['items'])}"
+                if "items" in value
+                else " and ".join(typed(whole, each) for each in value["prefixItems"])
+            )
         case "object":
             return f"mapping of names to {typed(whole, value['additionalProperties'])}"
         case "string" if "pattern" in value:

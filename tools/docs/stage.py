@@ -37,8 +37,8 @@ def stage(folder: Path) -> None:
     for name in COPIED:
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, ensured(folder / name))
-    for page, files in SHOWN.items():
-        with (folder / page).open("a", encoding="utf-8") as text:
+    for name, files in SHOWN.items():
+        with (folder / name).open("a", encoding="utf-8") as text:
             text.writelines(shown(file) for file in files)
     (folder / "docs" / "yaml.md").write_text(reference(zoo=False), encoding="utf-8")
     (folder / "docs" / "zoo-yaml.md").write_text(reference(zoo=True), encoding="utf-8")
