@@ -5,7 +5,6 @@ extensions = ["myst_parser"]
 root_doc = "docs/index"
 nitpicky = True
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
 
 html_theme = "furo"
 html_title = "fp16fix"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -235,6 +238,16 @@ def test_quick_start_shows_both_ways_to_end(site: Path) -> None:
     assert "report: out/detector.report.html" in text
     assert "NOT VERIFIED on" in text
     assert "✗ " in text
+
+
+def test_the_example_in_python_runs_as_written(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+    shutil.copy(ROOT / "tests" / "demo" / "detector.onnx", tmp_path / "model.onnx")
+    shutil.copytree(ROOT / "tests" / "demo" / "samples", tmp_path / "samples")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "/encoder/norm/Pow the square of values" in done.stdout, done.stderr
+    assert (tmp_path / "model.fp16.onnx").is_file()
 
 
 BROKEN = """# Broken

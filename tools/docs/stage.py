@@ -28,6 +28,8 @@ SHOWN = {
 }
 """Files that a page links to in the repository and that the site shows below it, in full."""
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".cfg": "ini", "": "make"}
+API = '\n<p><a href="../api/fp16fix.html">The pages of every function, parameter and class</a>.</p>\n'
+"""Where those pages are, said on the site alone; as HTML, for Sphinx knows none of them."""
 HOME = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=docs/index.html"><title>fp16fix</title>\n'
 """The root document lies in ``docs/``; whoever opens the folder is sent there."""
 
@@ -40,6 +42,8 @@ def stage(folder: Path) -> None:
     for name, files in SHOWN.items():
         with (folder / name).open("a", encoding="utf-8") as text:
             text.writelines(shown(file) for file in files)
+    with (folder / "docs" / "python.md").open("a", encoding="utf-8") as text:
+        text.write(API)
     (folder / "docs" / "yaml.md").write_text(reference(zoo=False), encoding="utf-8")
     (folder / "docs" / "zoo-yaml.md").write_text(reference(zoo=True), encoding="utf-8")
     for path in sorted((folder / "docs").rglob("*.md")):
