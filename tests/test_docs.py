@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ pytest.importorskip("myst_parser")
 pytest.importorskip("matplotlib")
 pytest.importorskip("pdoc")
 
-from tools.docs.examples import example, increments
+from markdown_it import MarkdownIt
+
+from tools.docs.examples import Example, example, increments, plain
 from tools.docs.pages import Page, filled, read
 from tools.docs.picture import SCHEMES, drawn
 from tools.docs.site import publish
@@ -83,11 +85,15 @@ class Html(HTMLParser):
             self._named = False
         self._open = [code + data for code in self._open]
 
+    @classmethod
+    def of(cls, text: str) -> Html:
+        found = cls()
+        found.feed(text)
+        return found
+
 
 def parsed(path: Path) -> Html:
-    found = Html()
-    found.feed(path.read_text(encoding="utf-8"))
-    return found
+    return Html.of(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,8 @@ def test_a_page_shows_its_kind_of_hazard_and_what_was_done(page: Page, site: Pat
     found = example(page.example).document
     assert page.kind in {each.hazard.kind for each in found.hazards}
     assert found.verified
+    harmless = {each.end for each in found.hazards} == {"harmless"}
+    assert harmless != any(each.lost or each.mismatches or each.sqnr_db < 50.0 for each in found.before), "what is ill shows in plain FP16"
     text = parsed(site / "docs" / "failures" / f"{page.path.stem}.html").text
     for each in found.hazards:
         assert f"{each.hazard.why} → {each.end}" in text
@@ -179,6 +187,18 @@ def test_a_picture_is_the_same_bytes_again() -> None:
     """What changes without a cause cannot be reviewed."""
     found = example("increments").document
     assert drawn(found, "light") == drawn(found, "light") != drawn(found, "dark")
+
+
+def test_edits_are_told_in_the_order_in_which_they_are_made() -> None:
+    """Not in that of the alphabet, which is theirs here by chance."""
+    found = example("l2norm-underflow").document
+    turned = Example(replace(found, recipe=replace(found.recipe, edits=found.recipe.edits[::-1])))
+    assert turned.edits.index("**rescale**") < turned.edits.index("**raise-eps**")
+
+
+def test_a_sentence_of_the_tool_is_no_markup() -> None:
+    words = "a_b_c and _d_, *e*, **f**, [g](h), <i>, `j`, k|l, \\m, ~~n~~"
+    assert Html.of(MarkdownIt("gfm-like", {"linkify": False}).render(plain(words))).text.strip() == words
 
 
 def test_increments_are_swallowed_one_by_one() -> None:
@@ -252,7 +272,7 @@ def test_the_example_in_python_runs_as_written(tmp_path: Path) -> None:
 
 BROKEN = """# Broken
 
-[nowhere](nowhere.md), [no such heading](good.md#missing), ![no picture](missing.svg), {confval}`no.such.key`
+[nowhere](nowhere.md), [no such heading](good.md#missing), ![no picture](missing.svg), {confval}`no.such.key`, {py:func}`no_such_function`
 
 ```{toctree}
 good
@@ -272,7 +292,7 @@ def test_what_is_broken_is_named_and_the_former_site_stays(tmp_path: Path) -> No
     (docs / "index.md").write_text(BROKEN)
     (docs / "orphan.md").write_text("# Not in any list of pages\n")
     fault = publish(docs.parent, tmp_path / "out")
-    for word in ("nowhere.md", "missing", "missing.svg", "no.such.key", "orphan.md"):
+    for word in ("nowhere.md", "missing", "missing.svg", "no.such.key", "no_such_function", "orphan.md"):
         assert word in fault
     assert str(tmp_path) not in fault
     assert (tmp_path / "out" / "docs" / "index.html").read_bytes() == former

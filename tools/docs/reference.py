@@ -120,4 +120,4 @@ def resolved(whole: Schema, value: Schema) -> Schema:
 
 def worded(description: str) -> str:
     """A docstring as Markdown, in YAML's words."""
-    return re.sub(r"\bNone\b", "`null`", " ".join(description.split())).replace("``null``", "`null`").replace("``", "`")
+    return re.sub(r"\bNone\b", "`null`", " ".join(description.split()))

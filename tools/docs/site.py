@@ -30,7 +30,7 @@ def publish(source: Path, out: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "html"
         # A process of its own: directives and roles are registered once for all builds of a process.
-        words = ["-q", "-b", "html", "-W", "--keep-going", "-n", "-c", str(source / "docs"), "-d", str(Path(folder) / "doctrees")]
+        words = ["-q", "-b", "html", "-W", "--keep-going", "-c", str(source / "docs"), "-d", str(Path(folder) / "doctrees")]
         done = subprocess.run([sys.executable, "-m", "sphinx", *words, str(source), str(made)], capture_output=True, text=True, check=False)
         if done.returncode:
             return done.stderr.replace(f"{source}/", "") or f"sphinx ended with {done.returncode}"
