@@ -33,7 +33,7 @@ from markdown_it import MarkdownIt
 
 from tools.docs.examples import Example, example, increments, plain
 from tools.docs.pages import Page, filled, read
-from tools.docs.picture import SCHEMES, drawn
+from tools.docs.picture import SCHEMES, WORDS, drawn
 from tools.docs.site import publish
 from tools.docs.stage import stage
 
@@ -189,6 +189,12 @@ def test_a_picture_is_the_same_bytes_again() -> None:
     assert drawn(found, "light") == drawn(found, "light") != drawn(found, "dark")
 
 
+def test_the_legend_names_what_is_drawn_and_nothing_else() -> None:
+    """Matplotlib draws letters as paths, and says in a comment what they are."""
+    found = drawn(example("harmless-tanh-gelu-cube").document, "light")
+    assert {word for word in WORDS.values() if f"<!-- {word} -->" in found} == {"fits", "harmless", "overflows"}
+
+
 def test_edits_are_told_in_the_order_in_which_they_are_made() -> None:
     """Not in that of the alphabet, which is theirs here by chance."""
     found = example("l2norm-underflow").document
@@ -223,6 +229,14 @@ def test_every_key_of_the_schema_has_an_entry_with_its_meaning(zoo: bool, name: 
         seen += len(keys)
     assert seen > 70
     assert {"build.profiles[].NAME.opt", "tolerance.outputs.NAME.max_abs"} <= one.keys
+
+
+def test_a_zoo_leads_to_the_keys_of_one_model_and_repeats_none(site: Path) -> None:
+    html = parsed(site / "docs" / "zoo-yaml.html")
+    for key in json.loads(shipped(zoo=False))["properties"]:
+        assert f"yaml.html#confval-{key}" in html.links, key
+    assert "The same keys as defaults." in html.text
+    assert {"defaults.limits.time_s"} == {key for key in html.keys if key.endswith("time_s")}
 
 
 def letters(words: str) -> str:
