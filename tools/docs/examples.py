@@ -89,7 +89,7 @@ class Example:
     @property
     def edits(self) -> str:
         """The recipe as a list; edits for one reason together."""
-        order = sorted(self.document.recipe.edits, key=lambda each: (each.by, each.because))
+        order = sorted(self.document.recipe.edits, key=lambda each: (each.by, each.format, each.because))
         groups = [list(group) for _, group in groupby(order, lambda each: (each.by, each.format, each.because))]
         groups.sort(key=lambda group: self.document.recipe.edits.index(group[0]))
         return "\n".join(map(told, groups)) or "- Nothing: the graph is left as it is."
@@ -115,7 +115,10 @@ class Example:
     @property
     def caption(self) -> str:
         """Of the picture."""
-        return "Each bar is one tensor, in graph order, from its RMS to its largest magnitude in FP32; a thin line goes down to the smallest that was measured. FP16 holds what lies between the outer dashed lines, with all its bits where the ground is green."
+        return (
+            "Each bar is a tensor, in graph order, from its RMS to its largest magnitude; a thin line goes down to the smallest that was "
+            "measured. FP16 holds what lies between the outer dashed lines, with all its bits where the ground is green."
+        )
 
     @property
     def pictured(self) -> str:
