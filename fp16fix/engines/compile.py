@@ -22,6 +22,8 @@ from fp16fix.strict.insides import INSIDES, How
 STARTS = {"load": 0, "parse": 2, "build": 10, "write": 96, "prove": 98}
 """Percent of a build that are over when a stage begins, as its bar shows it; builds take most of the time."""
 PERCENT = 100
+PLUGIN = "give the library of the operator's plugin (--plugin x.so), or stop at the repaired graph (-o x.onnx)"
+"""What to do about an operator that the parser does not take."""
 
 
 def build_options(config: Config) -> BuildOptions:
@@ -81,6 +83,7 @@ def refuse_options(config: Config, backend: Backend) -> None:
         backend.check(config.model or Path(), build_options(config))
     except BuildStoppedError as error:
         if any(f"({op})" in error.what for op in odd):
+            error.hint = error.hint or PLUGIN
             raise
 
 

@@ -21,6 +21,7 @@ from fp16fix.graph.external import is_external, slice_of, tensors_of
 from fp16fix.graph.legal import drop_repeats, refuse_illegal
 from fp16fix.graph.model import Model, element_type, graphs_under, is_tensor, tell_apart
 from fp16fix.graph.names import make_names_unique, name_nodes
+from fp16fix.graph.opaque import cut
 from fp16fix.graph.quantised import with_half_scales
 from fp16fix.graph.session import Session, infer_types
 from fp16fix.graph.simplify import simplify
@@ -105,7 +106,7 @@ def checked(path: Path) -> tuple[onnx.ModelProto, set[Path], list[str]]:
     if not big:
         why = complaint(str(path) if len(files) > 1 else proto)
     if why:
-        refuse_unloadable(path, why)
+        refuse_unloadable(path, proto, why)
     return proto, files, [f"onnx.checker refuses the file ({why}); ONNX Runtime loads it, so it is used"] if why else []
 
 
@@ -122,6 +123,7 @@ def assembled(
     if proto.functions:
         proto = without_functions(proto, name, notes)
     notes += name_nodes(proto)
+    opaque = cut(proto, weights)
     if simplified:
         proto, said = simplify(proto)
         notes += said
@@ -130,7 +132,7 @@ def assembled(
     else:
         del proto.graph.value_info[:]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    model = Model(imported(proto, weights, name), name, notes=notes, metadata=metadata)
+    model = Model(imported(proto, weights, name), name, notes=notes, metadata=metadata, opaque=opaque)
     del proto
     tell_apart(model, ())
     declared = {id(tensor) for each in model.graphs() for tensor in (*each.inputs, *each.outputs)}

@@ -19,6 +19,7 @@ from onnx_graphsurgeon import Node as Node
 from onnx_graphsurgeon import Tensor as Tensor
 from onnx_graphsurgeon import Variable as Variable
 
+from fp16fix.graph.opaque import Opaque
 from fp16fix.half import BF16, FP16, FP32
 
 TENSOR = "tensor_type"
@@ -48,6 +49,8 @@ class Model:
     """Nodes that stand between the interface and what the graph stores (``passes.rescale.fold``): FP32, and no pins."""
     rounds: dict[str, int] = field(default_factory=dict)
     """How often the body of a Loop ran in FP32, at most; in FP16 one may never end (``strict.rounds``)."""
+    opaque: Opaque = field(default_factory=Opaque)
+    """What was cut out because nothing here computes it; files that are written of the model are whole again."""
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
@@ -62,6 +65,7 @@ class Model:
             dict(self.io),
             set(self.border),
             dict(self.rounds),
+            self.opaque,
         )
 
     def graphs(self) -> Iterator[Graph]:
@@ -114,8 +118,9 @@ def graphs_under(graph: Graph) -> Iterator[Graph]:
     """``graph`` and every body nested in it, outer before inner."""
     yield graph
     for node in graph.nodes:
-        for body in bodies(node).values():
-            yield from graphs_under(body)
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                yield from graphs_under(value)
 
 
 def bodies(node: Node) -> dict[str, Graph]:

@@ -35,7 +35,7 @@ FAULTS = (
     Fault(
         "interface-ignored",
         LOWER,
-        "return self.io if self.io is not None else ",
+        "return asked if asked is not None else ",
         "return ",
         OF_LOWER,
         "--io does nothing",
