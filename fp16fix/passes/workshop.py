@@ -51,7 +51,7 @@ class Workshop:
         return self._kept[recipe.changes]
 
     def typed(self, recipe: Recipe) -> Model:
-        """What an engine is built from, nobody's to edit: judged, delivered and told of, it is asked for again. Raises as ``apply.apply``."""
+        """What an engine is built from; nobody's to edit, for it is kept and given again. Raises as ``apply.apply``."""
         if self.heavy:
             # Graphs are circles: the last candidate's weights are held until somebody looks.
             gc.collect()
