@@ -122,3 +122,8 @@ def position(graph: gs.Graph, node: gs.Node) -> int:
         if other is node:
             return index
     raise ValueError(f"{node.name} is not in graph {graph.name}")
+
+
+def drop_unread(graph: gs.Graph) -> None:
+    """Drop nodes that no output needs, in place (a runtime would run them); order, bodies and interface stay."""
+    graph.cleanup(remove_unused_node_outputs=False, recurse_subgraphs=False, remove_unused_graph_inputs=False)
