@@ -20,6 +20,7 @@ from fp16fix.graph.external import bring_in, is_external, slice_of, tensors_of
 from fp16fix.graph.load import load
 from fp16fix.graph.outline import outlined
 from fp16fix.graph.session import Session
+from fp16fix.graph.stream import opening
 from tests.models import normal
 
 BIG = 256
@@ -131,9 +132,13 @@ def test_the_weights_are_mapped_or_copied_as_they_lie(tmp_path: Path) -> None:
 
 
 def test_bodies_in_bodies_without_an_end_are_refused(tmp_path: Path) -> None:
-    body = helper.make_graph([], "deepest", [], [], [numpy_helper.from_array(normal(16, 16), "w")])
-    for _ in range(60):
-        body = helper.make_graph([helper.make_node("If", ["c"], [], then_branch=body)], "g", [], [])
-    onnx.save(helper.make_model(body), tmp_path / "m.onnx")
+    tensor = numpy_helper.from_array(normal(16, 16), "w").SerializeToString()
+    data = opening(5, len(tensor)) + tensor  # an initializer of the innermost graph
+    for _ in range(400):
+        for field in (6, 5, 1):  # a graph in an attribute, that in a node, that in a graph
+            data = opening(field, len(data)) + data
+    (tmp_path / "m.onnx").write_bytes(opening(7, len(data)) + data)
+    with pytest.raises(DecodeError):
+        outlined(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="not a readable ONNX file"):
         load(tmp_path / "m.onnx")
