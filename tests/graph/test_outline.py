@@ -142,3 +142,19 @@ def test_bodies_in_bodies_without_an_end_are_refused(tmp_path: Path) -> None:
         outlined(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="not a readable ONNX file"):
         load(tmp_path / "m.onnx")
+
+
+def test_bytes_that_go_on_past_their_tensor_are_refused(tmp_path: Path) -> None:
+    values = normal(16, 16).tobytes()
+    head = onnx.TensorProto(name="w", data_type=1, dims=[16, 16]).SerializeToString()
+    tensor = head + opening(9, len(values) + 8) + values
+    graph = opening(5, len(tensor)) + tensor + onnx.GraphProto(name="a name of some length").SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(opening(7, len(graph)) + graph)
+    with pytest.raises(DecodeError, match="past its message"):
+        outlined(tmp_path / "m.onnx")
+
+
+def test_a_big_file_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx.save(everywhere(), tmp_path / "m.onnx")
+    monkeypatch.delattr(onnx, "load")
+    assert load(tmp_path / "m.onnx", simplified=False).weight() > 0
