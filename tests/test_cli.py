@@ -188,7 +188,7 @@ def test_pins_and_allowances_override_everything(ill: Path, tmp_path: Path, fp16
 def test_import_and_help_are_light() -> None:
     code = "import sys, fp16fix; print(sorted({'onnx', 'onnxruntime', 'scipy', 'pydantic', 'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    code = "import sys; sys.argv = ['fp16fix', '--help']\ntry:\n import fp16fix.cli as c; c.run()\nfinally:\n print(sorted({'onnx', 'onnxruntime', 'scipy', 'torch'} & set(sys.modules)))"
+    code = "import sys; sys.argv = ['fp16fix', '--help']\ntry:\n import fp16fix.cli as c; c.run()\nfinally:\n print(sorted({'onnx', 'onnxruntime', 'scipy', 'torch', 'pydantic', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
     assert done.stdout.strip().endswith("[]")
     assert all(

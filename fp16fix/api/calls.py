@@ -176,12 +176,13 @@ def diagnose(
     Raises:
         InputError: the model, the samples, or a keyword.
     """
+    from fp16fix.passes.evidence import caveats
     from fp16fix.tasks.diagnose import diagnose as run
 
     given, settled = prepared(model, inputs, config, options)
     with watching(progress) as eyes, given.telling():
         found = run(settled, eyes)
-    return Diagnosis(found.hazards, found.proofs, found.ranges, found.samples.caveats)
+    return Diagnosis(found.hazards, found.proofs, found.ranges, caveats(found.samples, found.model))
 
 
 def locate(

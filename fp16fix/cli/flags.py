@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fp16fix.config import Config, load_config, merged
-from fp16fix.config.file import value_of
 from fp16fix.errors import ConfigError
 from fp16fix.inputs.shapes import gather_profiles, parse_shape
+
+if TYPE_CHECKING:
+    from fp16fix.config import Config
 
 Model = Annotated[Path | None, typer.Argument(help="ONNX model; may also stand in the YAML as `model:`", show_default=False)]
 Output = Annotated[
@@ -115,6 +116,9 @@ def config_from(yaml: Path | None, settings: Sequence[str] | None = None, **flag
     Raises:
         ConfigError: a key, flag or value that means nothing.
     """
+    # Help and completion need no schema, and pydantic takes most of their time.
+    from fp16fix.config import Config, load_config, merged
+
     base = load_config(yaml) if yaml is not None else Config()
     given = dict(setting(text) for text in settings or ())
     given |= {dotted(key): value for key, value in flags.items() if value is not None and value != []}
@@ -127,6 +131,8 @@ def setting(text: str) -> tuple[str, Any]:
     Raises:
         ConfigError: no ``=``, or a value that is not YAML.
     """
+    from fp16fix.config.file import value_of
+
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"expected key=value, found {text!r}", where="--set", hint="--set build.optimization_level=5")

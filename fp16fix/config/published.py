@@ -18,10 +18,15 @@ FILE = "fp16fix.schema.json"
 
 def generated(*, zoo: bool) -> str:
     """The schema of a config, or of a zoo, as the models have it now."""
+    return json.dumps(declared(zoo=zoo), indent=1, sort_keys=True) + "\n"
+
+
+def declared(*, zoo: bool) -> dict[str, Any]:
+    """The same with its keys in the order in which the models declare them."""
     section, what = (ZooFile, "of many models (fp16fix batch)") if zoo else (Config, "of one model (fp16fix repair --config)")
     found: dict[str, Any] = worded(section.model_json_schema(by_alias=True, mode="validation"))
     found |= {"$schema": GenerateJsonSchema.schema_dialect, "title": f"fp16fix: the YAML {what}"}
-    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+    return found
 
 
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}

@@ -207,9 +207,11 @@ class ShapeRange(Section):
     """One input in one optimisation profile."""
 
     min: Dims
+    """The smallest shape the engine takes."""
     opt: Dims
     """The shape the engine is tuned for."""
     max: Dims
+    """The largest shape the engine takes."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ShapeRange:
@@ -228,20 +230,29 @@ class Build(Section):
     profiles: tuple[dict[str, ShapeRange], ...] = ()
     """Optimisation profiles: input name → min, opt, max."""
     workspace_mib: Positive | None = None
+    """Most memory that a kernel may take for itself; None is TensorRT's default."""
     optimization_level: Annotated[StrictInt, Field(ge=0, le=5)] | None = None
     """TensorRT's builder optimisation level; None is TensorRT's default."""
     timing_cache: Place | None = None
+    """Where kernels' timings are kept between builds, so that the next one is faster and picks the same kernels."""
     version_compatible: StrictBool = False
+    """An engine that later versions of TensorRT run, too."""
     hardware_compatible: StrictBool = False
+    """An engine that other GPUs run, too (Ampere and newer)."""
     refit: StrictBool = False
+    """Weights can be exchanged in the engine."""
     strip_plan: StrictBool = False
+    """The engine is written without its weights, to be refitted before it runs."""
     tf32: StrictBool | None = None
     """Whether FP32 products may round their operands to TF32 (TensorRT's own default). None: on only where the verdict holds with it."""
     plugins: tuple[Place, ...] = ()
+    """Shared libraries with TensorRT plugins of the model's custom operators."""
     capability: Literal["standard", "safety", "dla_standalone"] = "standard"
+    """What the engine must run under: TensorRT itself, its safety runtime, or DLA alone."""
     compare: StrictBool = False
     """Build all-FP16 and FP32 too, and say what each moves: what the repair costs."""
     timeout_s: Seconds = 1800.0
+    """Limit of the building process: past it, the build is stopped and has failed."""
     memory_mib: Positive | None = None
     """Limit of the building process; None is no limit."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from fp16fix.console.show import became, emit, error, more, shown, worst
@@ -21,7 +21,7 @@ def preview(found: Preview, *, as_json: bool) -> None:
     """What a repair would do."""
     if as_json:
         rows = [{**asdict(hazard), "harmless": found.proofs.get(hazard)} for hazard in found.hazards]
-        emit({**asdict(found), "proofs": len(found.proofs), "hazards": rows})
+        emit({**asdict(replace(found, proofs={})), "proofs": len(found.proofs), "hazards": rows})
         return
     source, calibration, held_out = found.samples
     out(f"nothing is written; on {source}: {counted(calibration, 'sample')} to calibrate on, {held_out} held out")

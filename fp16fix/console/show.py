@@ -187,12 +187,16 @@ def worst(found: Verdict) -> str:
 
 def study(found: Evidence, *, as_json: bool) -> None:
     """Hazards of a model."""
+    from fp16fix.passes.evidence import caveats
+
+    warnings = caveats(found.samples, found.model)
     if as_json:
         rows = [{**asdict(h), "harmless": found.proofs.get(h)} for h in found.hazards]
-        emit({"model": str(found.config.model), "digest": found.model.digest, "made_up_inputs": found.samples.made_up, "hazards": rows})
+        about = {"model": str(found.config.model), "digest": found.model.digest, "made_up_inputs": found.samples.made_up}
+        emit({**about, "warnings": warnings, "hazards": rows})
         return
-    if found.samples.made_up:
-        out("! no real inputs were given: made-up ones show made-up ranges")
+    for line in warnings:
+        out(f"! {line}")
     out(f"{len(found.hazards)} hazards in {len(list(found.model.nodes()))} nodes, {len(found.proofs)} proven harmless")
     for hazard in found.hazards:
         proof = found.proofs.get(hazard)

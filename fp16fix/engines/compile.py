@@ -25,6 +25,8 @@ STARTS = {"load": 0, "parse": 2, "build": 10, "write": 96, "prove": 98}
 PERCENT = 100
 WEAK = "weak"
 """The flavour that is told types by pins."""
+PLUGIN = "give the library of the operator's plugin (--plugin x.so), or stop at the repaired graph (-o x.onnx)"
+"""What to do about an operator that the parser does not take."""
 
 
 def build_options(config: Config) -> BuildOptions:
@@ -88,6 +90,7 @@ def refuse_options(config: Config, backend: Backend) -> None:
         backend.check(config.model or Path(), build_options(config))
     except BuildStoppedError as error:
         if any(f"({op})" in error.what for op in odd):
+            error.hint = error.hint or PLUGIN
             raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from fp16fix.config.sections import ShapeRange
 from fp16fix.engines import OptimizationProfile, covering
 from fp16fix.engines.options import Dims, EngineInput, check_profiles
 from fp16fix.errors import ConfigError, ModelError, absent, first_line
+from fp16fix.graph.names import name_nodes
+from fp16fix.graph.opaque import cut
 from fp16fix.inputs.load import load as load_samples
+from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.shapes import text_from_dims
 from fp16fix.inputs.signature import Input, dimension, with_dims
 from fp16fix.inputs.span import extent, shapes_of
@@ -23,26 +27,43 @@ Sample = Mapping[str, np.ndarray]
 
 
 def declared(path: Path) -> tuple[Input, ...]:
-    """The inputs an ONNX file declares, read without external weights.
+    """The inputs an ONNX file declares.
 
     Raises:
         ModelError: no such file, or not ONNX.
     """
+    return inputs_of(unweighted(path))
+
+
+def fed(path: Path) -> tuple[Input, ...]:
+    """What samples hold: the inputs, and what an operator gives that nothing here computes. Raises as ``declared``."""
+    proto = unweighted(path)
+    name_nodes(proto)
+    recorded = cut(proto, {}).recorded
+    return tuple(replace(each, given_by=recorded.get(each.name, "")) for each in inputs_of(proto))
+
+
+def unweighted(path: Path) -> onnx.ModelProto:
+    """An ONNX file, external weights where they lie. Raises as ``declared``."""
     if not path.is_file():
         raise ModelError(absent(path), where=str(path), hint="give the path of an .onnx file")
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        return onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf and OS errors share no base class
         raise ModelError(f"not a readable ONNX file ({first_line(error)})", where=str(path), hint="export the model again") from error
-    weights = {tensor.name for tensor in graph.initializer}
-    return tuple(input_of(value) for value in graph.input if value.name not in weights)
+
+
+def inputs_of(proto: onnx.ModelProto) -> tuple[Input, ...]:
+    """Those that no initializer settles."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return tuple(input_of(value) for value in proto.graph.input if value.name not in weights)
 
 
 def input_of(value: onnx.ValueInfoProto) -> Input:
     """One declared input."""
     tensor = value.type.tensor_type
     dims = (d.dim_value if d.WhichOneof("value") == "dim_value" else d.dim_param for d in tensor.shape.dim)
-    return Input(value.name, tensor.elem_type, tuple(map(dimension, dims)))
+    return Input(value.name, tensor.elem_type, tuple(map(dimension, dims)), ranked=tensor.HasField("shape"))
 
 
 def settled(config: Config) -> Config:
@@ -63,13 +84,18 @@ def settled(config: Config) -> Config:
         if any(dynamic(each) for each in inputs) and not any(-1 in shape for shape in fixed.values()):
             config = with_profile(config, {each.name: fixed[each.name] for each in inputs if dynamic(each)})
     if not profiles_of(config) and in_files(config) and any(dynamic(each) for each in inputs):
-        config = with_profiles(config, seen_shapes(inputs, Arrays(load_samples(config.inputs or "", inputs, config.shapes))))
+        config = with_profiles(config, seen_shapes(inputs, Arrays(given_samples(config))))
     refuse_unfit(config, inputs)
     if config.inputs is None and not config.shapes and profiles:
         return config.model_copy(update={"shapes": {name: opt for name, (_, opt, _) in plain(profiles[0], inputs).items()}})
     if config.inputs is not None and in_files(config):
-        refuse_uncovered(config, Arrays(load_samples(config.inputs, inputs, config.shapes)))
+        refuse_uncovered(config, Arrays(given_samples(config)))
     return config
+
+
+def given_samples(config: Config) -> Samples:
+    """Those in files. Raises as ``inputs.load``."""
+    return load_samples(config.inputs or "", fed(config.model or Path()), config.shapes)
 
 
 def seen_shapes(inputs: Sequence[Input], samples: Arrays) -> dict[str, ShapeRange]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -12,7 +11,8 @@ import onnxruntime as ort
 
 from fp16fix.errors import ModelError, first_line
 from fp16fix.graph import runtime
-from fp16fix.graph.protos import bodies_of, graphs_of
+from fp16fix.graph.opaque import opaque_nodes
+from fp16fix.graph.protos import graphs_of, sort
 from fp16fix.graph.session import options_for
 
 UNNAMED = "graph"
@@ -28,13 +28,13 @@ def complaint(subject: onnx.ModelProto | str) -> str:
     return ""
 
 
-def refuse_unloadable(path: Path, why: str) -> None:
-    """A file that the checker refuses must load in ONNX Runtime; with stand-ins, only what is made of it can.
+def refuse_unloadable(path: Path, proto: onnx.ModelProto, why: str) -> None:
+    """A file that the checker refuses must load in ONNX Runtime; with stand-ins or operators that are cut out, only what is made of it can.
 
     Raises:
         ModelError: it does not; in the words of both.
     """
-    if runtime.stands_in():
+    if runtime.stands_in() or opaque_nodes(proto):
         return
     try:
         ort.InferenceSession(str(path), options_for(optimise=False), providers=runtime.providers())
@@ -51,46 +51,6 @@ def put_in_order(proto: onnx.ModelProto) -> list[str]:
         if sort(graph):
             notes.append(f"the nodes of graph {graph.name!r} were not in topological order and were sorted")
     return notes
-
-
-def sort(graph: onnx.GraphProto) -> bool:
-    """Put nodes behind what they read, otherwise as they stood; whether anything moved. A cycle is left as it is."""
-    nodes = list(graph.node)
-    made = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    needs = [{made[name] for name in reads(node) if name in made} for node in nodes]
-    if all(before < index for index, each in enumerate(needs) for before in each):
-        return False
-    order = topological(needs)
-    if len(order) < len(nodes):
-        return False
-    copies = [onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in order]
-    del graph.node[:]
-    graph.node.extend(copies)
-    return True
-
-
-def topological(needs: Sequence[set[int]]) -> list[int]:
-    """Numbers behind those they need, the lowest that can come first (Kahn 1962); those of a cycle are missing."""
-    left = [len(each) for each in needs]
-    readers: list[list[int]] = [[] for _ in needs]
-    for index, each in enumerate(needs):
-        for before in each:
-            readers[before].append(index)
-    ready, order = [index for index, count in enumerate(left) if not count], []
-    while ready:
-        order.append(heapq.heappop(ready))
-        for reader in readers[order[-1]]:
-            left[reader] -= 1
-            if not left[reader]:
-                heapq.heappush(ready, reader)
-    return order
-
-
-def reads(node: onnx.NodeProto) -> set[str]:
-    """Every name that a node and the bodies in it read."""
-    inner = (each for body in bodies_of([node]) for graph in graphs_of(body) for each in graph.node)
-    results = (value.name for body in bodies_of([node]) for graph in graphs_of(body) for value in graph.output)
-    return {*node.input, *(name for each in inner for name in each.input), *results}
 
 
 def undeclared(proto: onnx.ModelProto) -> dict[str, onnx.TensorShapeProto]:

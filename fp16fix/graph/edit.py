@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,11 @@ class Editor:
         self._names = set(model.tensors()) | {node.name for node in model.nodes()}
         self._counts: dict[str, int] = {}
         """Highest number given to each base name, so that a base used often costs no search."""
-        self._owner = {id(node): graph for graph in model.graphs() for node in graph.nodes}
+
+    @cached_property
+    def _owner(self) -> dict[int, gs.Graph]:
+        """The graph of each node, by ``id``; what makes no nodes need not know it."""
+        return {id(node): graph for graph in self.model.graphs() for node in graph.nodes}
 
     def fresh(self, base: str) -> str:
         """``base``, or ``base_2``, ``base_3``… if taken."""
@@ -117,3 +122,8 @@ def position(graph: gs.Graph, node: gs.Node) -> int:
         if other is node:
             return index
     raise ValueError(f"{node.name} is not in graph {graph.name}")
+
+
+def drop_unread(graph: gs.Graph) -> None:
+    """Drop nodes that no output needs, in place (a runtime would run them); order, bodies and interface stay."""
+    graph.cleanup(remove_unused_node_outputs=False, recurse_subgraphs=False, remove_unused_graph_inputs=False)

@@ -12,8 +12,7 @@ import onnx
 import onnx.inliner
 import onnx.shape_inference
 
-from fp16fix.graph.admit import reads
-from fp16fix.graph.protos import bodies_of
+from fp16fix.graph.protos import bodies_of, reads
 
 Types = Mapping[str, onnx.ValueInfoProto]
 

@@ -21,6 +21,8 @@ from fp16fix.graph.external import is_external, slice_of, tensors_of
 from fp16fix.graph.legal import drop_repeats, refuse_illegal
 from fp16fix.graph.model import Model, element_type, graphs_under, is_tensor, tell_apart
 from fp16fix.graph.names import make_names_unique, name_nodes
+from fp16fix.graph.opaque import cut
+from fp16fix.graph.outline import outlined
 from fp16fix.graph.quantised import with_half_scales
 from fp16fix.graph.session import Session, infer_types
 from fp16fix.graph.simplify import simplify
@@ -94,19 +96,26 @@ def checked(path: Path) -> tuple[onnx.ModelProto, set[Path], list[str]]:
     if not path.is_file():
         raise ModelError(absent(path), where=str(path), hint="give the path of an .onnx file")
     big = path.stat().st_size > BIG_MODEL
-    # The checker reads a big file by itself: before ours is in memory, not beside it.
-    why = complaint(str(path)) if big else ""
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = outlined(path) if big else onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf and OS errors share no base class
         raise ModelError(f"not a readable ONNX file ({first_line(error)})", where=str(path), hint="export the model again") from error
     refuse_illegal(proto, path)
     files = {path, *(slice_of(tensor, path).path for tensor in tensors_of(proto) if is_external(tensor))}
-    if not big:
-        why = complaint(str(path) if len(files) > 1 else proto)
+    why = complaint(str(path) if len(files) > 1 else emptied(proto) if big else proto)
     if why:
-        refuse_unloadable(path, why)
+        refuse_unloadable(path, proto, why)
     return proto, files, [f"onnx.checker refuses the file ({why}); ONNX Runtime loads it, so it is used"] if why else []
+
+
+def emptied(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same without weights: whoever checks a big file itself holds all of it twice."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in tensors_of(copy):
+        if is_external(tensor):
+            tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0]))
+    return copy
 
 
 def model_from_proto(proto: onnx.ModelProto, name: str = "model", *, simplified: bool = False, widened: bool = True) -> Model:
@@ -122,6 +131,7 @@ def assembled(
     if proto.functions:
         proto = without_functions(proto, name, notes)
     notes += name_nodes(proto)
+    opaque = cut(proto, weights)
     if simplified:
         proto, said = simplify(proto)
         notes += said
@@ -130,7 +140,7 @@ def assembled(
     else:
         del proto.graph.value_info[:]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    model = Model(imported(proto, weights, name), name, notes=notes, metadata=metadata)
+    model = Model(imported(proto, weights, name), name, notes=notes, metadata=metadata, opaque=opaque)
     del proto
     tell_apart(model, ())
     declared = {id(tensor) for each in model.graphs() for tensor in (*each.inputs, *each.outputs)}

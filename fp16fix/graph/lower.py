@@ -90,7 +90,8 @@ class Typing:
 
     def interface(self, tensor: gs.Tensor) -> int:
         """Element type of a graph input or output."""
-        return self.io if self.io is not None else self.model.io.get(tensor.name, FP32.onnx)
+        asked = None if tensor.name in self.model.opaque.touched else self.io
+        return asked if asked is not None else self.model.io.get(tensor.name, FP32.onnx)
 
     def reads(self, node: gs.Node) -> dict[int, int]:
         """Element type wanted at each float input; a cast takes whatever there is."""

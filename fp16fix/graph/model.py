@@ -19,6 +19,7 @@ from onnx_graphsurgeon import Node as Node
 from onnx_graphsurgeon import Tensor as Tensor
 from onnx_graphsurgeon import Variable as Variable
 
+from fp16fix.graph.opaque import Opaque
 from fp16fix.half import BF16, FP16, FP32, Format
 
 TENSOR = "tensor_type"
@@ -50,6 +51,8 @@ class Model:
     """How often the body of a Loop ran in FP32, at most; in FP16 one may never end (``strict.rounds``)."""
     narrow: Format = FP16
     """What it is to run in: hazards, ranges and rules ask this for the limits that matter."""
+    opaque: Opaque = field(default_factory=Opaque)
+    """What was cut out because nothing here computes it; files that are written of the model are whole again."""
 
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
@@ -65,6 +68,7 @@ class Model:
             set(self.border),
             dict(self.rounds),
             self.narrow,
+            self.opaque,
         )
 
     def graphs(self) -> Iterator[Graph]:
@@ -117,8 +121,9 @@ def graphs_under(graph: Graph) -> Iterator[Graph]:
     """``graph`` and every body nested in it, outer before inner."""
     yield graph
     for node in graph.nodes:
-        for body in bodies(node).values():
-            yield from graphs_under(body)
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                yield from graphs_under(value)
 
 
 def bodies(node: Node) -> dict[str, Graph]:

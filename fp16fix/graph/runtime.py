@@ -98,6 +98,16 @@ def stands_in() -> bool:
     return bool(_current.stand_ins)
 
 
+def has_libraries() -> bool:
+    """Whether kernels were given; of what, only ONNX Runtime knows."""
+    return bool(_current.libraries)
+
+
+def stand_in_of(node: onnx.NodeProto) -> StandIn | None:
+    """What computes a node in the place of ONNX Runtime."""
+    return _current.stand_ins.get(f"{node.domain}::{node.op_type}") or _current.stand_ins.get(node.op_type)
+
+
 def extensions() -> ModuleType:
     """onnxruntime-extensions, which lets Python compute an operator."""
     try:
@@ -121,7 +131,7 @@ def stood_in(proto: onnx.ModelProto, types: Mapping[str, int]) -> onnx.ModelProt
     found = False
     for graph in graphs_of(proto.graph):
         for node in graph.node:
-            stand_in = _current.stand_ins.get(f"{node.domain}::{node.op_type}") or _current.stand_ins.get(node.op_type)
+            stand_in = stand_in_of(node)
             if stand_in is not None:
                 node.op_type = registered(stand_in, node, types)
                 node.domain, found = PYTHON_DOMAIN, True

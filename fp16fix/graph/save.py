@@ -16,6 +16,7 @@ import onnx
 
 from fp16fix.errors import InputError
 from fp16fix.graph.model import Model
+from fp16fix.graph.opaque import put_back
 from fp16fix.graph.session import parted, proto_of
 from fp16fix.graph.stream import stream
 from fp16fix.graph.thin import BIG_MODEL
@@ -114,9 +115,16 @@ def save_model(model: Model, path: Path) -> None:
         save_apart(model, path)
     elif held > BIG_MODEL:
         proto, weights = parted(model)
+        whole(proto, model)
         write_atomically(path, lambda file: stream(proto, weights, file))
     else:
-        write_atomically(path, proto_of(model).SerializeToString())
+        write_atomically(path, whole(proto_of(model), model).SerializeToString())
+
+
+def whole(proto: onnx.ModelProto, model: Model) -> onnx.ModelProto:
+    """The proto of a model, with what was cut out of that."""
+    put_back(proto, model.opaque)
+    return proto
 
 
 def save_apart(model: Model, path: Path) -> None:
@@ -126,6 +134,7 @@ def save_apart(model: Model, path: Path) -> None:
     """
     former = weights_beside(path)
     proto, weights = parted(model)
+    whole(proto, model)
     with replacing(path) as graph, claimed_file(path) as data:
         places, digest = lay_out(weights, data)
         name = f"{path.name}.{digest[:DIGITS]}{DATA}"

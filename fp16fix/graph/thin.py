@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.graph.external import PACKED, bring_in, is_external, slice_of, tensors_of
 
 BIG_TENSOR = 1 << 20
-"""Bytes from which a weight is taken out of a big model."""
+"""Bytes from which a weight is taken out of a big model, and left in its file."""
 BIG_MODEL = 256 << 20
 """Bytes from which a model is big."""
 

@@ -18,6 +18,8 @@ from fp16fix.inputs.signature import Input, nearest, show
 
 _DIGITS = {onnx.TensorProto.DOUBLE: 53} | {fmt.onnx: fmt.digits for fmt in half.FORMATS.values()}
 """Significand bits by float element type: integers up to 2 to that power convert without loss."""
+RECORD = "record it beside the inputs, or give the operator's kernel (--ort-library) or Python that computes it (--stand-in)"
+"""What to do about an operator that nothing here computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,9 @@ class Contract:
         self._names(where, sample)
         for entry in self.inputs:
             declared, place = sample[entry.name], f"{where}, input {entry.name!r}"
-            _shape(entry, declared.shape, place)
-            if declared.elements > LARGEST and not all(isinstance(dim, int) for dim in entry.shape):
+            if entry.ranked:
+                _shape(entry, declared.shape, place)
+            if declared.elements > LARGEST and not (entry.ranked and all(isinstance(dim, int) for dim in entry.shape)):
                 raise SampleError(
                     f"is {declared}, more than {LARGEST:,} elements", where=place, hint=f"if that is meant: --shape {entry.name}:…"
                 )
@@ -98,10 +101,14 @@ class Contract:
         legal = [entry.name for entry in self.inputs]
         unknown = sorted(set(arrays) - set(legal))
         missing = [name for name in legal if name not in arrays]
+        opaque = [entry for entry in self.inputs if entry.name in missing and entry.given_by]
         if unknown:
             hint = nearest(unknown[0], missing or legal)
             lacks = f" and lacks {', '.join(map(repr, missing))}" if missing else ""
             raise SampleError(f"holds {', '.join(map(repr, unknown))}, which the model does not take{lacks}", where=where, hint=hint)
+        if opaque:
+            said = f"lacks {opaque[0].name!r}, which {opaque[0].given_by} gives, and nothing here computes that"
+            raise SampleError(said, where=where, hint=RECORD)
         if missing:
             found = ", ".join(map(repr, arrays)) or "nothing"
             raise SampleError(f"lacks input {', '.join(map(repr, missing))}; found {found}", where=where, hint="save all by name")

@@ -12,7 +12,7 @@ import onnx
 
 from fp16fix.errors import SampleError
 from fp16fix.graph.model import FLOATS, Model, numpy_type
-from fp16fix.inputs.check import Contract
+from fp16fix.inputs.check import RECORD, Contract
 from fp16fix.inputs.declared import LARGEST, Admit, Declared, anything
 from fp16fix.inputs.draw import Filling, draw
 from fp16fix.inputs.guess import Plan, dims, guessed, is_latent
@@ -85,6 +85,10 @@ def make(model: Model, signature: tuple[Input, ...], shapes: Mapping[str, tuple[
         SampleError: a value that cannot be guessed.
         ConfigError: ``shapes`` contradict the signature.
     """
+    for entry in signature:
+        if entry.given_by:
+            said = f"{entry.name!r} cannot be made up: {entry.given_by} gives it, and nothing here computes that"
+            raise SampleError(said, where="made-up inputs", hint=f"give --inputs; {RECORD}")
     inputs = tuple(entry if entry.ranked else Input(entry.name, entry.element, UNRANKED) for entry in with_dims(signature, shapes))
     facts = _facts(model, inputs)
     kinds = {entry.name: _kind(entry, facts[entry.name]) for entry in inputs}

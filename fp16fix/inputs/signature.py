@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,6 +27,8 @@ class Input:
     """A number is fixed, a name is free but equal wherever it stands, None is free."""
     ranked: bool = True
     """Whether the model says how many dimensions there are; if not, any number will do, and ``shape`` is empty."""
+    given_by: str = ""
+    """The node that gives it and that nothing here computes, of what is no input of the file."""
 
     def __str__(self) -> str:
         return f"{element_name(self.element)} {show(self.shape) if self.ranked else ANYTHING}"
@@ -38,17 +40,18 @@ def signature(model: Model) -> tuple[Input, ...]:
     Raises:
         ModelError: an input that declares no type.
     """
-    return tuple(_input(tensor) for tensor in model.graph.inputs if not isinstance(tensor, Constant))
+    recorded = model.opaque.recorded
+    return tuple(_input(tensor, recorded.get(tensor.name, "")) for tensor in model.graph.inputs if not isinstance(tensor, Constant))
 
 
-def _input(tensor: Variable) -> Input:
+def _input(tensor: Variable, given_by: str) -> Input:
     where = f"input {tensor.name!r}"
     element = element_type(tensor)
     if element == onnx.TensorProto.UNDEFINED:
         raise ModelError("declares no element type", where=where, hint="export the model again with typed inputs")
     if tensor.shape is None:
-        return Input(tensor.name, element, (), ranked=False)
-    return Input(tensor.name, element, tuple(dimension(dim) for dim in tensor.shape))
+        return Input(tensor.name, element, (), ranked=False, given_by=given_by)
+    return Input(tensor.name, element, tuple(dimension(dim) for dim in tensor.shape), given_by=given_by)
 
 
 def dimension(dim: Any) -> int | str | None:
@@ -90,7 +93,7 @@ def with_dims(inputs: tuple[Input, ...], shapes: Mapping[str, tuple[int, ...]]) 
         if entry.name in shapes:
             _match(entry, shapes[entry.name], symbols)
     return tuple(
-        Input(entry.name, entry.element, _settled(entry, shapes.get(entry.name), symbols), entry.ranked or entry.name in shapes)
+        replace(entry, shape=_settled(entry, shapes.get(entry.name), symbols), ranked=entry.ranked or entry.name in shapes)
         for entry in inputs
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from fp16fix.errors import ReplayError
+from fp16fix.graph.edit import drop_unread
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model, tell_apart
 from fp16fix.passes.recipe import RESCALE, Edit, Recipe
@@ -75,4 +76,4 @@ def carry_out(model: Model, changes: Iterable[Edit]) -> None:
 def tidy(model: Model) -> None:
     """Drop nodes whose results nobody reads any more, keeping order and interface."""
     for graph in model.graphs():
-        graph.cleanup(remove_unused_node_outputs=False, recurse_subgraphs=False, remove_unused_graph_inputs=False)
+        drop_unread(graph)

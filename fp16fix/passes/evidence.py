@@ -12,7 +12,7 @@ import numpy as np
 
 from fp16fix.config import Config
 from fp16fix.errors import ConfigError, ModelError
-from fp16fix.graph import safe
+from fp16fix.graph import quantised, random, safe
 from fp16fix.graph.load import load
 from fp16fix.graph.model import Model, tell_apart
 from fp16fix.graph.opset import in_opset, with_forms
@@ -187,6 +187,11 @@ def diagnosed(model: Model, ranges: Ranges, config: Config, samples: Arrays) -> 
     return (*diagnose(model, ranges, frozenset(model.placed)), *endless(model, typed, samples, config.threads))
 
 
+def caveats(samples: Samples, model: Model) -> tuple[str, ...]:
+    """What is weak about the inputs that everything rests on, and about comparing runs of this model at all."""
+    return (*samples.caveats, *model.opaque.warnings(), *random.warnings_of(model), *quantised.warnings_of(model))
+
+
 def refuse_unknown_outputs(config: Config, model: Model) -> None:
     """A bound for an output that does not exist would be a bound on nothing."""
     names = [tensor.name for tensor in model.graph.outputs]
@@ -194,6 +199,9 @@ def refuse_unknown_outputs(config: Config, model: Model) -> None:
         if name not in names:
             near = get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"outputs are {', '.join(names)}"
+            if name in model.opaque.lost:
+                said = f"nothing here computes {model.opaque.named}, which gives output {name!r}"
+                raise ConfigError(said, where="tolerance.outputs", hint=f"bound what that reads; {hint}")
             raise ConfigError(f"the model has no output {name!r}", where="tolerance.outputs", hint=hint)
 
 

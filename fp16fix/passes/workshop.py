@@ -25,6 +25,8 @@ class Workshop:
         self.model = model
         self.ranges = ranges or {}
         self.heavy = model.weight() > BIG_MODEL
+        self._typed: tuple[str, Model] | None = None
+        """The last one of a model that is not heavy, by the digest of its recipe."""
         self._kept: OrderedDict[tuple[Edit, ...], tuple[Model, Mapping[str, Range]]] = OrderedDict()
 
     def keep(self, recipe: Recipe, prepared: Model, ranges: Mapping[str, Range]) -> None:
@@ -49,8 +51,11 @@ class Workshop:
         return self._kept[recipe.changes]
 
     def typed(self, recipe: Recipe) -> Model:
-        """What an engine is built from. Raises as ``apply.apply``."""
+        """What an engine is built from; nobody's to edit, for it is kept and given again. Raises as ``apply.apply``."""
         if self.heavy:
             # Graphs are circles: the last candidate's weights are held until somebody looks.
             gc.collect()
-        return apply.typed(self.prepared(recipe), recipe)
+            return apply.typed(self.prepared(recipe), recipe)
+        if self._typed is None or self._typed[0] != recipe.digest:
+            self._typed = recipe.digest, apply.typed(self.prepared(recipe), recipe)
+        return self._typed[1]

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fp16fix.graph.edit import drop_unread
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
 
@@ -43,6 +44,7 @@ def look(model: Model, samples: Iterable[Mapping[str, np.ndarray]], looks: Seque
         each.install(probed)
         outputs += probed.graph.outputs
     probed.graph.outputs = outputs
+    drop_unread(probed.graph)
     session = Session(probed, threads=threads)
     for sample in samples:
         found = session.run(sample)

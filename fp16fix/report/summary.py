@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import fp16fix
 from fp16fix.config import Config
-from fp16fix.graph import quantised, safe
+from fp16fix.graph import safe
 from fp16fix.graph.lone import kept_narrow
 from fp16fix.graph.loops import deciders
 from fp16fix.graph.lower import count_types
 from fp16fix.graph.model import Constant, Model, Node, element_type
 from fp16fix.graph.ops import float_inputs, float_outputs, is_float_node
-from fp16fix.graph.random import warnings_of
 from fp16fix.half import BF16, FP32, Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.passes.design import Draft, matches
-from fp16fix.passes.evidence import Evidence
+from fp16fix.passes.evidence import Evidence, caveats
 from fp16fix.passes.place.islands import flops
 from fp16fix.passes.recipe import Refusal
 from fp16fix.process.versions import versions
@@ -217,11 +216,6 @@ def tight(draft: Draft, typed: Model, headroom: float) -> list[tuple[float, str]
     return sorted((room, name) for name, room in left.items() if room < headroom and name not in wide | draft.spared | masks)
 
 
-def sample_warnings(found: Evidence) -> tuple[str, ...]:
-    """What is weak about the inputs that everything rests on, and about comparing runs of this model at all."""
-    return (*found.samples.caveats, *warnings_of(found.model), *quantised.warnings_of(found.model))
-
-
 def margin_warnings(found: Evidence, answer: Answer) -> Iterator[str]:
     """How little lies between a verdict that passes and one that does not."""
     verdict, wanted = answer.verdict, found.config.search.margin_db
@@ -256,7 +250,7 @@ def sum_warnings(answer: Answer) -> Iterator[str]:
 
 def warnings(found: Evidence, answer: Answer, typed: Model, informed: Informed) -> tuple[str, ...]:
     """What a reader must know before trusting the verdict."""
-    said = [*sample_warnings(found), *answer.verdict.notes, *safe_warnings(), *informed.failed]
+    said = [*caveats(found.samples, found.model), *answer.verdict.notes, *safe_warnings(), *informed.failed]
     said += [*margin_warnings(found, answer), *base_warnings(found.config)]
     said += [*sum_warnings(answer)]
     if answer.stopped:

@@ -28,6 +28,9 @@ def executed(found: Evidence, built: Built, facts: EngineFacts, others: Sequence
     """
     if not executable():
         return facts
+    if found.model.opaque.nodes:
+        said = f"The plan was not run: {found.model.opaque.named} is computed by its plugin there, and FP32 is not known of it."
+        return replace(facts, warnings=(*facts.warnings, said))
     if not runs_here(built):
         here = gpu_status().capabilities[0]
         said = f"The plan was built for {', '.join(built.targets)} and not run: the GPU here is {here} (--target {here})."

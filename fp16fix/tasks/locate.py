@@ -10,11 +10,11 @@ from fp16fix.config import Config, refuse_other_base
 from fp16fix.location.least import is_asked, journal_of, minimal, refuse_oracle
 from fp16fix.location.locate import locate as locate_in
 from fp16fix.location.witnesses import summon
-from fp16fix.passes.evidence import gather
+from fp16fix.passes.evidence import caveats, gather
 from fp16fix.process.versions import versions
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.located import Located
-from fp16fix.report.summary import model_facts, sample_facts, sample_warnings
+from fp16fix.report.summary import model_facts, sample_facts
 from fp16fix.search.draft import design
 
 
@@ -79,5 +79,5 @@ def locate(
         samples=sample_facts(found),
         versions=versions(),
         stages={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
-        warnings=sample_warnings(found),
+        warnings=caveats(found.samples, found.model),
     )

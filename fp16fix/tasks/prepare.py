@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fp16fix.config import Config
 from fp16fix.engines.compile import ready
 from fp16fix.engines.profiles import in_files, refuse_uncovered
-from fp16fix.passes.evidence import Arrays, Evidence, gather
+from fp16fix.passes.evidence import Arrays, Evidence, equip, gather
 from fp16fix.progress import Stages
 from fp16fix.report.delivery import Products, products_for
 from fp16fix.search.trials import refuse_search
@@ -36,6 +36,7 @@ def prepared(config: Config, stages: Stages) -> Prepared:
         InputError: the model, the samples or the config.
         BackendError: a plan was asked for and TensorRT is missing or failed.
     """
+    equip(config)
     products = products_for(config)
     wants_plan = products.plan is not None
     refuse_search(config)

@@ -11,6 +11,7 @@ from fp16fix.engines.backend import choose
 from fp16fix.engines.compile import build_options
 from fp16fix.hazards.hazard import Hazard
 from fp16fix.oracles.oracle import Score
+from fp16fix.passes.evidence import caveats
 from fp16fix.passes.recipe import Recipe, Refusal
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.search.answer import designed, untouched
@@ -63,7 +64,7 @@ def preview(config: Config, watcher: Watcher | None = None) -> Preview:
         refusals=draft.refusals,
         hazards=evidence.hazards,
         proofs=evidence.proofs,
-        warnings=samples.caveats,
+        warnings=caveats(samples, evidence.model),
     )
 
 

@@ -13,12 +13,11 @@ from fp16fix.graph.lone import wide_products
 from fp16fix.graph.loops import deciders
 from fp16fix.graph.model import Model, element_type, tell_apart
 from fp16fix.graph.operators import PRODUCTS
-from fp16fix.graph.random import warnings_of
 from fp16fix.half import FP16
 from fp16fix.inputs.split import split
 from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
-from fp16fix.passes.evidence import Arrays, equip, half_of_blends, samples_for
+from fp16fix.passes.evidence import Arrays, caveats, equip, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
 from fp16fix.progress import Silent, Stages, Tick, Watcher
 from fp16fix.ranges.measure import measure
@@ -84,7 +83,7 @@ def compared(config: Config, candidate: Path | str, watcher: Watcher | None = No
         verdict = with_sums(config, oracle, typed, samples, as_built(config, oracle, typed, tick))
         verdict = within_share(config, verdict, typed, samples)
         oracle_name = "strict, on made-up inputs" if given.made_up else verdict.oracle
-        verdict = replace(verdict, oracle=oracle_name, notes=(*caveats(samples, reference), *verdict.notes))
+        verdict = replace(verdict, oracle=oracle_name, notes=(*caveats(given, reference), *verdict.notes))
     return Compared(verdict, Digests(reference.digest, typed.digest, given.digest()))
 
 
@@ -134,11 +133,6 @@ def within_share(config: Config, verdict: Verdict, typed: Model, samples: Arrays
     return replace(verdict, verified=False, reasons=(*verdict.reasons, why)) if why else verdict
 
 
-def caveats(samples: Arrays, reference: Model) -> tuple[str, ...]:
-    """What must be said of any comparison on these samples."""
-    return (*samples.samples.caveats, *warnings_of(reference))
-
-
 def verify_plan(config: Config, plan: Path, stages: Stages) -> Compared:
     """An engine against the FP32 model on the GPU of this machine. Raises as ``compared``."""
     refuse_unrunnable(plan)
@@ -147,5 +141,5 @@ def verify_plan(config: Config, plan: Path, stages: Stages) -> Compared:
         samples = Arrays(samples_for(config, reference))
     with stages.stage("run engine", len(samples)):
         verdict = verdict_of(config, plan, reference, samples, config.build.backend, samples.names)
-    verdict = replace(verdict, notes=(*caveats(samples, reference), *verdict.notes))
+    verdict = replace(verdict, notes=(*caveats(samples.samples, reference), *verdict.notes))
     return Compared(verdict, Digests(reference.digest, digest({plan}), samples.samples.digest()))

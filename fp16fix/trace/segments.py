@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph.edit import drop_unread
 from fp16fix.graph.model import Model, bodies, element_type, graphs_under
 from fp16fix.graph.session import Session
 from fp16fix.half import BF16
@@ -53,7 +54,7 @@ class Segment:
         carried = () if self.done else self.carried
         tensors = model.graph.tensors()
         model.graph.outputs = [*model.graph.outputs, *(tensors[name] for name in carried)]
-        drop_dead(model)
+        drop_unread(model.graph)
         session = Session(model, threads=threads, arena=False) if model.graph.outputs else None
         for index, sample in enumerate(self.samples):
             fed = {name: np.load(self.path(name, index)) for name in self.fed}
@@ -91,11 +92,6 @@ def segments(host: Model, samples: Iterable[Sample]) -> Iterator[Segment]:
             carried = tuple(name for name in crossing if place[name] == index)
             model = Model(stretch(host.graph, part, outside), host.name)
             yield Segment(model, carried, tuple(fed), samples, Path(folder), numbers)
-
-
-def drop_dead(model: Model) -> None:
-    """Take out nodes that no output needs: the runtime would run them."""
-    model.graph.cleanup(remove_unused_node_outputs=False, recurse_subgraphs=False, remove_unused_graph_inputs=False)
 
 
 def stretch(graph: gs.Graph, nodes: list[gs.Node], outside: list[gs.Tensor]) -> gs.Graph:

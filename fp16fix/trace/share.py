@@ -10,14 +10,14 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
-from fp16fix.graph.edit import Editor, redirect, rounding_of
+from fp16fix.graph.edit import Editor, drop_unread, redirect, rounding_of
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_outputs
 from fp16fix.graph.session import Session
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.rounds import bound
 from fp16fix.trace.births import exact_inputs
-from fp16fix.trace.segments import Sample, drop_dead
+from fp16fix.trace.segments import Sample
 
 ALL, WHOLE = "\0all", "\0whole"
 """Keys that are no node's name."""
@@ -113,7 +113,7 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: Co
     moved = {id(node) for nodes_ in after.values() for node in nodes_}
     for graph in list(host.graphs()):
         graph.nodes[:] = [each for node in graph.nodes if id(node) not in moved for each in (node, *after.get(id(node), ()))]
-    drop_dead(host)
+    drop_unread(host.graph)
     # With a switch on, the exact graph's own Loops hang on strict values.
     bound(host, guarded=False)
     return host

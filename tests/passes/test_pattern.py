@@ -7,6 +7,7 @@ import pytest
 from fp16fix.graph.model import Model
 from fp16fix.passes.rewrite.found import leaking
 from fp16fix.passes.rewrite.pattern import Any, As, Number, Op, Pattern, Reduce, Square, Tensor, Weight, find, search
+from fp16fix.passes.rewrite.rules._match import Wiring
 from tests.models import model
 
 
@@ -95,5 +96,5 @@ def test_results_read_outside_the_match_leak(text: str, outputs: str, leak: str)
     last = here.node_map()["Neg_n" if "n = Neg" in text else "Neg_y"]
     found = find(Op("Neg", Op("Sqrt", Op("Relu", Tensor("a")))), last.outputs[0])
     assert found is not None
-    assert leaking(here, found, last) == leak
-    assert leaking(here, found, last, frozenset({leak})) == ""
+    assert leaking(Wiring(here).is_output, found, last) == leak
+    assert leaking(Wiring(here).is_output, found, last, frozenset({leak})) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fp16fix.graph.load import model_from_proto
-from fp16fix.graph.model import Tensor
+from fp16fix.graph.model import Model, Tensor
+from fp16fix.graph.session import Session
+from fp16fix.ranges import look as look_module
 from fp16fix.ranges import measure as measure_module
 from fp16fix.ranges import probe as probe_module
 from fp16fix.ranges.measure import measure, summary
@@ -211,3 +214,18 @@ def test_a_declared_shape_that_is_stale_is_no_obstacle() -> None:
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     ranges = measure(model_from_proto(proto), [{"x": np.zeros((2, 4), np.float32)}])
     assert (ranges["a"].low, ranges["b"].high) == (1.0, -1.0)
+
+
+def test_a_closer_look_runs_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[set[str]] = []
+
+    class Watched(Session):
+        def __init__(self, model: Model, **keywords: Any) -> None:
+            ran.append({node.op for node in model.graph.nodes})
+            super().__init__(model, **keywords)
+
+    monkeypatch.setattr(look_module, "Session", Watched)
+    found = measure(model("g (float[4] x) => (float[4] y) { l = Log (x) y = Sin (l) }"), [{"x": np.array([1e-6, 1, 2, 3], np.float32)}])
+    assert found["x"].smallest == pytest.approx(1e-6)
+    assert len(ran) == 1
+    assert "Sin" not in ran[0]

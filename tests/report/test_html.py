@@ -94,6 +94,16 @@ def test_figures_of_every_sample_are_on_the_page_folded() -> None:
     assert folded.index("night") < folded.index("noon"), "the worst first"
 
 
+@pytest.mark.parametrize(("many", "folds"), [(3, False), (20, False), (21, True), (300, True)])
+def test_tables_of_many_rows_fold(many: int, folds: bool) -> None:
+    base = outcome()
+    rewrites = [replace(base.recipe.changes[0], node=f"/n.{index}") for index in range(many)]
+    page = render(replace(base, recipe=replace(base.recipe, edits=tuple(rewrites))))
+    table = page[: page.index('aria-label="Rewrites"')]
+    assert table.endswith(f'<details><summary>{many} rewrites</summary><div class="scroll" tabindex="0" role="region" ') == folds
+    assert Skeleton(page).open == []
+
+
 @both
 def test_sections_links_and_ids_agree(page: Callable[[], str]) -> None:
     text = page()

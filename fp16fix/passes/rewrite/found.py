@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
-from fp16fix.graph.model import Model, Node, Tensor, constant
+from fp16fix.graph.model import Node, Tensor, constant
 
 Value: TypeAlias = Tensor | float | tuple[int, ...]
 """What a name can stand for."""
@@ -82,13 +82,12 @@ class Misses:
             self.depth, self.why = len(found.nodes), why
 
 
-def leaking(model: Model, found: Found, last: Node, spare: frozenset[str] = frozenset()) -> str:
+def leaking(is_output: Callable[[Tensor], bool], found: Found, last: Node, spare: frozenset[str] = frozenset()) -> str:
     """Name of a matched node, ``last`` and those in ``spare`` aside, whose result is read outside the match; empty if none is."""
-    leaves = {id(tensor) for graph in model.graphs() for tensor in graph.outputs}
     own = {id(node) for node in found.nodes}
     for node in found.nodes:
         if node is last or node.name in spare:
             continue
-        if any(id(out) in leaves or any(id(reader) not in own for reader in out.outputs) for out in node.outputs):
+        if any(is_output(out) or any(id(reader) not in own for reader in out.outputs) for out in node.outputs):
             return str(node.name)
     return ""

@@ -6,6 +6,7 @@ from tools.mutate.fault import Fault
 
 LOWER = "graph/lower.py"
 OF_LOWER = ("tests/passes/test_lower.py",)
+OF_OUTLINE = ("tests/graph/test_outline.py",)
 
 FAULTS = (
     Fault(
@@ -35,7 +36,7 @@ FAULTS = (
     Fault(
         "interface-ignored",
         LOWER,
-        "return self.io if self.io is not None else ",
+        "return asked if asked is not None else ",
         "return ",
         OF_LOWER,
         "--io does nothing",
@@ -119,5 +120,37 @@ FAULTS = (
         "return float(np.max(np.abs(values), initial=0.0))",
         ("tests/graph/test_session.py",),
         "a repair takes the memory of another table",
+    ),
+    Fault(
+        "big-file-off-by-one",
+        "graph/outline.py",
+        '("offset", str(offset))',
+        '("offset", str(offset + 1))',
+        OF_OUTLINE,
+        "weights of a big file are read one byte too late",
+    ),
+    Fault(
+        "big-file-unchecked",
+        "graph/load.py",
+        "emptied(proto) if big else proto",
+        "None if big else proto",
+        OF_OUTLINE,
+        "what the checker has against a big file is not said",
+    ),
+    Fault(
+        "weights-read-twice",
+        "graph/load.py",
+        "outlined(path) if big else ",
+        "",
+        OF_OUTLINE,
+        "a big file is in memory three times while it is loaded",
+    ),
+    Fault(
+        "field-past-its-message",
+        "graph/outline.py",
+        "            if after > end:\n",
+        "            if False:\n",
+        OF_OUTLINE,
+        "a file that is cut off is read as if it were whole",
     ),
 )

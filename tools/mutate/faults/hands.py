@@ -6,6 +6,7 @@ from tools.mutate.fault import Fault
 
 CALLS, MODULES = ("tests/api/test_calls.py",), ("tests/api/test_modules.py",)
 SELECTING, RUNTIME = ("tests/passes/test_selecting.py",), ("tests/graph/test_runtime.py",)
+OPAQUE = ("tests/graph/test_opaque.py",)
 MANNERS, DIVIDE = ("tests/test_manners.py",), ("tests/inputs/test_divide.py",)
 
 FAULTS = (
@@ -120,5 +121,61 @@ FAULTS = (
         "",
         RUNTIME,
         "a graph that was raised to another opset cannot be made again",
+    ),
+    Fault(
+        "plugin-left-out",
+        "graph/opaque.py",
+        "    graph.node.extend(opaque.nodes)\n",
+        "",
+        OPAQUE,
+        "a delivered detector has lost its suppression",
+    ),
+    Fault(
+        "plugin-behind-its-readers",
+        "graph/opaque.py",
+        "    sort(graph)\n",
+        "",
+        OPAQUE,
+        "a delivered graph reads what comes later",
+    ),
+    Fault(
+        "plugin-in-half",
+        "graph/lower.py",
+        "None if tensor.name in self.model.opaque.touched else self.io",
+        "self.io",
+        OPAQUE,
+        "a kernel of FP32 is given FP16",
+    ),
+    Fault(
+        "plugin-with-a-schema",
+        "graph/opaque.py",
+        "    asked = (",
+        '    if op == "EfficientNMS_TRT":\n        return not domain\n    asked = (',
+        OPAQUE,
+        "a plugin that ONNX Runtime only hands on to TensorRT refuses the model",
+    ),
+    Fault(
+        "plugin-not-said",
+        "passes/evidence.py",
+        "*model.opaque.warnings(), ",
+        "",
+        OPAQUE,
+        "nobody learns that outputs of a plugin were not compared",
+    ),
+    Fault(
+        "plugin-unread-by-profiles",
+        "engines/profiles.py",
+        'load_samples(config.inputs or "", fed(config.model or Path()), config.shapes)',
+        'load_samples(config.inputs or "", declared(config.model or Path()), config.shapes)',
+        OPAQUE,
+        "samples that record a plugin's outputs are refused where a plan is asked for",
+    ),
+    Fault(
+        "unranked-input-measured",
+        "inputs/check.py",
+        "            if entry.ranked:\n                _shape(entry, declared.shape, place)",
+        "            if True:\n                _shape(entry, declared.shape, place)",
+        OPAQUE,
+        "an input of an undeclared rank takes nothing but a number out of a file",
     ),
 )

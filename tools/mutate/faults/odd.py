@@ -12,7 +12,7 @@ FAULTS = (
     Fault(
         "checker-is-a-gate",
         "graph/load.py",
-        "        refuse_unloadable(path, why)\n",
+        "        refuse_unloadable(path, proto, why)\n",
         "        raise ModelError(why)\n",
         (f"{OF_ODD}[disorderly]",),
         "a graph that runs is refused",

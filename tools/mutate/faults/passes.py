@@ -385,4 +385,20 @@ FAULTS = (
         ("tests/strict/test_accumulate.py",),
         "attention over many keys holds only where products add in FP32",
     ),
+    Fault(
+        "typed-of-another-recipe",
+        "passes/workshop.py",
+        "if self._typed is None or self._typed[0] != recipe.digest:",
+        "if self._typed is None:",
+        ("tests/passes/test_workshop.py",),
+        "one candidate is judged by the graph of another",
+    ),
+    Fault(
+        "big-graphs-kept",
+        "passes/workshop.py",
+        "            gc.collect()\n            return apply.typed(self.prepared(recipe), recipe)\n",
+        "            gc.collect()\n",
+        ("tests/passes/test_workshop.py",),
+        "a big model's FP16 weights are held while the next candidate's are made",
+    ),
 )

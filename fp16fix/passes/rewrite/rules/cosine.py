@@ -83,7 +83,7 @@ class WrittenCosine:
 def match(view: Wiring, node: gs.Node) -> Found | None:
     """A cosine that ends at ``node``."""
     found = find(CORE, node.outputs[0]) if is_op(node, "Div") else None
-    if found is None or leaking(view.model, found, node) or any(each.op == "Expand" for each in found.nodes):
+    if found is None or leaking(view.is_output, found, node) or any(each.op == "Expand" for each in found.nodes):
         return None
     under_root = any(found.has(f"{kind}_{x}") for kind in ("inside", "least") for x in "ab")
     a, b = found.tensor("a").shape, found.tensor("b").shape

@@ -88,7 +88,7 @@ def inner(found: Found) -> gs.Node:
 def match(view: Wiring, node: gs.Node) -> Norm | None:
     """A GroupNorm whose second Reshape is ``node``."""
     found = find(GROUPED, node.outputs[0]) if view.model.opset >= SINCE and is_op(node, "Reshape") else None
-    if found is None or leaking(view.model, found, node):
+    if found is None or leaking(view.is_output, found, node):
         return None
     x, groups = found.tensor("x"), found.weight("scale").size
     if x.shape is None or len(x.shape) < 3 or not isinstance(x.shape[1], int) or x.shape[1] % groups:

@@ -94,7 +94,7 @@ def match(view: Wiring, node: gs.Node) -> Norm | None:
     x, axes = found.tensor("x"), found.axes()
     if x.shape is None or len(x.shape) < 3 or not axes or axes[-1] != len(x.shape) - 1 or axes[0] > 2 or axes[0] < 1:
         return None
-    if len(axes) != axes[-1] - axes[0] + 1 or leaking(view.model, found, node, may_be_shared(found)):
+    if len(axes) != axes[-1] - axes[0] + 1 or leaking(view.is_output, found, node, may_be_shared(found)):
         return None
     return one_group(view, found, node) if axes[0] == 1 else per_channel(view, found, node)
 

@@ -88,7 +88,7 @@ class WrittenL2Norm:
 def match(view: Wiring, node: gs.Node) -> Found | None:
     """An L2-normalisation that ends at ``node``."""
     found = find(CORE, node.outputs[0]) if is_op(node, "Div", "Mul") else None
-    if found is None or leaking(view.model, found, node):
+    if found is None or leaking(view.is_output, found, node):
         return None
     expanded = any(each.op == "Expand" for each in found.nodes)
     same = node.outputs[0].shape is not None and node.outputs[0].shape == found.tensor("x").shape

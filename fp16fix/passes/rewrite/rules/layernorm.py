@@ -183,7 +183,7 @@ def settled(view: Wiring, found: Found, core: gs.Node) -> Norm | str:
     x, axes = found.tensor("x"), found.axes()
     dimensions = rank(x)
     trailing = (-1,) if dimensions is None else tuple(range(dimensions - len(axes), dimensions))
-    shared = leaking(view.model, found, core, may_be_shared(found))
+    shared = leaking(view.is_output, found, core, may_be_shared(found))
     if shared:
         return f"the result of {shared!r} inside the norm is read elsewhere too"
     if dimensions is not None and axes == (1,) and dimensions > 2:

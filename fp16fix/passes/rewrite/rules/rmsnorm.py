@@ -121,7 +121,7 @@ class WrittenRmsNorm:
 def match(view: Wiring, node: gs.Node) -> Norm | None:
     """An RMSNorm whose core ends at ``node``; with its scale where that could be the operator's."""
     found = find(CORE, node.outputs[0]) if is_op(node, "Div", "Mul") else None
-    if found is None or leaking(view.model, found, node):
+    if found is None or leaking(view.is_output, found, node):
         return None
     x, axes = found.tensor("x"), found.axes()
     if x.shape is None or not axes:

@@ -119,4 +119,4 @@ def match(view: Wiring, node: gs.Node) -> Found | None:
     if found is None:
         return None
     mean = found.tensor("mean").inputs[0].name
-    return None if leaking(view.model, found, node, frozenset({mean})) else found
+    return None if leaking(view.is_output, found, node, frozenset({mean})) else found

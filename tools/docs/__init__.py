@@ -1,0 +1,1 @@
+"""The site: the Markdown of ``docs/`` and ``notes/``, references made from schemas, figures and pictures made by running the tool."""
