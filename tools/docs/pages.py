@@ -53,7 +53,14 @@ def read(path: Path) -> Page | None:
 def filled(page: Page) -> str:
     """The page with the figures of its example, whose pictures are written beside it; a figure that there is not is an error."""
     found = example(page.example)
-    words: dict[str, Any] = {"it": found, "console": commanded, "fp16": half_of, "spacing": half.FP16.spacing, "number": number, "whole": int}
+    words: dict[str, Any] = {
+        "it": found,
+        "console": commanded,
+        "fp16": half_of,
+        "spacing": half.FP16.spacing,
+        "number": number,
+        "whole": int,
+    }
     if page.kind is not None:
         words["picture"] = pictured(page, found)
     # Loaded by its name, so that a fault is told with file and line.
