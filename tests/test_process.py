@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 
+from fp16fix.process import memory
 from fp16fix.process.children import HERE, command, environment
 from fp16fix.process.interrupts import in_place, placed, terminable, undisturbed
 from tests.models import proto
@@ -170,3 +172,47 @@ def test_only_what_is_still_there_is_in_place(tmp_path: Path) -> None:
     placed(tmp_path / "x", tmp_path / "gone")
     assert tmp_path / "x" in in_place()
     assert tmp_path / "gone" not in in_place()
+
+
+HOLES = """
+import contextlib, sys
+import numpy as np
+from fp16fix.process import memory
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+def worked():
+    large, small = [], []
+    for _ in range(100):
+        large.append(np.ones(1 << 18))
+        small.append(bytes(2000))
+    large.clear()
+    return small
+
+np.ones(31 << 17)[:1].copy()
+with memory.given_back() if sys.argv[1] == "given" else contextlib.nullcontext():
+    before = held()
+    kept = worked()
+    print(held() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(memory.libc(), "mallopt"), reason="no glibc")
+def test_large_blocks_between_small_ones_are_given_back() -> None:
+    holes, given = (
+        int(subprocess.run([sys.executable, "-c", HOLES, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("kept", "given")
+    )
+    assert given < 20 < 100 < holes
+
+
+def test_the_threshold_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(memory, "libc", lambda: SimpleNamespace(mallopt=lambda _, threshold: told.append(threshold)))
+    with pytest.raises(KeyError), memory.given_back():
+        raise KeyError(told.copy())
+    assert told == [memory.LOW, memory.HIGH]
+    monkeypatch.setattr(memory, "libc", lambda: None)
+    with memory.given_back():
+        pass

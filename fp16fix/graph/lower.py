@@ -12,6 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix import half
+from fp16fix.graph.converted import converted
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.lone import ask, between_casts, clipped, guard, kept_narrow
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, numpy_type
@@ -191,8 +192,7 @@ class Lowering:
     def converted(self, tensor: gs.Constant, element: int) -> gs.Constant:
         """An initializer in another type, rounded to nearest even, sign kept; only weights past the largest value become inf."""
         suffix = next(fmt.name for fmt in FORMATS.values() if fmt.onnx == element)
-        with np.errstate(over="ignore"):
-            return self.edit.constant(f"{tensor.name}/{suffix}", np.asarray(tensor.values).astype(numpy_type(element)))
+        return self.edit.constant(f"{tensor.name}/{suffix}", converted(tensor.values, element))
 
     def cast(self, tensor: gs.Tensor, element: int) -> gs.Tensor:
         """A Cast right after the producer, through a Clip where an exit saturates."""

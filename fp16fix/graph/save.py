@@ -19,11 +19,12 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.opaque import put_back
 from fp16fix.graph.session import parted, proto_of
 from fp16fix.graph.stream import stream
-from fp16fix.graph.thin import BIG_MODEL
 from fp16fix.process.interrupts import placed, undisturbed
 
 LIMIT = 2**31 - 2**26
 """Protobuf messages end at 2 GiB, of which the nodes take a few; weights of larger models go into a file beside."""
+STREAMED = 32 << 20
+"""Bytes of weights that no proto holds: it would have them twice more, in itself and in its bytes."""
 DATA = ".data"
 """Ending of such a file."""
 DIGITS = 16
@@ -113,7 +114,7 @@ def save_model(model: Model, path: Path) -> None:
     held = model.weight()
     if held > LIMIT:
         save_apart(model, path)
-    elif held > BIG_MODEL:
+    elif held > STREAMED:
         proto, weights = parted(model)
         whole(proto, model)
         write_atomically(path, lambda file: stream(proto, weights, file))

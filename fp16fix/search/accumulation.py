@@ -14,6 +14,7 @@ from fp16fix.passes.design import matches
 from fp16fix.passes.evidence import Arrays
 from fp16fix.passes.place.attention import around, outside_attention
 from fp16fix.passes.recipe import asking, placements_of
+from fp16fix.process.memory import given_back
 from fp16fix.progress import Stages, Tick
 from fp16fix.search.answer import Answer
 from fp16fix.search.draft import reaching
@@ -137,7 +138,7 @@ def examined(strict: StrictOracle, typed: Model, samples: Arrays, verdict: Verdi
         bounds = certified(typed, samples, threads=strict.own.threads, tick=tick)
         if (work := sum(each.steps for each in bounds)) > MOST:
             return Examined((unasked(work, bounds),), None, bounds)
-        with strict.alone("" if verdict.worst is None else verdict.worst.sample) as oracle:
+        with given_back(), strict.alone("" if verdict.worst is None else verdict.worst.sample) as oracle:
             second = oracle.verdict(typed, profile=Accumulate.name, tick=tick)
     except Exception as error:  # noqa: BLE001 - an answer that passes is not lost over what may only qualify it
         said = error.what if isinstance(error, Fp16fixError) else f"{type(error).__name__}: {first_line(error)}"

@@ -22,7 +22,7 @@ def test_a_streamed_file_holds_what_a_serialised_one_does(tmp_path: Path, monkey
         made.graph.initializer.append(onnx.numpy_helper.from_array(normal(40, 40, seed=ord(name)), name))
     made.metadata_props.add(key="author", value="somebody")
     model = model_from_proto(made)
-    monkeypatch.setattr(save, "BIG_MODEL", 1000)
+    monkeypatch.setattr(save, "STREAMED", 1000)
     save_model(model, tmp_path / "m.onnx")
     found, wanted = onnx.load(tmp_path / "m.onnx"), proto_of(model)
     assert {each.name for each in parted(model)[0].graph.initializer if each.external_data} == {"w", "v"}

@@ -153,4 +153,20 @@ FAULTS = (
         OF_OUTLINE,
         "a file that is cut off is read as if it were whole",
     ),
+    Fault(
+        "weights-of-another",
+        "graph/converted.py",
+        "if source is values and result is not None:",
+        "if result is not None:",
+        ("tests/graph/test_converted.py",),
+        "a weight is taken for one that lay at its address before",
+    ),
+    Fault(
+        "holes-kept",
+        "process/memory.py",
+        "    tell(LOW)\n",
+        "",
+        ("tests/test_process.py::test_large_blocks_between_small_ones_are_given_back",),
+        "the second gate takes hundreds of MiB that nobody uses",
+    ),
 )
