@@ -18,7 +18,7 @@ class Editor:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._names = set(model.tensors()) | {node.name for node in model.nodes()}
+        self._names = set(model.tensors()) | {node.name for node in model.nodes()} | model.opaque.names
         self._counts: dict[str, int] = {}
         """Highest number given to each base name, so that a base used often costs no search."""
 

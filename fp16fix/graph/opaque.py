@@ -46,6 +46,11 @@ class Opaque:
         return frozenset(name for node in self.nodes for name in (*node.input, *node.output) if name)
 
     @property
+    def names(self) -> frozenset[str]:
+        """Of the nodes and of all they read and give: not to be given to anything else."""
+        return self.touched | {node.name for node in self.nodes}
+
+    @property
     def lost(self) -> tuple[str, ...]:
         """Outputs of the file that the nodes give: nothing here can compare them."""
         given = {name for node in self.nodes for name in node.output}
@@ -63,7 +68,7 @@ class Opaque:
             given = f", not on what comes out of it ({', '.join(self.lost)})" if self.lost else ""
             yield f"Nothing here computes {self.named}; it stays as it is, and the verdict is on what goes into it{given}."
         if self.recorded:
-            yield f"{', '.join(self.recorded)} came out of the samples, as recorded: what an FP16 input would change in it is not known."
+            yield f"{', '.join(self.recorded)} came out of the samples, as recorded: what rounding would change in it is not known."
 
 
 def called(node: onnx.NodeProto) -> str:
@@ -142,13 +147,27 @@ def put_back(proto: onnx.ModelProto, opaque: Opaque) -> None:
     graph = proto.graph
     now = {value.name: value for value in copied(graph.output)}
     inputs = [value for value in copied(graph.input) if value.name not in opaque.recorded]
-    present = {tensor.name for tensor in graph.initializer}
     del graph.input[:], graph.output[:]
     graph.input.extend(inputs)
     graph.output.extend(now.get(value.name, value) for value in opaque.results)
-    graph.initializer.extend(tensor for name, tensor in opaque.weights.items() if name not in present)
-    graph.node.extend(opaque.nodes)
+    nodes = list(copied(opaque.nodes))
+    bring_weights(graph, opaque.weights, nodes)
+    graph.node.extend(nodes)
     sort(graph)
+
+
+def bring_weights(graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto], nodes: Iterable[onnx.NodeProto]) -> None:
+    """Add what nodes read; under another name where one that was changed meanwhile has its own, and the nodes, in place, read that."""
+    present = {tensor.name: tensor for tensor in copied(each for each in graph.initializer if each.name in weights)}
+    for name, tensor in weights.items():
+        if present.get(name) == tensor:
+            continue
+        (own,) = copied([tensor])
+        if name in present:
+            own.name = f"{name}/given"
+            for node in nodes:
+                node.input[:] = [own.name if each == name else each for each in node.input]
+        graph.initializer.append(own)
 
 
 def literals(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], wanted: Collection[str]) -> dict[str, onnx.TensorProto]:

@@ -13,7 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import fp16fix
 from fp16fix.errors import BackendError, ConfigError, ModelError, SampleError
+from fp16fix.graph import load as load_module
+from fp16fix.graph.edit import Editor
 from fp16fix.graph.load import load
+from fp16fix.graph.opaque import cut, put_back
 from fp16fix.graph.runtime import Runtime, use
 from fp16fix.graph.save import save_model
 from fp16fix.inputs.files import write_npz
@@ -226,3 +229,23 @@ def test_a_plan_of_it_is_told_at_once_to_need_the_plugin(tmp_path: Path) -> None
         fp16fix.repair(detector(), SAMPLES, output=tmp_path / "out.plan", **FEW)
     assert "--plugin" in (error.value.hint or "")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("changed", "read", "count"), [(True, "anchors/given", 4), (False, "anchors", 3)])
+def test_a_weight_that_was_scaled_meanwhile_is_given_as_it_was(*, changed: bool, read: str, count: int) -> None:
+    """Exponents are folded into weights under their own names; a plugin that reads the same one has no part in that."""
+    made = pooled()
+    opaque = cut(made, {})
+    (other,) = [each for each in made.graph.initializer if each.name == "anchors"]
+    if changed:
+        other.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(other) / 4, "anchors"))
+    put_back(made, opaque)
+    assert node_of(made, "Pool").input[1] == read
+    assert len(made.graph.initializer) == count
+    (held,) = [each for each in made.graph.initializer if each.name == read]
+    assert np.array_equal(numpy_helper.to_array(held), numpy_helper.to_array(weight("anchors", 7, 4, gain=1e6)))
+
+
+def test_names_of_a_plugin_are_nobody_elses() -> None:
+    edit = Editor(load_module.model_from_proto(pooled()))
+    assert {edit.fresh(name) for name in ("anchors", "p", "pool")} == {"anchors_2", "p_2", "pool_2"}

@@ -178,4 +178,20 @@ FAULTS = (
         OPAQUE,
         "an input of an undeclared rank takes nothing but a number out of a file",
     ),
+    Fault(
+        "plugin-reads-scaled-weights",
+        "graph/opaque.py",
+        "        if present.get(name) == tensor:\n",
+        "        if name in present:\n",
+        OPAQUE,
+        "a plugin reads a weight that an exponent was folded into",
+    ),
+    Fault(
+        "plugin-names-taken",
+        "graph/edit.py",
+        " | model.opaque.names",
+        "",
+        OPAQUE,
+        "a new tensor has the name of a plugin's",
+    ),
 )
