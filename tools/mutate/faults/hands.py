@@ -125,7 +125,7 @@ FAULTS = (
     Fault(
         "plugin-left-out",
         "graph/opaque.py",
-        "    graph.node.extend(opaque.nodes)\n",
+        "    graph.node.extend(nodes)\n",
         "",
         OPAQUE,
         "a delivered detector has lost its suppression",
