@@ -51,7 +51,9 @@ def go_on(*_: Any) -> None:
 
 def wait(model: Path, *_: str) -> None:
     """Until somebody makes the file ``go`` beside it."""
-    (model.parent / f"{model.stem}.waits").write_text(str(os.getpid()))
+    written = model.parent / f"{model.stem}.waits.{os.getpid()}"
+    written.write_text(str(os.getpid()))
+    written.replace(model.parent / f"{model.stem}.waits")
     began = time.monotonic()
     while not (model.parent / "go").exists() and time.monotonic() - began < 60:
         time.sleep(0.02)

@@ -7,18 +7,20 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 
 from fp16fix.errors import BackendError, BackendMissingError
 from tests.models import normal, proto
 from tests.zoo.test_run import until
-from tests.zoo.zoos import ROOT, apart, calls, ran, works, zoo_in
+from tests.zoo.zoos import ROOT, SECONDS, apart, calls, ran, works, zoo_in
 
 __all__ = ["apart"]
 ray = pytest.importorskip("ray")
@@ -50,6 +52,14 @@ def told(folder: Path) -> dict[str, Any]:
     return found
 
 
+def runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.usefixtures("apart")
 def test_a_model_whose_node_dies_is_worked_on_elsewhere(cluster: Any, tmp_path: Path) -> None:
     path = zoo_in(tmp_path, {"a": "wait", "b": "wait 2", "c": "fail"})
@@ -59,8 +69,13 @@ def test_a_model_whose_node_dies_is_worked_on_elsewhere(cluster: Any, tmp_path: 
     def kill(_: Any) -> None:
         for name in ("a.waits", "b.waits"):
             until(tmp_path / name)
+        waiting = [int((tmp_path / name).read_text()) for name in ("a.waits", "b.waits")]
         cluster.remove_node(node, allow_graceful=False)
         lost.extend(calls(tmp_path))
+        # What worked on the node outlives it a little, and would end well if it were let go now.
+        began = time.monotonic()
+        while all(map(runs, waiting)) and time.monotonic() - began < SECONDS:
+            time.sleep(0.02)
         (tmp_path / "go").touch()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +93,7 @@ def test_a_model_whose_node_dies_is_worked_on_elsewhere(cluster: Any, tmp_path: 
         patch.setattr(Cluster, "_started", started)
         made, _ = ran(path, executor="ray")
     assert works(made) == {"a": "repaired", "b": "repaired", "c": "failed"}
-    assert sorted(lost) == ["a", "b"]
+    assert {"a", "b"} <= set(lost)
     assert sorted(calls(tmp_path)) in (["a", "a", "b", "c"], ["a", "b", "b", "c"]), "only what ran on the lost node is done twice"
     assert ran(path, executor="ray", only=("a", "b"))[1] == []
 
