@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
 from fp16fix.config import Config
 from fp16fix.engines import Backend, BuildOptions, BuildStoppedError, Built, choose
 from fp16fix.engines import build as build_plan
-from fp16fix.engines.profiles import profiles_of, settled
+from fp16fix.engines.profiles import profiles_of, settled, unweighted
 from fp16fix.errors import BackendError, ConfigError
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import DEFAULT_DOMAINS
@@ -96,7 +94,7 @@ def refuse_options(config: Config, backend: Backend) -> None:
 
 def odd_operators(path: Path) -> set[str]:
     """Operators of a file that TensorRT may know only by a plugin, or not at all."""
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = unweighted(path).graph
     own = {DEFAULT_DOMAINS[1], DEFAULT_DOMAINS[2]}
     refused = {op for op, inside in INSIDES.items() if inside.how is How.REFUSED}
     return {node.op_type for node in graph.node if node.domain not in own or node.op_type in refused}

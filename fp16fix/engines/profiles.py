@@ -16,6 +16,7 @@ from fp16fix.engines.options import Dims, EngineInput, check_profiles
 from fp16fix.errors import ConfigError, ModelError, absent, first_line
 from fp16fix.graph.names import name_nodes
 from fp16fix.graph.opaque import cut
+from fp16fix.graph.outline import outlined
 from fp16fix.inputs.load import load as load_samples
 from fp16fix.inputs.sample import Samples
 from fp16fix.inputs.shapes import text_from_dims
@@ -44,11 +45,11 @@ def fed(path: Path) -> tuple[Input, ...]:
 
 
 def unweighted(path: Path) -> onnx.ModelProto:
-    """An ONNX file, external weights where they lie. Raises as ``declared``."""
+    """An ONNX file, weights where they lie. Raises as ``declared``."""
     if not path.is_file():
         raise ModelError(absent(path), where=str(path), hint="give the path of an .onnx file")
     try:
-        return onnx.load(path, load_external_data=False)
+        return outlined(path)
     except Exception as error:  # protobuf and OS errors share no base class
         raise ModelError(f"not a readable ONNX file ({first_line(error)})", where=str(path), hint="export the model again") from error
 

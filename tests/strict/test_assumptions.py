@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fp16fix.engines import BuildOptions, build
 from fp16fix.engines.backend import RTX
 from fp16fix.engines.table import Kernel
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
-from fp16fix.graph.save import save_model
 from fp16fix.strict.assumptions import ASSUMPTIONS, Evidence, table
 from fp16fix.strict.fused import LONG
 from tests.engines.test_compiled import PINNED, TAKEN_BACK, pinned, unguarded
 from tests.models import filled, model, normal
+from tests.strict.plans import Build, of, plan
+
+__all__ = ["plan"]
 
 needs_rtx = pytest.mark.skipif(not RTX.importable(), reason="TensorRT-RTX is not installed")
-Build = Callable[[Model], tuple[Kernel, ...]]
 ATTENTION = """g (float[1,4,128,64] q, float[1,4,64,128] k, float[1,4,128,64] v) => (float[1,4,128,64] y) <float s = {0.125}> {
     [scores] a = MatMul (q, k) [scaled] b = Mul (a, s) [softmax] c = Softmax <axis = -1> (b) [values] y = MatMul (c, v) }"""
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Build:
-    """The kernels of a graph's plan."""
-
-    def built(graph: Model) -> tuple[Kernel, ...]:
-        save_model(graph, tmp_path / "graph.onnx")
-        return build(tmp_path / "graph.onnx", tmp_path / "x.plan", BuildOptions(targets=("sm80",))).proof.kernels
-
-    return built
-
-
-def of(rows: tuple[Kernel, ...], node: str) -> list[Kernel]:
-    found = [each for each in rows if node in each.owners]
-    assert found, f"{node} has no kernel"
-    return found
 
 
 def half(text: str, wide: tuple[str, ...] = (), opset: int = 17, **weights: np.ndarray) -> Model:

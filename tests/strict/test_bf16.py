@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -12,7 +11,6 @@ import pytest
 from fp16fix.engines import BuildOptions, build
 from fp16fix.engines.backend import RTX
 from fp16fix.engines.compiled import compiled, problems
-from fp16fix.engines.table import Kernel
 from fp16fix.graph.lower import count_types, lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.opset import raise_opset
@@ -24,10 +22,11 @@ from fp16fix.strict.fused import LONG
 from fp16fix.strict.jitter import SHARE, Jitter
 from tests.engines.test_compiled import PINNED, TAKEN_BACK, pinned, unguarded
 from tests.models import filled, model, normal
+from tests.strict.plans import Build, of, plan
 from tests.strict.test_insides import CASES, parsed
 
 needs_rtx = pytest.mark.skipif(not RTX.importable(), reason="TensorRT-RTX is not installed")
-Plan = Callable[[Model], tuple[Kernel, ...]]
+__all__ = ["plan"]
 
 
 def b(values: np.ndarray) -> np.ndarray:
@@ -111,21 +110,6 @@ def test_a_long_softmax_keeps_its_shares_in_bf16() -> None:
     assert np.mean(run(typed(text), x=x) == b(shares / total)) > 0.99
 
 
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    def built(graph: Model) -> tuple[Kernel, ...]:
-        save_model(graph, tmp_path / "graph.onnx")
-        return build(tmp_path / "graph.onnx", tmp_path / "x.plan", BuildOptions(targets=("sm80",))).proof.kernels
-
-    return built
-
-
-def of(rows: tuple[Kernel, ...], node: str) -> list[Kernel]:
-    found = [each for each in rows if node in each.owners]
-    assert found, f"{node} has no kernel"
-    return found
-
-
 @needs_rtx
 class TestPlans:
     """What ``strict.assumptions`` says of FP16 plans holds of BF16's."""
@@ -148,7 +132,7 @@ class TestPlans:
         else:
             assert (computed, narrowed) == ("fp32", ())
 
-    def test_softmax_norms_and_sums_are_stored_as_the_profile_has_it(self, plan: Plan) -> None:
+    def test_softmax_norms_and_sums_are_stored_as_the_profile_has_it(self, plan: Build) -> None:
         softmax = "g (float[4,{n}] x) => (float[4,{n}] y) {{ a = Relu (x) [softmax] s = Softmax <axis = -1> (a) y = Sigmoid (s) }}"
         assert len(of(plan(typed(softmax.format(n=LONG - 1))), "softmax")) == 1
         (kernel,) = [each for each in of(plan(typed(softmax.format(n=LONG))), "softmax") if "Exp" in each.steps]
@@ -166,7 +150,7 @@ class TestPlans:
         """Its BF16 form is in ONNX's schema; typed FP32 the graph parses."""
         assert {"fp32"} <= set(parsed(tmp_path, {op: CASES[op]}, 22, BF16)[op].dtypes)
 
-    def test_a_transposed_convolution_is_a_bf16_kernel(self, plan: Plan) -> None:
+    def test_a_transposed_convolution_is_a_bf16_kernel(self, plan: Build) -> None:
         text = "g (float[1,16,8,8] x, float[16,8,3,3] w) => (float[1,8,10,10] y) { a = Relu (x) [up] c = ConvTranspose (a, w) y = Sigmoid (c) }"
         graph = typed(text, w=normal(16, 8, 3, 3))
         (kernel,) = of(plan(graph), "up")
