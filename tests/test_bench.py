@@ -204,11 +204,11 @@ def test_the_chain_of_the_copies_is_ill_and_mended() -> None:
 
 
 def test_what_counts_copies_leaves_no_trace() -> None:
-    before = [vars(module)["copy_graph"] for module in (held, splice)]
+    before = [vars(module)["copied"] for module in (held, splice)]
     with copies.counted(1) as found:
         model_from_proto(copies.chain(8)).copy()
     assert found.callers == {"tests.test_bench.test_what_counts_copies_leaves_no_trace": 1}
-    assert [vars(module)["copy_graph"] for module in (held, splice)] == before
+    assert [vars(module)["copied"] for module in (held, splice)] == before
 
 
 def test_a_healthy_model_is_opened_and_run_as_often_as_the_bench_says() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.model import Model, numpy_type
 from fp16fix.half import FP32
 
@@ -44,15 +45,15 @@ class Editor:
 
     def variable(self, base: str, element: int, shape: Any = None) -> gs.Variable:
         """A new tensor of an ONNX element type."""
-        return gs.Variable(self.fresh(base), dtype=numpy_type(element), shape=shape)
+        return quick.variable(self.fresh(base), dtype=numpy_type(element), shape=shape)
 
     def constant(self, base: str, values: np.ndarray) -> gs.Constant:
         """A new initializer."""
-        return gs.Constant(self.fresh(base), values=values)
+        return quick.constant(self.fresh(base), values=values)
 
     def insert(self, graph: gs.Graph, index: int, op: str, name: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> gs.Node:
         """A new node at ``index`` of ``graph.nodes`` (keep the order topological)."""
-        node = gs.Node(op, self.fresh(name), attrs=attrs, inputs=inputs, outputs=outputs)
+        node = quick.node(op, self.fresh(name), attrs=attrs, inputs=inputs, outputs=outputs)
         graph.nodes.insert(index, node)
         self._owner[id(node)] = graph
         return node
@@ -77,8 +78,8 @@ class Editor:
         """
         rounded = self.variable(f"{tensor.name}/rounded", FP32.onnx, tensor.shape) if rounded is None else rounded
         narrow = self.variable(f"{tensor.name}/low", element, tensor.shape)
-        down = gs.Node("Cast", self.fresh(f"{tensor.name}/round"), attrs={"to": element}, inputs=[tensor], outputs=[narrow])
-        up = gs.Node("Cast", self.fresh(f"{tensor.name}/unround"), attrs={"to": FP32.onnx}, inputs=[narrow], outputs=[rounded])
+        down = quick.node("Cast", self.fresh(f"{tensor.name}/round"), attrs={"to": element}, inputs=[tensor], outputs=[narrow])
+        up = quick.node("Cast", self.fresh(f"{tensor.name}/unround"), attrs={"to": FP32.onnx}, inputs=[narrow], outputs=[rounded])
         return [down, up], rounded
 
     def remove(self, node: gs.Node) -> None:

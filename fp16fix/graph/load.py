@@ -15,6 +15,7 @@ import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError, absent, first_line
+from fp16fix.graph import quick
 from fp16fix.graph.admit import complaint, declare, put_in_order, refuse_unloadable, undeclared
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.external import is_external, slice_of, tensors_of
@@ -233,10 +234,10 @@ def inline_constants(graph: gs.Graph) -> None:
             continue
         tensor = node.outputs[0]
         node.outputs.clear()
-        replacement = gs.Constant(tensor.name, values=values)
+        replacement = quick.constant(tensor.name, values=values)
         redirect(tensor, replacement, outputs_of=inner)
         if any(output is tensor for output in graph.outputs):
-            identity = gs.Node("Identity", node.name, inputs=[replacement], outputs=[tensor])
+            identity = quick.node("Identity", node.name, inputs=[replacement], outputs=[tensor])
             replacement.name = f"{tensor.name}/value"
             kept.append(identity)
     graph.nodes[:] = kept

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.model import FLOATS, Model, element_type, numpy_type
 from fp16fix.graph.operators import BF16_BETWEEN_CASTS, CARRIERS, PRODUCTS, RECURRENCES
@@ -177,4 +178,4 @@ def clipped(edit: Editor, tensor: gs.Tensor, bound: float, name: str) -> tuple[g
     bounds = [] if old else [edit.constant(f"{name}/{side}", np.asarray(sign * bound, dtype)) for side, sign in (("low", -1), ("high", 1))]
     out = edit.variable(name, element_type(tensor), tensor.shape)
     attrs = {"min": -bound, "max": bound} if old else {}
-    return gs.Node("Clip", edit.fresh(f"{name}/clip"), attrs=attrs, inputs=[tensor, *bounds], outputs=[out]), out
+    return quick.node("Clip", edit.fresh(f"{name}/clip"), attrs=attrs, inputs=[tensor, *bounds], outputs=[out]), out

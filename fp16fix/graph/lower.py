@@ -12,6 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix import half
+from fp16fix.graph import quick
 from fp16fix.graph.converted import converted
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.lone import ask, between_casts, clipped, guard, kept_narrow
@@ -204,7 +205,7 @@ class Lowering:
         if element == self.typing.narrow.onnx and tensor.name in self.saturate:
             source = self.saturated(tensor)
         out = self.edit.variable(f"{tensor.name}/{suffix}", element, tensor.shape)
-        node = gs.Node("Cast", self.edit.fresh(f"{tensor.name}/to_{suffix}"), attrs={"to": element}, inputs=[source], outputs=[out])
+        node = quick.node("Cast", self.edit.fresh(f"{tensor.name}/to_{suffix}"), attrs={"to": element}, inputs=[source], outputs=[out])
         self.queue(tensor, node)
         return out
 
@@ -213,7 +214,7 @@ class Lowering:
         out = self.edit.variable(f"{tensor.name}/{suffix}", element, tensor.shape)
         inputs = [producer.inputs[0], self.as_type(self.scales[id(producer)], element), *producer.inputs[2:]]
         name = self.edit.fresh(f"{producer.name}/{suffix}")
-        self.queue(tensor, gs.Node(producer.op, name, attrs=dict(producer.attrs), inputs=inputs, outputs=[out]))
+        self.queue(tensor, quick.node(producer.op, name, attrs=dict(producer.attrs), inputs=inputs, outputs=[out]))
         return out
 
     def saturated(self, tensor: gs.Tensor) -> gs.Tensor:
@@ -236,14 +237,14 @@ class Lowering:
                 continue
             name = tensor.name
             tensor.name = self.edit.fresh(f"{name}/{next(f.name for f in FORMATS.values() if f.onnx == element_type(tensor))}")
-            out = gs.Variable(name, dtype=numpy_type(element), shape=tensor.shape)
-            self.queue(tensor, gs.Node("Cast", self.edit.fresh(f"{name}/to_io"), attrs={"to": element}, inputs=[tensor], outputs=[out]))
+            out = quick.variable(name, dtype=numpy_type(element), shape=tensor.shape)
+            self.queue(tensor, quick.node("Cast", self.edit.fresh(f"{name}/to_io"), attrs={"to": element}, inputs=[tensor], outputs=[out]))
             graph.outputs[index] = out
 
     def local_output(self, graph: gs.Graph, tensor: gs.Tensor, element: int) -> gs.Tensor:
         """A body's output must be produced in the body, even if the value comes from outside or is a constant."""
         out = self.edit.variable(f"{tensor.name}/out", element, tensor.shape)
-        node = gs.Node("Cast", self.edit.fresh(f"{tensor.name}/to_out"), attrs={"to": element}, inputs=[tensor], outputs=[out])
+        node = quick.node("Cast", self.edit.fresh(f"{tensor.name}/to_out"), attrs={"to": element}, inputs=[tensor], outputs=[out])
         graph.nodes.append(node)
         return out
 
@@ -270,7 +271,7 @@ def retype_attribute(node: gs.Node, element: int) -> None:
     elif node.op == "ConstantOfShape":
         value = node.attrs.get("value")
         fill = np.zeros(1, np.float32) if value is None else value.values
-        node.attrs["value"] = gs.Constant(f"{node.name}/value", np.asarray(fill).astype(numpy_type(element)))
+        node.attrs["value"] = quick.constant(f"{node.name}/value", np.asarray(fill).astype(numpy_type(element)))
     elif "dtype" in node.attrs:
         node.attrs["dtype"] = element
 

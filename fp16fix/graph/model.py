@@ -20,10 +20,9 @@ from onnx_graphsurgeon import Tensor as Tensor
 from onnx_graphsurgeon import Variable as Variable
 
 from fp16fix.graph.opaque import Opaque
+from fp16fix.graph.quick import TENSOR, copied
 from fp16fix.half import BF16, FP16, FP32, Format
 
-TENSOR = "tensor_type"
-"""What graphsurgeon calls the type of a tensor."""
 FLOATS = (FP32.onnx, FP16.onnx, BF16.onnx, onnx.TensorProto.DOUBLE)
 """Element types that count as activations; integer tensors never do."""
 
@@ -57,7 +56,7 @@ class Model:
     def copy(self) -> Model:
         """A model whose graph can be edited without touching this one; weight values are shared, never edited in place."""
         return Model(
-            copy_graph(self.graph),
+            copied(self.graph),
             self.name,
             self.digest,
             list(self.notes),
@@ -100,21 +99,6 @@ class Model:
     def opset(self) -> int:
         """Version of the default ONNX domain."""
         return int(self.graph.opset)
-
-
-def copy_graph(graph: Graph, outside: dict[str, Tensor] | None = None) -> Graph:
-    """A structural copy; weight arrays are shared. A body's copy reads the tensors of ``outside`` itself, by name, not copies of them."""
-    copied = graph.copy(outside)
-    for given, each in zip(graphs_under(graph), graphs_under(copied), strict=True):
-        others = {name: tensor.type for name, tensor in given.tensors().items() if not is_tensor(tensor)}
-        for name, tensor in each.tensors().items():
-            if name in others:
-                # graphsurgeon forgets what is no tensor.
-                tensor.type = others[name]
-            if isinstance(tensor, Constant):
-                # graphsurgeon pins the exported type of a copied constant to that of its old values.
-                tensor._export_dtype = None  # noqa: SLF001
-    return copied
 
 
 def graphs_under(graph: Graph) -> Iterator[Graph]:

@@ -12,6 +12,7 @@ import onnx.version_converter
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError, UnraisableError
+from fp16fix.graph import quick
 from fp16fix.graph.admit import complaint
 from fp16fix.graph.edit import Editor, position
 from fp16fix.graph.export import exported
@@ -199,12 +200,12 @@ def alone(node: gs.Node, opset: int) -> onnx.ModelProto:
             continue
         values = constant(tensor)
         if values is not None and values.nbytes <= EMBEDDED:
-            replaced[tensor.name] = gs.Constant(tensor.name, values)
+            replaced[tensor.name] = quick.constant(tensor.name, values)
         else:
-            replaced[tensor.name] = gs.Variable(tensor.name, dtype=numpy_type(element_type(tensor)), shape=tensor.shape)
-    outputs = [gs.Variable(t.name, dtype=numpy_type(element_type(t)) if t.name else None, shape=t.shape) for t in node.outputs]
+            replaced[tensor.name] = quick.variable(tensor.name, dtype=numpy_type(element_type(tensor)), shape=tensor.shape)
+    outputs = [quick.variable(t.name, dtype=numpy_type(element_type(t)) if t.name else None, shape=t.shape) for t in node.outputs]
     inputs = [replaced.get(tensor.name, tensor) for tensor in node.inputs]
-    copied = gs.Node(node.op, node.name, attrs=dict(node.attrs), inputs=inputs, outputs=outputs)
+    copied = quick.node(node.op, node.name, attrs=dict(node.attrs), inputs=inputs, outputs=outputs)
     variables = [tensor for tensor in replaced.values() if isinstance(tensor, gs.Variable)]
     small = gs.Graph([copied], variables, [t for t in outputs if t.name], name="alone", opset=opset)
     return exported(small, checked=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import redirect
-from fp16fix.graph.model import Model, bodies, copy_graph, graphs_under
+from fp16fix.graph.model import Model, bodies, graphs_under
+from fp16fix.graph.quick import copied
 from fp16fix.graph.random import seed
 
 
@@ -50,7 +51,7 @@ def splice_body(host: gs.Graph, guest: gs.Graph, prefix: str, strip: str) -> dic
         The copy's own tensors by the host's names for them. Its inputs are nobody's yet: whoever reads them must be given something else.
     """
     outside = {t.name: t for graph in graphs_under(guest) for node in graph.nodes for t in node.inputs if t.name}
-    copy = copy_graph(guest, outside | {t.name: t for t in guest.outputs})
+    copy = copied(guest, outside | {t.name: t for t in guest.outputs})
     settled = {id(tensor) for tensor in outside.values()}
     found = {own.name: tensor for own, tensor in zip(host.inputs, copy.inputs, strict=True)}
     for graph in graphs_under(copy):
@@ -111,4 +112,4 @@ def cut(model: Model, names: set[str]) -> Model:
         import_domains=graph.import_domains,
         ir_version=graph.ir_version,
     )
-    return Model(copy_graph(small), model.name)
+    return Model(copied(small), model.name)

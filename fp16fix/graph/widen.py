@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import redirect
 from fp16fix.graph.model import FLOATS, Model, element_type
 from fp16fix.graph.operators import TYPED_BY_ATTRIBUTE
@@ -30,7 +31,7 @@ def widen(model: Model) -> None:
             if tensor.name and element_type(tensor) in FLOATS and element_type(tensor) != FP32.onnx:
                 if isinstance(tensor, gs.Constant):
                     tensor.values = np.asarray(tensor.values).astype(np.float32)
-                    tensor._export_dtype = None  # noqa: SLF001 - see copy_graph
+                    tensor._export_dtype = None  # noqa: SLF001 - its values say it from here on
                 else:
                     tensor.dtype = np.dtype(np.float32)
 
@@ -78,6 +79,6 @@ def widen_attributes(node: gs.Node) -> None:
         node.attrs["to"] = FP32.onnx
     elif node.op == "ConstantOfShape" and isinstance(node.attrs.get("value"), gs.Constant):
         value = node.attrs["value"]
-        node.attrs["value"] = gs.Constant(value.name, np.asarray(value.values).astype(np.float32))
+        node.attrs["value"] = quick.constant(value.name, np.asarray(value.values).astype(np.float32))
     elif "dtype" in node.attrs:
         node.attrs["dtype"] = FP32.onnx

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor, rounding_of
 from fp16fix.graph.model import element_type, scalar
 from fp16fix.half import FP16, FP32
@@ -38,7 +39,7 @@ class Blocks:
     def emit(self, op: str, *inputs: gs.Tensor, element: int = FP32.onnx, **attrs: Any) -> gs.Tensor:
         """One more node and what it makes."""
         out = self.edit.variable(f"{self.node.name}/blocks", element)
-        made = gs.Node(op, self.edit.fresh(f"{self.node.name}/blocks"), attrs=attrs, inputs=list(inputs), outputs=[out])
+        made = quick.node(op, self.edit.fresh(f"{self.node.name}/blocks"), attrs=attrs, inputs=list(inputs), outputs=[out])
         self.nodes.append(made)
         return out
 
@@ -54,7 +55,7 @@ class Blocks:
 
     def zeros(self) -> gs.Tensor:
         """In the shape of the result."""
-        nothing = gs.Constant(self.edit.fresh(f"{self.node.name}/nothing"), np.zeros(1, np.float32))
+        nothing = quick.constant(self.edit.fresh(f"{self.node.name}/nothing"), np.zeros(1, np.float32))
         return self.emit("ConstantOfShape", self.emit("Shape", self.raw, element=INT64), value=nothing)
 
     def scanned(self, blocks: list[tuple[gs.Tensor, int]], term: Any) -> gs.Tensor:
@@ -63,7 +64,7 @@ class Blocks:
         slices = [self.edit.variable("slice", element_type(each) or FP32.onnx) for each, _ in blocks]
         nodes, added = term(*slices)
         total, kept = self.edit.variable("total", FP32.onnx), self.edit.variable("kept", FP32.onnx)
-        nodes.append(gs.Node("Add", self.edit.fresh("add"), inputs=[held, added], outputs=[total]))
+        nodes.append(quick.node("Add", self.edit.fresh("add"), inputs=[held, added], outputs=[total]))
         nodes += self.edit.rounding(total, FP16.onnx, kept)[0]
         body = gs.Graph(nodes, inputs=[held, *slices], outputs=[kept], opset=self.edit.model.opset, name=self.edit.fresh("blocks"))
         inputs = [self.zeros(), *(each for each, _ in blocks)]
@@ -88,8 +89,8 @@ def matmul(edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list
     def term(x: gs.Tensor, y: gs.Tensor) -> tuple[list[gs.Node], gs.Tensor]:
         turned, product = edit.variable("turned", FP32.onnx), edit.variable("product", FP32.onnx)
         return [
-            gs.Node("Transpose", edit.fresh("turn"), attrs={"perm": swapped(ranks[1])}, inputs=[y], outputs=[turned]),
-            gs.Node("MatMul", edit.fresh("block"), inputs=[x, turned], outputs=[product]),
+            quick.node("Transpose", edit.fresh("turn"), attrs={"perm": swapped(ranks[1])}, inputs=[y], outputs=[turned]),
+            quick.node("MatMul", edit.fresh("block"), inputs=[x, turned], outputs=[product]),
         ], product
 
     found = work.scanned([(rows, -2), (columns, -2)], term)
@@ -188,9 +189,9 @@ def conv(edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[g
     def term(start: gs.Tensor, kernel: gs.Tensor) -> tuple[list[gs.Node], gs.Tensor]:
         end, part, product = edit.variable("end", INT64), edit.variable("part", FP32.onnx), edit.variable("product", FP32.onnx)
         return [
-            gs.Node("Add", edit.fresh("end"), inputs=[start, span], outputs=[end]),
-            gs.Node("Slice", edit.fresh("part"), inputs=[padded, start, end, axes, steps], outputs=[part]),
-            gs.Node("Conv", edit.fresh("block"), inputs=[part, kernel], outputs=[product]),
+            quick.node("Add", edit.fresh("end"), inputs=[start, span], outputs=[end]),
+            quick.node("Slice", edit.fresh("part"), inputs=[padded, start, end, axes, steps], outputs=[part]),
+            quick.node("Conv", edit.fresh("block"), inputs=[part, kernel], outputs=[product]),
         ], product
 
     found = work.scanned([(offsets, 0), (kernels, 0)], term)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import InputError
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import FLOATS, Model, bodies, element_type, inner_nodes
 from fp16fix.graph.operators import DRAWING, MOVEMENT, PRODUCTS, SUMS
@@ -170,11 +171,11 @@ class Propagation:
         graph, inputs = self.model.graph, []
         ordered: list[gs.Node] = []
         for tensor in graph.inputs:
-            ends = [gs.Variable(f"{side}/{tensor.name}", dtype=tensor.dtype, shape=tensor.shape) for side in (LOW, HIGH)]
+            ends = [quick.variable(f"{side}/{tensor.name}", dtype=tensor.dtype, shape=tensor.shape) for side in (LOW, HIGH)]
             if element_type(tensor) and np.dtype(tensor.dtype).kind in "fiub":
                 inputs += ends
                 self.bounds[id(tensor)] = Bounds(*ends)
-                entry = gs.Node("Identity", tensor.name, outputs=[tensor])
+                entry = quick.node("Identity", tensor.name, outputs=[tensor])
                 work = Work(self.edit, entry, tensor)
                 self.probe(work, entry)
                 entry.outputs.clear()

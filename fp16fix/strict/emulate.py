@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.lower import retype_attribute
 from fp16fix.graph.model import Model, element_type, inner_nodes
@@ -106,14 +107,14 @@ class Emulation:
         if others:
             wide = self.edit.variable(f"{tensor.name}/wide", FP32.onnx, tensor.shape)
             redirect(tensor, wide, readers=others)
-            casts.append(gs.Node("Cast", self.edit.fresh(f"{tensor.name}/widen"), attrs={"to": FP32.onnx}, inputs=[tensor], outputs=[wide]))
+            casts.append(quick.node("Cast", self.edit.fresh(f"{tensor.name}/widen"), {"to": FP32.onnx}, [tensor], [wide]))
         return casts
 
     def looked_up(self, node: gs.Node) -> gs.Node:
         """A Cast of what a node takes from an FP16 table, which is never FP32 as a whole."""
         taken = node.outputs[0]
         node.outputs[0] = low = self.edit.variable(f"{taken.name}/low", FP16.onnx, taken.shape)
-        return gs.Node("Cast", self.edit.fresh(f"{taken.name}/widen"), attrs={"to": FP32.onnx}, inputs=[low], outputs=[taken])
+        return quick.node("Cast", self.edit.fresh(f"{taken.name}/widen"), attrs={"to": FP32.onnx}, inputs=[low], outputs=[taken])
 
     def rewrite(self, graph: gs.Graph, *, is_main: bool) -> None:
         ordered: list[gs.Node] = []

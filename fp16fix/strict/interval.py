@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.model import FLOATS, element_type, numpy_type, scalar
 from fp16fix.graph.operators import AVERAGES, PRODUCTS, SUMS
 from fp16fix.half import FP16, FP32
@@ -46,7 +47,7 @@ class Work(Blocks):
     def ends(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Tensor]:
         """A copy of ``node`` on other operands."""
         outputs = [self.edit.variable(f"{node.name}/end", element_type(each) or FP32.onnx) for each in node.outputs]
-        copy = gs.Node(node.op, self.edit.fresh(f"{node.name}/end"), attrs=dict(node.attrs), inputs=list(inputs), outputs=outputs)
+        copy = quick.node(node.op, self.edit.fresh(f"{node.name}/end"), attrs=dict(node.attrs), inputs=list(inputs), outputs=outputs)
         copy.domain = node.domain
         self.nodes.append(copy)
         return outputs

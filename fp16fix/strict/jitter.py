@@ -17,6 +17,7 @@ import zlib
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor
 from fp16fix.half import FP32
 
@@ -56,11 +57,11 @@ class Jitter:
         graph.inputs.append(fed)
         parts = [each if each.shape else edit.variable(f"{each.name}/part", FP32.onnx, [1]) for each in scalars]
         attrs = {"axis": 0, "num_outputs": len(parts)} if edit.model.opset >= SAYING_HOW_MANY else {"axis": 0}
-        nodes = [gs.Node("Split", edit.fresh("jitter"), attrs=attrs, inputs=[fed], outputs=parts)]
+        nodes = [quick.node("Split", edit.fresh("jitter"), attrs=attrs, inputs=[fed], outputs=parts)]
         none = edit.constant("jitter/shape", np.array([], np.int64))
         for scalar, part in zip(scalars, parts, strict=True):
             if scalar is not part:
-                nodes.append(gs.Node("Reshape", edit.fresh(part.name), inputs=[part, none], outputs=[scalar]))
+                nodes.append(quick.node("Reshape", edit.fresh(part.name), inputs=[part, none], outputs=[scalar]))
         graph.nodes[:0] = nodes
 
     def added(self, edit: Editor, raw: gs.Tensor, element: int) -> tuple[gs.Tensor, list[gs.Node]]:
@@ -75,7 +76,7 @@ class Jitter:
 
         def emit(op: str, *inputs: gs.Tensor) -> gs.Tensor:
             made = edit.variable(f"{raw.name}/jitter", FP32.onnx, raw.shape)
-            nodes.append(gs.Node(op, edit.fresh(f"{raw.name}/jitter"), inputs=list(inputs), outputs=[made]))
+            nodes.append(quick.node(op, edit.fresh(f"{raw.name}/jitter"), inputs=list(inputs), outputs=[made]))
             return made
 
         grid, share = (edit.variable(f"{raw.name}/jitter", FP32.onnx, [1] if raw.shape else []) for _ in range(2))

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.opset import raise_in_place
@@ -121,7 +122,7 @@ class Guard:
         self.node.inputs.append(start)
         self.node.outputs.insert(states, left)
         body.inputs.append(taken)
-        body.nodes.append(gs.Node("Identity", self.edit.fresh(f"{self.node.name}/hand"), inputs=[body.outputs[0]], outputs=[handed]))
+        body.nodes.append(quick.node("Identity", self.edit.fresh(f"{self.node.name}/hand"), inputs=[body.outputs[0]], outputs=[handed]))
         body.outputs.insert(states + 1, handed)
         return left
 

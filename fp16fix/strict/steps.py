@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, element_type, numpy_type
 from fp16fix.graph.ops import DEFAULT_DOMAINS
@@ -62,7 +63,7 @@ class Expansion:
 
     def make(self, op: str, inputs: Iterable[gs.Tensor], out: gs.Tensor, attrs: dict[str, Any]) -> None:
         """One node more."""
-        self.made.append(gs.Node(op, self.edit.fresh(f"{self.node.name}/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
+        self.made.append(quick.node(op, self.edit.fresh(f"{self.node.name}/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
 
     def number(self, value: Any) -> gs.Constant:
         """A literal in the node's format."""

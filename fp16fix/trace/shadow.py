@@ -13,6 +13,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
+from fp16fix.graph import quick
 from fp16fix.graph.edit import rounding_of
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.opset import raise_in_place
@@ -270,12 +271,12 @@ def meeting(pair: Pair, reference: gs.Tensor) -> list[gs.Node]:
     """``meet/label = reference − twin·2^e``; probes find both through it, and need not use the difference itself."""
     nodes, twin = [], pair.twin
     if pair.exponent:
-        scaled = gs.Variable(f"scaled/{pair.label}", dtype=np.dtype(np.float32))
-        factor = gs.Constant(f"factor/{pair.label}", np.asarray(2.0**pair.exponent, np.float32))
-        nodes.append(gs.Node("Mul", scaled.name, inputs=[twin, factor], outputs=[scaled]))
+        scaled = quick.variable(f"scaled/{pair.label}", dtype=np.dtype(np.float32))
+        factor = quick.constant(f"factor/{pair.label}", np.asarray(2.0**pair.exponent, np.float32))
+        nodes.append(quick.node("Mul", scaled.name, inputs=[twin, factor], outputs=[scaled]))
         twin = scaled
-    out = gs.Variable(MEET + pair.label, dtype=np.dtype(np.float32))
-    return [*nodes, gs.Node("Sub", out.name, inputs=[reference, twin], outputs=[out])]
+    out = quick.variable(MEET + pair.label, dtype=np.dtype(np.float32))
+    return [*nodes, quick.node("Sub", out.name, inputs=[reference, twin], outputs=[out])]
 
 
 def quick_summary(probes: Probes, difference: gs.Tensor, known: frozenset[str]) -> gs.Tensor:

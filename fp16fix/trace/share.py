@@ -10,6 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ModelError
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor, drop_unread, redirect, rounding_of
 from fp16fix.graph.model import Model
 from fp16fix.graph.ops import float_outputs
@@ -96,7 +97,7 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: Co
     by_strict = {id(node) for tensor in twins.strict.values() for node in tensor.inputs}
     after: dict[int, list[gs.Node]] = {}
     for number, name in enumerate(nodes):
-        switch = gs.Variable(f"switch/{number}", dtype=np.dtype(bool), shape=[])
+        switch = quick.variable(f"switch/{number}", dtype=np.dtype(bool), shape=[])
         host.graph.inputs.append(switch)
         graph = edit.owner(by_name[name])
         for tensor in float_outputs(by_name[name]):
@@ -106,7 +107,7 @@ def switchboard(model: Model, typed: Model, nodes: Sequence[str], unstorable: Co
             out = edit.variable(f"{tensor.name}/switched", onnx.TensorProto.FLOAT, tensor.shape)
             exact = [node for node in tensor.outputs if id(node) not in by_strict]
             redirect(tensor, out, readers=exact, outputs_of=[graph])
-            where = gs.Node("Where", edit.fresh(f"{tensor.name}/switch"), inputs=[switch, twin, tensor], outputs=[out])
+            where = quick.node("Where", edit.fresh(f"{tensor.name}/switch"), inputs=[switch, twin, tensor], outputs=[out])
             # What strict readers read is rounded from the switched tensor, so that casts come behind the switch.
             late = rounding_of(twins.stored[tensor.name]) or () if tensor.name in twins.stored else ()
             after.setdefault(id(twin.inputs[0]), []).extend((where, *late))

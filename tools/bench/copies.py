@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import fp16fix
 from fp16fix.graph import model as held
+from fp16fix.graph import quick
 from fp16fix.inputs.files import write_npz
 
 NODES, WIDTH, SEED = 1000, 16, 7
@@ -36,17 +37,17 @@ class Copies:
         self.seconds = 0.0
 
     def wrapped(self, original: Any) -> Any:
-        """``copy_graph``, counted."""
+        """``copied``, counted."""
 
-        def copy_graph(graph: Any, *outside: Any) -> Any:
+        def copied(graph: Any, *outside: Any) -> Any:
             began = time.process_time()
-            copied = original(graph, *outside)
+            made = original(graph, *outside)
             self.seconds += time.process_time() - began
             if len(graph.nodes) >= self.least:
                 self.callers[caller(sys._getframe(1))] += 1  # noqa: SLF001 - who asks is the question
-            return copied
+            return made
 
-        return copy_graph
+        return copied
 
 
 def caller(frame: FrameType | None) -> str:
@@ -58,18 +59,20 @@ def caller(frame: FrameType | None) -> str:
 
 @contextmanager
 def counted(least: int) -> Iterator[Copies]:
-    """Every module that holds ``copy_graph`` by name is given the counter, and gets the function back."""
-    original, copies = held.copy_graph, Copies(least)
+    """Every module that imports ``quick.copied`` is given the counter, and gets the function back."""
+    original, copies = quick.copied, Copies(least)
     holders = [
-        module for name, module in sys.modules.items() if name.startswith("fp16fix") and getattr(module, "copy_graph", None) is original
+        module
+        for name, module in sys.modules.items()
+        if name.startswith("fp16fix") and module is not quick and getattr(module, "copied", None) is original
     ]
     for module in holders:
-        vars(module)["copy_graph"] = copies.wrapped(original)
+        vars(module)["copied"] = copies.wrapped(original)
     try:
         yield copies
     finally:
         for module in holders:
-            vars(module)["copy_graph"] = original
+            vars(module)["copied"] = original
 
 
 def chain(count: int) -> onnx.ModelProto:

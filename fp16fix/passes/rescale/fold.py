@@ -9,6 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor, redirect
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.operators import CONTROL
@@ -213,6 +214,6 @@ def scale_attribute(node: gs.Node, name: str, e: int, opset: int) -> None:
         proto = found.attributes[name].default_value
         value = onnx.helper.get_attribute_value(proto) if proto.type == onnx.AttributeProto.FLOAT else None
     if isinstance(value, gs.Constant):
-        node.attrs[name] = gs.Constant(value.name, shifted(value.values, e))
+        node.attrs[name] = quick.constant(value.name, shifted(value.values, e))
     elif value is not None and abs(value) < SENTINEL:
         node.attrs[name] = float(value) * 2.0**-e

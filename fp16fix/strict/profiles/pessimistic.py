@@ -16,6 +16,7 @@ import onnx
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.inline import inline_functions
 from fp16fix.graph.model import Model, element_type
@@ -85,7 +86,7 @@ def guards(edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list
 
     def emit(op: str, inputs: list[gs.Tensor], element: int = FP32.onnx, **attrs: object) -> gs.Tensor:
         out = edit.variable(f"{node.name}/bound", element)
-        nodes.append(gs.Node(op, edit.fresh(f"{node.name}/bound"), attrs=dict(attrs), inputs=inputs, outputs=[out]))
+        nodes.append(quick.node(op, edit.fresh(f"{node.name}/bound"), attrs=dict(attrs), inputs=inputs, outputs=[out]))
         return out
 
     terms = 2 if node.op in PRODUCTS else 1

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model, constant, is_float, magnitude
 from fp16fix.half import FP16, Format
@@ -135,7 +136,7 @@ class MaskLiteral:
             level(Editor(model), node, port, numbers)
         elif is_op(node, "ConstantOfShape"):
             value = node.attrs["value"]
-            node.attrs["value"] = gs.Constant(
+            node.attrs["value"] = quick.constant(
                 f"{node.name}/clamped", np.asarray(np.clip(value.values, -numbers["bound"], numbers["bound"]), value.values.dtype)
             )
         else:
