@@ -119,16 +119,16 @@ def extensions() -> ModuleType:
     return found
 
 
-def stood_in(proto: onnx.ModelProto, types: Mapping[str, int]) -> onnx.ModelProto:
+def stood_in(proto: onnx.ModelProto, typed: Callable[[], Mapping[str, int]]) -> onnx.ModelProto:
     """A session's proto, edited in place: operators that have a stand-in are computed by Python.
 
     Args:
         proto: of a session, and of nothing that is delivered.
-        types: element types by tensor; one that is not known is FP32.
+        typed: element types by tensor, asked for where there are stand-ins; one that is not known is FP32.
     """
     if not _current.stand_ins:
         return proto
-    found = False
+    types, found = typed(), False
     for graph in graphs_of(proto.graph):
         for node in graph.node:
             stand_in = stand_in_of(node)

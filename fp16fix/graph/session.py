@@ -18,6 +18,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from fp16fix.errors import ModelError
 from fp16fix.graph import runtime, safe
 from fp16fix.graph.export import exported
+from fp16fix.graph.lean import lean
 from fp16fix.graph.model import Model, element_type, is_tensor, numpy_type
 from fp16fix.graph.operators import operator
 from fp16fix.graph.protos import bodies_of
@@ -205,15 +206,21 @@ def is_heavy(weights: Iterable[np.ndarray]) -> bool:
 
 
 def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """``parted`` with random operators seeded and stand-ins in their places, for a session; the model is as it was."""
+    """What a session is opened with: the proto without big initializers, random operators seeded, stand-ins in their places; and these.
+
+    The model is as it was.
+    """
+    big = lent(model)
+    stubs = {id(tensor): external_stub(tensor.name, element_type(tensor), tensor.values) for tensor in big}
     with seeded(model.nodes()):
-        proto, weights = parted(model)
-    return runtime.stood_in(proto, {name: element_type(tensor) for name, tensor in model.tensors().items()}), weights
+        proto = lean(model.graph, stubs)
+    proto = runtime.stood_in(proto, lambda: {name: element_type(tensor) for name, tensor in model.tensors().items()})
+    return proto, {tensor.name: np.ascontiguousarray(tensor.values) for tensor in big}
 
 
 def parted(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The proto with big initializers left out (declared external), and their values by name; the model is as it was."""
-    big = [tensor for tensor in model.graph.tensors().values() if isinstance(tensor, gs.Constant) and is_lent(tensor)]
+    """The whole proto with big initializers left out (declared external), and their values by name; the model is as it was."""
+    big = lent(model)
     held = {tensor.name: tensor.values for tensor in big}
     try:
         for tensor in big:
@@ -222,6 +229,11 @@ def parted(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     finally:
         for tensor in big:
             tensor.values = held[tensor.name]
+
+
+def lent(model: Model) -> list[gs.Constant]:
+    """The initializers of the main graph that stay out of protos."""
+    return [tensor for tensor in model.graph.tensors().values() if isinstance(tensor, gs.Constant) and is_lent(tensor)]
 
 
 def is_lent(tensor: gs.Constant) -> bool:

@@ -25,7 +25,6 @@ def sizes(model: Model, sample: Mapping[str, np.ndarray]) -> dict[str, Range]:
             del value.type.tensor_type.shape.dim[:]
             for size in sample[value.name].shape:
                 value.type.tensor_type.shape.dim.add(dim_value=size)
-    del proto.graph.value_info[:]
     inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     found = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):

@@ -12,7 +12,7 @@ import pytest
 from fp16fix.graph import session
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model, magnitude
-from fp16fix.graph.session import EMBEDDED, Session, light, proto_of, tables
+from fp16fix.graph.session import EMBEDDED, Session, light, parted, proto_of, tables
 from fp16fix.half import FP16
 from fp16fix.passes.rewrite.rules.masks import outside
 from fp16fix.strict.emulate import emulate
@@ -53,7 +53,7 @@ def test_the_model_keeps_its_weights_when_export_fails(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(session, "exported", fails)
     with pytest.raises(ValueError):
-        light(found)
+        parted(found)
     assert found.tensors()["w"].values is values
 
 

@@ -22,7 +22,7 @@ from fp16fix.graph.inline import inline_functions
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.names import make_names_unique
 from fp16fix.graph.operators import AVERAGES, PRODUCTS, SUMS, WRITTEN_OUT, operator
-from fp16fix.graph.session import infer_types, light
+from fp16fix.graph.session import infer_types, parted
 from fp16fix.half import BF16, FP16, FP32
 
 OPTIONAL_C = 11
@@ -57,7 +57,7 @@ def written_out(model: Model) -> Model:
     }
     if not ids:
         return model
-    proto, weights = light(model)
+    proto, weights = parted(model)
     proto = inline_functions(proto, sorted(ids))
     proto = onnx.shape_inference.infer_shapes(proto)
     graph = gs.import_onnx(proto)
