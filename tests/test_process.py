@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -15,9 +16,13 @@ from types import SimpleNamespace
 import onnx
 import pytest
 
+from fp16fix.config import Config
+from fp16fix.errors import ModelError
 from fp16fix.process import memory
 from fp16fix.process.children import HERE, command, environment
 from fp16fix.process.interrupts import in_place, placed, terminable, undisturbed
+from fp16fix.progress import Silent
+from fp16fix.tasks.diagnose import diagnose
 from tests.models import proto
 
 ROOT = Path(__file__).parents[1]
@@ -216,3 +221,39 @@ def test_the_threshold_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "libc", lambda: None)
     with memory.given_back():
         pass
+
+
+class Looking(Silent):
+    """Notes how the garbage collector is set while a task runs."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[int, bool]] = set()
+
+    def begin(self, stage: str, total: int | None) -> None:
+        self.seen.add((gc.get_threshold()[0], gc.get_freeze_count() > 0))
+
+
+def test_the_garbage_collector_comes_seldom_while_a_task_runs_and_as_before_after_it(tmp_path: Path) -> None:
+    model, before, looking = tmp_path / "m.onnx", (gc.get_threshold(), gc.get_freeze_count()), Looking()
+    onnx.save(proto("g (float[2] x) => (float[2] y) { y = Relu (x) }"), model)
+    diagnose(Config(model=model), looking)
+    assert looking.seen == {(memory.SELDOM, True)}
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+    with pytest.raises(ModelError):
+        diagnose(Config(model=tmp_path / "none.onnx"))
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+@pytest.mark.parametrize("least", [0, 2 * memory.SELDOM])
+def test_who_collects_less_keeps_that(least: int) -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(least)
+    try:
+        with memory.seldom_collected():
+            assert gc.get_threshold()[0] == least
+            with memory.seldom_collected():
+                pass
+            assert gc.get_freeze_count() > 0, "the one outside still wants it"
+    finally:
+        gc.set_threshold(*before)
+    assert not gc.get_freeze_count()

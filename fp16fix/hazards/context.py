@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fp16fix.graph.model import Model, Node, Tensor, constant, is_float, numpy_type
-from fp16fix.half import Format
+from fp16fix.graph.converted import cast
+from fp16fix.graph.model import Model, Node, Tensor, constant, is_float
+from fp16fix.half import FP32, Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
 
@@ -46,8 +47,8 @@ class Context:
         return self._constants[tensor.name]
 
 
-BLOCK = 1 << 20
-"""Elements of a weight looked at together; whole weights would be copied several times."""
+BLOCK = 1 << 16
+"""Elements of a weight looked at together: what is made of them stays in the cache, and whole weights would be copied several times."""
 
 
 _seen: dict[tuple[int, str], tuple[weakref.ref[np.ndarray], Range]] = {}
@@ -66,25 +67,31 @@ def constant_range(name: str, values: np.ndarray, narrow: Format) -> Range:
 
 def range_of_values(values: np.ndarray, narrow: Format) -> Range:
     """The ``Range`` of an array, in blocks."""
-    dtype = numpy_type(narrow.onnx)
     flat = values.reshape(-1)
     low, high, smallest, energy, noise, odd = math.inf, -math.inf, math.inf, 0.0, 0.0, 0
     for start in range(0, flat.size, BLOCK):
         part = flat[start : start + BLOCK].astype(np.float32)
-        finite = part[np.isfinite(part)]
-        odd += part.size - finite.size
-        if not finite.size:
+        if not np.isfinite(part).all():
+            part, size = part[np.isfinite(part)], part.size
+            odd += size - part.size
+        if not part.size:
             continue
-        low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-        magnitude = np.abs(finite[finite != 0])
-        smallest = min(smallest, float(magnitude.min())) if magnitude.size else smallest
-        energy += float(np.square(finite, dtype=np.float64).sum())
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+        magnitude = np.abs(part)
+        smallest = min(smallest, float(magnitude.min(where=magnitude > 0, initial=math.inf)))
+        energy += energy_of(part)
         with np.errstate(over="ignore", invalid="ignore"):
-            noise += float(np.square((finite - finite.astype(dtype).astype(np.float32)).astype(np.float64)).sum())
+            noise += energy_of(part - cast(cast(part, narrow.onnx), FP32.onnx))
     count = max(1, flat.size - odd)
     if low > high:
         low = high = 0.0
     return Range("", values.shape, low, high, smallest, energy / count, noise / count, odd)
+
+
+def energy_of(values: np.ndarray) -> float:
+    """The sum of squares, in FP64."""
+    wide = values.astype(np.float64)
+    return float(wide @ wide)
 
 
 def hazard(node: Node, kind: Kind, seen: Range, bits: float, why: str, *, internal: bool = False) -> Hazard:

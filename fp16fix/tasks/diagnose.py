@@ -11,10 +11,12 @@ from fp16fix.half import FP16
 from fp16fix.inputs.made import make
 from fp16fix.inputs.signature import signature, with_dims
 from fp16fix.passes.evidence import Evidence, equip, gather
+from fp16fix.process.memory import seldom_collected
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.strict.box import Boxed, boxed
 
 
+@seldom_collected()
 def diagnose(config: Config, watcher: Watcher | None = None) -> Evidence:
     """What is wrong with a model under FP16, and what only looks wrong; nothing is changed.
 
@@ -24,6 +26,7 @@ def diagnose(config: Config, watcher: Watcher | None = None) -> Evidence:
     return gather(config, Stages(watcher or Silent()))
 
 
+@seldom_collected()
 def bounded(config: Config, watcher: Watcher | None = None) -> Boxed:
     """What holds for every input in ``config.box``, of the shapes that ``config.shapes`` settles: no sample is looked at.
 

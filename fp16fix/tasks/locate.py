@@ -11,6 +11,7 @@ from fp16fix.location.least import is_asked, journal_of, minimal, refuse_oracle
 from fp16fix.location.locate import locate as locate_in
 from fp16fix.location.witnesses import summon
 from fp16fix.passes.evidence import caveats, gather
+from fp16fix.process.memory import seldom_collected
 from fp16fix.process.versions import versions
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.located import Located
@@ -18,6 +19,7 @@ from fp16fix.report.summary import model_facts, sample_facts
 from fp16fix.search.draft import design
 
 
+@seldom_collected()
 def locate(
     config: Config,
     watcher: Watcher | None = None,

@@ -13,6 +13,7 @@ from fp16fix.hazards.hazard import Hazard
 from fp16fix.oracles.oracle import Score
 from fp16fix.passes.evidence import caveats
 from fp16fix.passes.recipe import Recipe, Refusal
+from fp16fix.process.memory import seldom_collected
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.search.answer import designed, untouched
 from fp16fix.search.trials import trials
@@ -39,6 +40,7 @@ class Preview:
     warnings: tuple[str, ...]
 
 
+@seldom_collected()
 def preview(config: Config, watcher: Watcher | None = None) -> Preview:
     """Everything that can be refused is, as by ``repair``; no journal is read or written, nothing is built.
 

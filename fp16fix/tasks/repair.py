@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fp16fix.config import Config
 from fp16fix.graph.exchange import scratch_beside
+from fp16fix.process.memory import seldom_collected
 from fp16fix.progress import Silent, Stages, Watcher
 from fp16fix.report.delivery import deliver, told
 from fp16fix.report.informed import Informed, inform, uninformed
@@ -18,6 +19,7 @@ from fp16fix.tasks.engine import graph_only, with_engine
 from fp16fix.tasks.prepare import prepared
 
 
+@seldom_collected()
 def repair(config: Config, watcher: Watcher | None = None, command: Sequence[str] = ()) -> Outcome:
     """Find, repair, build, verify, report; see notes/architecture.md for what flows where.
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from fp16fix.config import Config
 from fp16fix.graph.save import save_model
 from fp16fix.passes.evidence import equip
+from fp16fix.process.memory import seldom_collected
 from fp16fix.report import outcome as outcomes
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.replay import replay as replayed
 
 
+@seldom_collected()
 def replay(outcome: Outcome | Path | str, output: Path | str, model: Path | str | None = None, config: Config | None = None) -> Path:
     """Write the typed graph that a repair delivered, byte for byte, from its recipe and the model alone.
 

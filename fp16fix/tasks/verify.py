@@ -19,6 +19,7 @@ from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.oracles.engine import refuse_unrunnable, verdict_of
 from fp16fix.passes.evidence import Arrays, caveats, equip, half_of_blends, samples_for
 from fp16fix.passes.place.share import formats, too_wide, wide_share
+from fp16fix.process.memory import seldom_collected
 from fp16fix.progress import Silent, Stages, Tick, Watcher
 from fp16fix.ranges.measure import measure
 from fp16fix.ranges.sizes import sizes
@@ -52,6 +53,7 @@ def verify(config: Config, candidate: Path | str, watcher: Watcher | None = None
     return compared(config, candidate, watcher).verdict
 
 
+@seldom_collected()
 def compared(config: Config, candidate: Path | str, watcher: Watcher | None = None) -> Compared:
     """A mixed-precision ONNX file against the FP32 model, strictly; or a plan, by running it on the GPU; over all samples.
 
