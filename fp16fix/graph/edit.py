@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +43,9 @@ class Editor:
 
     def owner(self, node: gs.Node) -> gs.Graph:
         """The graph (main or body) that holds ``node``."""
+        if id(node) not in self._owner:
+            # Somebody else put it there meanwhile.
+            del self._owner
         return self._owner[id(node)]
 
     def variable(self, base: str, element: int, shape: Any = None) -> gs.Variable:
@@ -89,6 +94,25 @@ class Editor:
         node.inputs.clear()
         node.outputs.clear()
         del self._owner[id(node)]
+
+
+_shared: ContextVar[Editor | None] = ContextVar("editor", default=None)
+
+
+@contextmanager
+def edited(model: Model) -> Iterator[None]:
+    """For many small edits of one model in turn: ``editor_of`` it is the same one, which looks through the model once."""
+    before = _shared.set(Editor(model))
+    try:
+        yield
+    finally:
+        _shared.reset(before)
+
+
+def editor_of(model: Model) -> Editor:
+    """Of a model that may be being ``edited``."""
+    shared = _shared.get()
+    return shared if shared is not None and shared.model is model else Editor(model)
 
 
 def rounding_of(tensor: gs.Tensor) -> tuple[gs.Node, gs.Node] | None:

@@ -33,6 +33,8 @@ KEPT = 64
 """Runs whose figures are remembered: those of the last recipes."""
 LIGHT = 1 << 27
 """Bytes of FP32 weights up to which graphs stay open in case they are asked again: opening them costs more than this memory."""
+OPEN = 2
+"""Candidates whose graphs stay open then: plain FP16, which is told of beside the answer, and the last."""
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
 
@@ -72,7 +74,7 @@ class StrictOracle:
         self.blends = Reference(self.own.model, self.own.threads, self.own.exact)
         self.channels = channels_of(self.own.model)
         self._runs: OrderedDict[tuple[object, ...], Run] = OrderedDict()
-        self._last: tuple[str, Opened, Opened] | None = None
+        self._open: OrderedDict[str, tuple[Opened, Opened]] = OrderedDict()
         self._is_light = self.own.model.weight() <= LIGHT
         if samples:
             self.own.extend(samples, names, tick)
@@ -150,7 +152,7 @@ class StrictOracle:
         if stress and verdict.verified and self.blends.count:
             found = self._run(self.blends, opened, (key, profile, None), (), tick)
             verdict = stressed(verdict, BLENDED, self.blends.count, found.figures(), self.tolerance)
-        if self._last is None:
+        if not self._is_light:
             opened.close()
         for shaken.seed in range(1, jitter + 1) if stress else ():
             if not verdict.verified:
@@ -161,15 +163,19 @@ class StrictOracle:
         return verdict
 
     def _pair(self, candidate: Model, profile: str, key: str) -> tuple[Opened, Opened]:
-        """The graph without and with random errors; those of the last key stay open where they take little memory."""
+        """The graph without and with random errors; those of the last keys stay open where they take little memory."""
         about = f"{key} {profile}"
-        if key and self._last is not None and self._last[0] == about:
-            return self._last[1:]
+        if about in self._open:
+            self._open.move_to_end(about)
+            return self._open[about]
         jitter = Jitter()
         plain, shaken = (
             Opened(partial(emulate, candidate, profile, each, guarded=True), self.own.threads, each) for each in (None, jitter)
         )
-        self._last = (about, plain, shaken) if key and self._is_light else None
+        if key and self._is_light:
+            self._open[about] = plain, shaken
+            while len(self._open) > OPEN:
+                self._open.popitem(last=False)
         return plain, shaken
 
     def _run(self, reference: Reference, opened: Opened, about: tuple[object, ...], metrics: Sequence[Gauge], tick: Tick) -> Run:

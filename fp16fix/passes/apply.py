@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from fp16fix.errors import ReplayError
-from fp16fix.graph.edit import drop_unread
+from fp16fix.graph.edit import drop_unread, edited
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model, tell_apart
 from fp16fix.passes.recipe import RESCALE, Edit, Recipe
@@ -65,11 +65,13 @@ def carry_out(model: Model, changes: Iterable[Edit]) -> None:
         ReplayError: a change names what the model does not hold.
     """
     for maker, edits in groupby(changes, key=lambda edit: edit.by):
-        for edit in edits:
-            if maker == RESCALE:
+        if maker == RESCALE:
+            for edit in edits:
                 fold(model, {name: int(e) for name, e in edit.values})
-            else:
-                rule(maker).apply(model, edit)
+        else:
+            with edited(model):
+                for edit in edits:
+                    rule(maker).apply(model, edit)
         tidy(model)
 
 

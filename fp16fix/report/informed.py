@@ -15,7 +15,7 @@ from fp16fix.graph.model import Model
 from fp16fix.progress import Stages
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
-from fp16fix.trace.shadow import Damage, shadow
+from fp16fix.trace.shadow import Damage, Shadows
 from fp16fix.verdict.verdict import Figures, Verdict
 
 T = TypeVar("T")
@@ -67,10 +67,10 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
         if narrow.narrow_sums:
             second = parts.part(f"The {other} profile", partial(otherwise, trials, answer, typed), second)
         moved = parts.part("FP32 after repair", lambda: trials.strict.figures(answer.draft.model, strict=False, tick=tick), no_figures)
-    along = partial(shadow, model, samples=some, ranges=evidence.ranges, threads=threads)
+    along = Shadows(model, some, evidence.ranges, threads)
     with stages.stage("error along the graph"):
-        ill = parts.part(f"Error along plain {narrow}", lambda: along(plain), no_damage)
-        well = ill if same else parts.part("Error along the repaired graph", lambda: along(typed, exponents=exponents), no_damage)
+        ill = parts.part(f"Error along plain {narrow}", lambda: along.of(plain), no_damage)
+        well = ill if same else parts.part("Error along the repaired graph", lambda: along.of(typed, exponents), no_damage)
     return Informed(second, before, moved, ill, well, tuple(parts.failed))
 
 

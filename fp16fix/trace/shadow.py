@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
@@ -62,21 +62,53 @@ def shadow(
     ranges: Mapping[str, Range] | None = None,
     threads: int = 0,
 ) -> dict[str, Damage]:
-    """Damage of every float tensor of the main graph that both models have, in graph order.
+    """``Shadows.of`` of one typed model."""
+    return Shadows(reference, samples, ranges or {}, threads).of(typed, exponents)
 
-    Args:
-        reference: the FP32 model.
-        typed: the lowered model, computed strictly.
-        samples: run once each; where values take much memory, nothing leaves the runtime but one row a tensor.
-        exponents: tensor → e for tensors that the typed model stores as true × 2^−e.
-        ranges: of the FP32 model, as far as they are known: shapes, and where squares or the narrow type are sure to overflow.
-        threads: ONNX Runtime threads.
-    """
-    exponents, ranges = exponents or {}, ranges or {}
-    if takes(reference, ranges) <= HELD:
-        with suppress(ModelError):
-            return outside(reference, typed, samples, exponents, threads)
-        # A twin that fails while running is lost; side by side the others are not.
+
+@dataclass
+class Shadows:
+    """How typed models go wrong along one FP32 model, on the same samples."""
+
+    reference: Model
+    """In FP32."""
+    samples: Iterable[Sample]
+    """Re-iterable; where values take much memory, nothing leaves the runtime but one row a tensor."""
+    ranges: Mapping[str, Range]
+    """Of the FP32 model, as far as they are known: shapes, and where squares or the narrow type are sure to overflow."""
+    threads: int = 0
+    """ONNX Runtime's."""
+
+    def of(self, typed: Model, exponents: Mapping[str, int] | None = None) -> dict[str, Damage]:
+        """Damage of every float tensor of the main graph that both models have, in graph order.
+
+        Args:
+            typed: the lowered model, computed strictly.
+            exponents: tensor → e for tensors that the typed model stores as true × 2^−e.
+        """
+        if takes(self.reference, self.ranges) <= HELD:
+            with suppress(ModelError):
+                return outside(self.exact, typed, self.samples, exponents or {}, self.threads)
+            # A twin that fails while running is lost; side by side the others are not.
+        return beside(self.reference, typed, self.samples, exponents or {}, self.ranges, self.threads)
+
+    @cached_property
+    def exact(self) -> list[dict[str, np.ndarray]]:
+        """What every node of the main graph makes in FP32, sample by sample: few values, by ``HELD``. Raises ModelError: it fails."""
+        names = own_floats(self.reference)
+        session = Session(handing_out(self.reference.copy(), names), threads=self.threads)
+        return [{name: found[name] for name in names} for found in map(session.run, self.samples)]
+
+
+def beside(
+    reference: Model,
+    typed: Model,
+    samples: Iterable[Sample],
+    exponents: Mapping[str, int],
+    ranges: Mapping[str, Range],
+    threads: int,
+) -> dict[str, Damage]:
+    """``Shadows.of`` in one graph, stretch by stretch."""
     host, twins = side_by_side(reference, typed)
     odd = frozenset(name for name, seen in ranges.items() if seen.nonfinite or seen.absmax > reference.narrow.largest)
     return compare_in_graph(host, pairs_of(twins, exponents), samples, threads=threads, odd=odd)
@@ -92,22 +124,27 @@ def own_floats(model: Model) -> list[str]:
     return [tensor.name for node in model.graph.nodes for tensor in node.outputs if tensor.name and is_fp32(tensor)]
 
 
-def outside(reference: Model, typed: Model, samples: Iterable[Sample], exponents: Mapping[str, int], threads: int) -> dict[str, Damage]:
-    """``shadow`` of a graph whose values all fit into memory: two plain sessions, compared by NumPy. Raises ModelError: one fails."""
-    exact, strict = reference.copy(), emulate(typed)
+def outside(
+    exact: Sequence[Mapping[str, np.ndarray]], typed: Model, samples: Iterable[Sample], exponents: Mapping[str, int], threads: int
+) -> dict[str, Damage]:
+    """``Shadows.of`` where all values fit into memory: those of a plain session, compared by NumPy. Raises ModelError: it fails."""
+    strict = emulate(typed)
     theirs = set(own_floats(strict))
-    names = [name for name in own_floats(exact) if name in theirs]
-    sessions = []
-    for model in (exact, strict):
-        tensors = model.graph.tensors()
-        model.graph.outputs = [tensors[name] for name in names]
-        sessions.append(Session(model, threads=threads))
+    names = [name for name in (exact[0] if exact else ()) if name in theirs]
+    session = Session(handing_out(strict, names), threads=threads)
     totals = {name: np.zeros(3) for name in names}
-    for sample in samples:
-        wanted, found = (session.run(sample) for session in sessions)
+    for wanted, sample in zip(exact, samples, strict=True):
+        found = session.run(sample)
         for name in names:
             totals[name] += pair_row(wanted[name], found[name], exponents.get(name, 0))
     return {name: error_of(name, row) for name, row in totals.items()}
+
+
+def handing_out(model: Model, names: Iterable[str]) -> Model:
+    """A model with these tensors of its main graph as outputs, in place."""
+    tensors = model.graph.tensors()
+    model.graph.outputs = [tensors[name] for name in names]
+    return model
 
 
 def pair_row(reference: np.ndarray, twin: np.ndarray, exponent: int) -> np.ndarray:

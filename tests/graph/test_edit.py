@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import onnx_graphsurgeon as gs
+import pytest
 
-from fp16fix.graph.edit import Editor, redirect, rounding_of
+from fp16fix.graph.edit import Editor, edited, editor_of, redirect, rounding_of
 from fp16fix.graph.load import inline_constants, model_from_proto
 from fp16fix.graph.model import Model, bodies, element_type
 from fp16fix.graph.widen import widen
 from fp16fix.half import BF16, FP16, FP32
+from fp16fix.passes.apply import carry_out
+from fp16fix.passes.recipe import Edit, Promise
 from tests.models import proto
 
 BRANCHES = """g (float[2] x, bool c) => (float[2] y, float[2] a) {
@@ -101,3 +104,44 @@ def test_a_rounding_makes_what_it_is_asked_to_make() -> None:
     nodes, rounded = Editor(found).rounding(tensors["a"], BF16.onnx, tensors["b"])
     assert rounded is tensors["b"]
     assert nodes[1].outputs[0] is rounded
+
+
+def test_edits_in_turn_share_an_editor_and_no_names() -> None:
+    model = model_from_proto(proto("g (float[2] x) => (float[2] y) { a = Neg (x) y = Abs (a) }"))
+    other = model.copy()
+    with edited(model):
+        first = editor_of(model)
+        assert editor_of(model) is first
+        assert editor_of(other) is not editor_of(other), "another model is nobody's turn"
+        assert [first.fresh("n"), editor_of(model).fresh("n"), editor_of(model).fresh("a")] == ["n", "n_2", "a_2"]
+        with edited(other):
+            assert editor_of(model) is not first
+        assert editor_of(model) is first
+    assert editor_of(model) is not first
+
+
+def test_a_node_that_somebody_else_put_in_has_an_owner() -> None:
+    model = model_from_proto(proto("g (float[2] x) => (float[2] y) { a = Neg (x) y = Abs (a) }"))
+    edit = Editor(model)
+    edit.before(model.graph.nodes[0], "Identity", "i", [model.graph.inputs[0]], [edit.variable("t", FP32.onnx)])
+    own = gs.Node("Identity", "own", inputs=[model.graph.inputs[0]], outputs=[gs.Variable("u")])
+    model.graph.nodes.append(own)
+    assert edit.owner(own) is model.graph
+
+
+def test_a_rule_that_edits_many_nodes_looks_through_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 12
+    text = " ".join(f"a{k} = Abs (x{k}) e{k} = Add (a{k}, tiny) x{k + 1} = Div (x{k}, e{k})" for k in range(count))
+    model = model_from_proto(proto(f"g (float[4] x0) => (float[4] x{count}) <float tiny = {{1e-12}}> {{ {text} }}"))
+    made: list[Editor] = []
+    plain = Editor.__init__
+
+    def counted(self: Editor, model: Model) -> None:
+        made.append(self)
+        plain(self, model)
+
+    monkeypatch.setattr(Editor, "__init__", counted)
+    guards = [node.name for node in model.nodes() if node.op == "Add"]
+    carry_out(model, [Edit("raise-eps", name, Promise.ALTERED, values=(("eps", 1e-3),)) for name in guards])
+    assert len(made) == 1
+    assert len({tensor.name for tensor in model.tensors().values() if isinstance(tensor, gs.Constant)}) == len(guards) == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from fp16fix.graph.load import load
 from fp16fix.graph.session import Session
 from fp16fix.inputs.files import write_npz
 from fp16fix.passes.rescale.classes import Class, Classes
-from fp16fix.passes.rescale.program import MARGIN, cost, solve_part
+from fp16fix.passes.rescale.program import MARGIN, Program, cost, solve_part
 from fp16fix.passes.rescale.scales import assign
+from fp16fix.passes.rescale.solver import solve
 from fp16fix.passes.rescale.traits import averaged
 from fp16fix.passes.rescale.windows import WIDEST, Window
 from fp16fix.ranges.measure import measure
@@ -100,7 +102,7 @@ def stream(tensors: int) -> Classes:
 def test_a_pin_weighs_as_much_as_a_bit_in_fifty_tensors(tensors: int, chosen: int) -> None:
     classes = stream(tensors)
     assert tensors > MARGIN, "the missing octave alone would not be worth it"
-    found, proven = solve_part(classes, ["s"], {}, 5.0)
+    found, proven = solve_part(classes, ["s"], {}, 5.0, {})
     assert (found, proven) == ({"s": chosen}, True)
     assert chosen == min(range(-4, 8), key=lambda e: cost(classes.by_root["s"], e))
 
@@ -108,4 +110,32 @@ def test_a_pin_weighs_as_much_as_a_bit_in_fifty_tensors(tensors: int, chosen: in
 def test_what_keeps_exponent_0_is_not_pinned_for_its_head_room() -> None:
     windows = {f"t{k}": (Window(-2, -2, 0), 64.0) for k in range(10)} | {"x": (Window(-1, 1, WIDEST, roomy=1), 64.0)}
     classes = Classes({"s": Class(windows, runtime=True)}, [], {}, ())
-    assert solve_part(classes, ["s"], {}, 5.0) == ({"s": 0}, True)
+    assert solve_part(classes, ["s"], {}, 5.0, {}) == ({"s": 0}, True)
+
+
+def repeated(limits: list[int]) -> Classes:
+    """Tensors past the end of FP16 by so many octaves, each on its own."""
+    by_root = {f"s{k}": Class({f"t{k}": (Window(each, each + 2, WIDEST), 64.0)}, runtime=True) for k, each in enumerate(limits)}
+    return Classes(by_root, [], {}, ())
+
+
+def test_what_repeats_in_a_model_is_solved_once_and_what_differs_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[Program] = []
+    plain = Program.solve
+
+    def solve_it(self: Program, limit_s: float) -> tuple[np.ndarray | None, bool]:
+        solved.append(self)
+        return plain(self, limit_s)
+
+    monkeypatch.setattr(Program, "solve", solve_it)
+    found = solve(repeated([3, 5, 3, 5, 3]), 10.0)
+    assert dict(found.exponents) == {"s0": 5, "s1": 7, "s2": 5, "s3": 7, "s4": 5}
+    assert len(solved) == 2
+    assert len({each.key for each in solved}) == 2
+
+
+def test_an_answer_that_is_not_proven_is_no_answer_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Program, "solve", lambda *_: (np.zeros(2), False))
+    known: dict[Hashable, np.ndarray] = {}
+    solve_part(repeated([3]), ["s0"], {}, 5.0, known)
+    assert not known

@@ -188,7 +188,7 @@ def test_out_of_time_pieces_are_solved_and_failing_that_nothing_moves(monkeypatc
         calls.append(len(arguments[0]))
         return SimpleNamespace(x=None, fun=None, status=1) if failures == EVERY or len(calls) == 1 else milp(*arguments, **options)
 
-    monkeypatch.setattr("fp16fix.passes.rescale.program.milp", slow)
+    monkeypatch.setattr("scipy.optimize.milp", slow)
     found = scaling(original, samples)
     assert found.status == "time limit"
     assert calls[1] < calls[0]
@@ -222,7 +222,7 @@ def test_the_cost_is_what_the_program_minimised(monkeypatch: pytest.MonkeyPatch)
         minima.append(milp(*arguments, **options).fun)
         return milp(*arguments, **options)
 
-    monkeypatch.setattr("fp16fix.passes.rescale.program.milp", watched)
+    monkeypatch.setattr("scipy.optimize.milp", watched)
     for name in ("rmsnorm-massive", "mask-minus-1e9", "instancenorm-16-bit-image", "exponential-softplus-written-out"):
         minima.clear()
         original = model_from_proto(case(name).build())

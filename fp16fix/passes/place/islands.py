@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from fp16fix.graph.model import Constant, Model, Node, Tensor, bodies
 from fp16fix.graph.operators import PRODUCTS
@@ -57,8 +55,8 @@ def islands(model: Model, ranges: Mapping[str, Range], force: Forced, allow: fro
         force: from ``pins.forced``.
         allow: nodes the user wants in FP16 whatever is found.
     """
-    network = Network(model, ranges, force, allow)
-    return network.cut()
+    nothing = Islands(frozenset(), frozenset(), 0)
+    return Network(model, ranges, force, allow).cut() if force.nodes or force.tensors else nothing
 
 
 class Network:
@@ -117,6 +115,10 @@ class Network:
         """Nodes on the wide side of a minimum cut."""
         if not any(a == 0 for a, _ in self.edges):
             return Islands(frozenset(), frozenset(), 0)
+        # Most repairs pin nothing, and SciPy takes a third of a second to import.
+        from scipy.sparse import csr_matrix
+        from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
         size = len(self.index)
         keys = sorted(self.edges)
         matrix = csr_matrix(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fp16fix.errors import ReplayError
 from fp16fix.graph.model import Constant, Model, Node, Tensor
@@ -48,7 +49,7 @@ class Class:
     """Whether any activation is in it; initializers alone follow from the rest."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Classes:
     """The program to be solved, and how to read its solution."""
 
@@ -59,6 +60,19 @@ class Classes:
     """Element (tensor, or use of an initializer, or ``tensor→`` for what reads a result of exponent 0) → root."""
     unfit: tuple[str, ...]
     """Tensors that must have exponent 0 and overflow with it."""
+
+    @cached_property
+    def numbers(self) -> dict[str, list[int]]:
+        """The rows each root occurs in, by number."""
+        found: dict[str, list[int]] = {root: [] for root in self.by_root}
+        for number, row in enumerate(self.rows):
+            for root in row:
+                found[root].append(number)
+        return found
+
+    def rows_with(self, roots: Iterable[str]) -> list[dict[str, int]]:
+        """Those in which any of these occurs, in order."""
+        return [self.rows[number] for number in sorted({number for root in roots for number in self.numbers[root]})]
 
 
 class Builder:

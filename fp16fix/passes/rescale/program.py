@@ -5,13 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
 from fp16fix.errors import ReplayError
 from fp16fix.passes.rescale.classes import Class, Classes, Contact
@@ -88,12 +86,21 @@ class Program:
         self.least.append(least)
         self.most.append(most)
 
+    @property
+    def key(self) -> Hashable:
+        """All of it: programs of equal keys have the same answer."""
+        return tuple(tuple(each) for each in (self.costs, self.lower, self.upper, self.entries, self.least, self.most))
+
     def solve(self, limit_s: float) -> tuple[np.ndarray | None, bool]:
         """(values or None, proven optimal).
 
         Raises:
             ReplayError: no values satisfy all rows.
         """
+        # Repairs without exponents need not wait for its import.
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import coo_array
+
         rows, columns, factors = zip(*self.entries, strict=True)
         matrix = coo_array((factors, (rows, columns)), shape=(len(self.least), len(self.costs))).tocsr()
         with printf_to_stderr():
@@ -109,20 +116,30 @@ class Program:
         return (None if found.x is None else np.asarray(found.x)), found.status == 0
 
 
-def solve_part(classes: Classes, part: list[str], held: Mapping[str, int], limit_s: float) -> tuple[dict[str, int] | None, bool]:
+Answers = dict[Hashable, np.ndarray]
+"""What is proven best, by a program's key: blocks that repeat in a model make the same program over and over."""
+
+
+def solve_part(
+    classes: Classes, part: list[str], held: Mapping[str, int], limit_s: float, known: Answers
+) -> tuple[dict[str, int] | None, bool]:
     """Exponents of the roots in ``part`` while every other root stays as in ``held`` (0 if absent), and whether they are the best.
+
+    What is ``known`` is not solved again; proven answers are put there.
 
     Raises:
         ReplayError: there are none.
     """
     program = Program()
     columns = {root: add_class(program, classes.by_root[root]) for root in part}
-    for row in classes.rows:
+    for row in classes.rows_with(part):
         terms = [(columns[root], float(factor)) for root, factor in row.items() if root in columns]
-        if terms:
-            rest = -sum(factor * held.get(root, 0) for root, factor in row.items() if root not in columns)
-            program.row(terms, rest, rest)
-    values, proven = program.solve(limit_s)
+        rest = -sum(factor * held.get(root, 0) for root, factor in row.items() if root not in columns)
+        program.row(terms, rest, rest)
+    key = program.key
+    values, proven = (known[key], True) if key in known else program.solve(limit_s)
+    if values is not None and proven:
+        known[key] = values
     return (None if values is None else {root: round(values[column]) for root, column in columns.items()}), proven
 
 

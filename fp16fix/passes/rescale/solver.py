@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fp16fix.passes.rescale.classes import Class, Classes
-from fp16fix.passes.rescale.program import cost, solve_part
+from fp16fix.passes.rescale.program import Answers, cost, solve_part
 
 WHOLE = 0.6
 """Share of the time that goes to solving a part in one piece."""
@@ -38,17 +38,18 @@ def solve(classes: Classes, time_limit_s: float) -> Solution:
     """
     deadline = time.monotonic() + time_limit_s
     exponents: dict[str, int] = {}
+    known: Answers = {}
     parts = sorted((part for part in components(classes) if any(troubled(classes.by_root[root]) for root in part)), key=len)
     status = "optimal" if parts else "nothing to do"
     for index, part in enumerate(parts):
         share = (deadline - time.monotonic()) / (len(parts) - index)
         until = time.monotonic() + share
-        found, proven = solve_part(classes, part, {}, share * WHOLE)
+        found, proven = solve_part(classes, part, {}, share * WHOLE, known)
         exponents |= found or {}
         if not proven:
             status = "time limit"
         if not proven and not any(classes.by_root[root].fixed for root in part):
-            improve(classes, part, exponents, until)
+            improve(classes, part, exponents, until, known)
     moved = {root: e for root, e in exponents.items() if e}
     return Solution(moved, sum(cost(classes.by_root[root], exponents.get(root, 0)) for part in parts for root in part), status)
 
@@ -60,42 +61,31 @@ def troubled(each: Class) -> bool:
 
 def components(classes: Classes) -> list[list[str]]:
     """Roots connected by equations, in a fixed order."""
-    neighbours = rows_by_root(classes)
     seen: set[str] = set()
     found = []
     for root in classes.by_root:
         if root not in seen:
-            found.append(ball(root, neighbours, len(classes.by_root)))
+            found.append(ball(classes, root, len(classes.by_root)))
             seen |= set(found[-1])
     return found
 
 
-def rows_by_root(classes: Classes) -> dict[str, list[Mapping[str, int]]]:
-    """The equations each root occurs in."""
-    found: dict[str, list[Mapping[str, int]]] = {root: [] for root in classes.by_root}
-    for row in classes.rows:
-        for root in row:
-            found[root].append(row)
-    return found
-
-
-def ball(centre: str, neighbours: Mapping[str, list[Mapping[str, int]]], size: int) -> list[str]:
+def ball(classes: Classes, centre: str, size: int) -> list[str]:
     """Roots around ``centre``, nearest first, at most about ``size``."""
     found = {centre: None}
     queue = [centre]
     for root in queue:
         if len(found) >= size:
             break
-        for row in neighbours[root]:
-            new = [other for other in row if other not in found]
+        for number in classes.numbers[root]:
+            new = [other for other in classes.rows[number] if other not in found]
             queue += new
             found |= dict.fromkeys(new)
     return list(found)
 
 
-def improve(classes: Classes, part: list[str], exponents: dict[str, int], until: float) -> None:
+def improve(classes: Classes, part: list[str], exponents: dict[str, int], until: float, known: Answers) -> None:
     """Solve balls around the classes in trouble one after another, all else held."""
-    neighbours = rows_by_root(classes)
     settled: set[str] = set()
     for centre in (root for root in part if troubled(classes.by_root[root])):
         left = until - time.monotonic()
@@ -103,7 +93,7 @@ def improve(classes: Classes, part: list[str], exponents: dict[str, int], until:
             return
         if centre in settled:
             continue
-        piece = ball(centre, neighbours, PIECE)
-        found, _ = solve_part(classes, piece, exponents, min(PIECE_S, left))
+        piece = ball(classes, centre, PIECE)
+        found, _ = solve_part(classes, piece, exponents, min(PIECE_S, left), known)
         exponents |= found or {}
         settled |= set(piece[: PIECE // 3])

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, editor_of
 from fp16fix.graph.model import Model, constant, element_type, numpy_type
 from fp16fix.passes.recipe import Edit
 from fp16fix.passes.rewrite.rules._match import Wiring, node_named, producer, unmatched
@@ -25,7 +25,7 @@ def clamp_inputs(model: Model, node: gs.Node, repair: Edit, bound: float) -> Non
     name = f"{repair.tensor}/clamped"
     twin = model.tensors().get(name)
     held = constant(twin) if twin is not None else None
-    shared = twin if held is not None and np.array_equal(held, clamped) else Editor(model).constant(name, clamped)
+    shared = twin if held is not None and np.array_equal(held, clamped) else editor_of(model).constant(name, clamped)
     for port in ports:
         node.inputs[port] = shared
 

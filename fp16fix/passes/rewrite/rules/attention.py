@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, editor_of
 from fp16fix.graph.model import Model, constant, element_type
 from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import LARGEST
@@ -99,7 +99,7 @@ class AttentionScale:
         found = match(Wiring(model), node)
         if found is None or found.why_not:
             raise unmatched(model, self.name, repair.node)
-        edit = Editor(model)
+        edit = editor_of(model)
         shape = with_scalar(node)
         assert shape is not None
         last, scaled, out = producer(shape[0]), shape[0], node.outputs[0]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, editor_of
 from fp16fix.graph.model import Model, is_float
 from fp16fix.half import LARGEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -84,7 +84,7 @@ class DecomposeAttention:
         found = shape_of(node)
         if isinstance(found, str):
             raise unmatched(model, self.name, repair.node)
-        Decomposition(Editor(model), node, found).run()
+        Decomposition(editor_of(model), node, found).run()
 
 
 def optional(node: gs.Node, port: int) -> gs.Tensor | None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
@@ -77,7 +77,7 @@ class WrittenCosine:
         found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
-        rewrite(Writer(Editor(model), node, found.tensor("a")), found)
+        rewrite(Writer(editor_of(model), node, found.tensor("a")), found)
 
 
 def match(view: Wiring, node: gs.Node) -> Found | None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, constant, scalar
 from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import SMALLEST, SMALLEST_NORMAL, octave
@@ -129,7 +129,7 @@ class RaiseEps:
             return
         old = constant(node.inputs[found.port])
         assert old is not None
-        node.inputs[found.port] = Editor(model).constant(f"{node.name}/eps", np.full(old.shape, raised, old.dtype))
+        node.inputs[found.port] = editor_of(model).constant(f"{node.name}/eps", np.full(old.shape, raised, old.dtype))
 
 
 def smallest_nonzero(evidence: Findings, found: Match, seen: Range) -> float:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, constant, element_type
 from fp16fix.graph.operators import CARRIERS
 from fp16fix.half import FP16, LARGEST
@@ -91,7 +91,7 @@ class FoldScale:
         found = match(Wiring(model), node)
         if found is None or found.why_not:
             raise unmatched(model, self.name, repair.node)
-        edit = Editor(model)
+        edit = editor_of(model)
         for reader, index in found.weights:
             values = scaled(reader, index, found.factor)
             reader.inputs[index] = edit.constant(f"{reader.inputs[index].name}/scaled", values)

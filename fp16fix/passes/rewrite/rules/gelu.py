@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, scalar
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -142,7 +142,7 @@ class TanhGelu:
         if not found:
             raise unmatched(model, self.name, repair.node)
         last, x = found[0]
-        Writer(Editor(model), last, x).replace("Gelu", [x], "gelu", approximate="tanh")
+        Writer(editor_of(model), last, x).replace("Gelu", [x], "gelu", approximate="tanh")
 
 
 def gelus(view: Wiring, tanh: gs.Node) -> Iterator[tuple[gs.Node, gs.Tensor, tuple[str, ...]]]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, constant
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
@@ -75,7 +75,7 @@ class WrittenGroupNorm:
         if not norms:
             raise unmatched(model, self.name, repair.node)
         norm = norms[0]
-        write = Writer(Editor(model), last, norm.x)
+        write = Writer(editor_of(model), last, norm.x)
         groups, eps = norm.found.weight("scale").size, inner(norm.found).attrs.get("epsilon", 1e-5)
         write.replace("GroupNormalization", [norm.x, *norm.scale(write.edit)], "groupnorm", num_groups=groups, epsilon=eps)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
@@ -80,7 +80,7 @@ class WrittenL2Norm:
         eps = None if found is None else eps_of(found, "x")
         if found is None or eps is None:
             raise unmatched(model, self.name, repair.node)
-        write = Writer(Editor(model), node, found.tensor("x"))
+        write = Writer(editor_of(model), node, found.tensor("x"))
         parts, short = short_length(write, found.tensor("x"), found.axes(), eps)
         write.replace("Div", [parts.unit, short], "unit_vector")
 

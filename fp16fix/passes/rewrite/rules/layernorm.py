@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.graph.opset import obstacle, raise_in_place
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -144,7 +144,7 @@ class WrittenLayerNorm:
         norms = [each for each in (match(view, node) for node in ending_at(last)) if isinstance(each, Norm) and each.last is last]
         if not norms:
             raise unmatched(model, self.name, repair.node)
-        rewrite(Writer(Editor(model), last, norms[0].x), norms[0])
+        rewrite(Writer(editor_of(model), last, norms[0].x), norms[0])
 
 
 def floor_felt(evidence: Findings, found: Found) -> str:

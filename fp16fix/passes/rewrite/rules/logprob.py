@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, scalar
 from fp16fix.half import SMALLEST_NORMAL
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -84,7 +84,7 @@ class LogOfProbability:
         found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
-        write = Writer(Editor(model), node, found.x)
+        write = Writer(editor_of(model), node, found.x)
         eps = dict(repair.values).get("eps")
         _, centred, log_sum = logsumexp.shifted(write, found.x, (found.axis,))
         if eps is None:

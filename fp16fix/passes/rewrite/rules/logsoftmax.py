@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -83,7 +83,7 @@ class LogSoftmax:
         found = match(Wiring(model), node)
         if not isinstance(found, Match):
             raise unmatched(model, self.name, repair.node)
-        write = Writer(Editor(model), node, found.x)
+        write = Writer(editor_of(model), node, found.x)
         _, centred, log = logsumexp.shifted(write, found.x, (found.axis,))
         write.replace("Sub", [centred, log], "log_softmax")
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.half import LARGEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -82,7 +82,7 @@ class LogSumExp:
         found = match(Wiring(model), node_named(model, repair.node, "Log", "ReduceLogSumExp"))
         if found is None:
             raise unmatched(model, self.name, repair.node)
-        write = Writer(Editor(model), found.last, found.x)
+        write = Writer(editor_of(model), found.last, found.x)
         peak, _, log = shifted(write, found.x, found.axes)
         if found.keepdims:
             write.replace("Add", [log, peak], "unshift")

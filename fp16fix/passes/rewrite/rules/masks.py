@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph import quick
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, constant, is_float, magnitude
 from fp16fix.half import FP16, Format
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -133,7 +133,7 @@ class MaskLiteral:
             port = next((index for index, tensor in enumerate(node.inputs) if tensor.name == repair.tensor), None)
             if port is None:
                 raise unmatched(model, self.name, repair.node)
-            level(Editor(model), node, port, numbers)
+            level(editor_of(model), node, port, numbers)
         elif is_op(node, "ConstantOfShape"):
             value = node.attrs["value"]
             node.attrs["value"] = quick.constant(

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
@@ -110,7 +110,7 @@ class WrittenRmsNorm:
         norms = [each for each in norms if (each.last if fused else each.found.nodes[0]) is last]
         if not norms or (fused and not fusable(model, norms[0])):
             raise unmatched(model, self.name, repair.node)
-        write, norm = Writer(Editor(model), last, norms[0].x), norms[0]
+        write, norm = Writer(editor_of(model), last, norms[0].x), norms[0]
         if fused:
             axis, eps = -len(norm.found.axes()), norm.found.number("eps")
             write.replace("RMSNormalization", [norm.x, *norm.scale(write.edit)], "rmsnorm", axis=axis, epsilon=eps)

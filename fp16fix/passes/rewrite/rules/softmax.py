@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -110,7 +110,7 @@ class WrittenSoftmax:
         found = match(Wiring(model), node)
         if not isinstance(found, Match):
             raise unmatched(model, self.name, repair.node)
-        Writer(Editor(model), node, found.x).replace("Softmax", [found.x], "softmax", axis=found.axis)
+        Writer(editor_of(model), node, found.x).replace("Softmax", [found.x], "softmax", axis=found.axis)
 
 
 def keys(evidence: Findings, found: Match) -> int:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -62,7 +62,7 @@ class WrittenSoftplus:
         exp = match(Wiring(model), node)
         if exp is None:
             raise unmatched(model, self.name, repair.node)
-        Writer(Editor(model), node, exp.inputs[0]).replace("Softplus", [exp.inputs[0]], "softplus")
+        Writer(editor_of(model), node, exp.inputs[0]).replace("Softplus", [exp.inputs[0]], "softplus")
 
 
 def match(view: Wiring, node: gs.Node) -> gs.Node | None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, scalar
 from fp16fix.half import LARGEST, SMALLEST
 from fp16fix.passes.recipe import Edit, Promise, Refusal
@@ -96,7 +96,7 @@ class MeanOfSquares:
         found = match(Wiring(model), node_named(model, repair.node))
         if found is None:
             raise unmatched(model, self.name, repair.node)
-        edit = Editor(model)
+        edit = editor_of(model)
         x = found.square.inputs[0]
         scale_read(edit, found.square, 0, 2.0**-repair.shift)
         if len(found.square.inputs) == 2 and found.square.inputs[1] is x:

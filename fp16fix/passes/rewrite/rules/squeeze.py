@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, Node
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.rule import Findings
@@ -48,7 +48,7 @@ class SqueezeAxes:
     def apply(self, model: Model, repair: Edit) -> None:
         """Say the axes."""
         node = node_named(model, repair.node, "Squeeze")
-        inputs, attrs = Writer(Editor(model), node, node.inputs[0]).axes("axes", [int(axis) for _, axis in repair.values], 13)
+        inputs, attrs = Writer(editor_of(model), node, node.inputs[0]).axes("axes", [int(axis) for _, axis in repair.values], 13)
         while len(node.inputs) > 1:
             node.inputs.pop()
         node.inputs.extend(inputs)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, editor_of
 from fp16fix.graph.model import Model, constant, numpy_type, scalar
 from fp16fix.graph.operators import AVERAGES, CARRIERS
 from fp16fix.half import FP32, LARGEST, SMALLEST_NORMAL
@@ -103,7 +103,7 @@ class PreDivide:
         found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
-        edit = Editor(model)
+        edit = editor_of(model)
         scale_terms(edit, Wiring(model), found.total, 2.0**-repair.shift)
         if found.literal is not None:
             factor = 2.0**-repair.shift if found.last.op == "Div" else 2.0**repair.shift

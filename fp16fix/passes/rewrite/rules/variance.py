@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model
 from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite.found import Found, leaking
@@ -98,7 +98,7 @@ class MomentVariance:
         found = match(Wiring(model), node)
         if found is None:
             raise unmatched(model, self.name, repair.node)
-        write, x, axes = Writer(Editor(model), node, found.tensor("x")), found.tensor("x"), found.axes()
+        write, x, axes = Writer(editor_of(model), node, found.tensor("x")), found.tensor("x"), found.axes()
         kept = bool(found.number("kept", 1.0))
         mean = found.tensor("mean") if kept else write.reduce("ReduceMean", x, axes, "mean")
         centred = write.op("Sub", [x, mean], "centred")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import editor_of
 from fp16fix.graph.model import Model, constant, element_type, is_float, magnitude
 from fp16fix.graph.operators import PRODUCTS
 from fp16fix.half import FP16, LARGEST, SMALLEST_NORMAL
@@ -85,7 +85,7 @@ class SplitLiteral:
         shape = with_scalar(node)
         if shape is None:
             raise unmatched(model, self.name, repair.node)
-        edit = Editor(model)
+        edit = editor_of(model)
         x = shape[0]
         port = next(index for index, tensor in enumerate(node.inputs) if tensor is x)
         old = constant(node.inputs[1 - port])
