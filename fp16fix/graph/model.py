@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,12 @@ def element_type(tensor: Tensor) -> int:
     dtype = tensor.dtype
     if dtype is None or not is_tensor(tensor):
         return 0
-    if isinstance(dtype, (int, np.integer)):
-        return int(dtype)
+    return int(dtype) if isinstance(dtype, (int, np.integer)) else element_of(dtype)
+
+
+@cache
+def element_of(dtype: Any) -> int:
+    """``onnx.TensorProto`` element type of a numpy type."""
     if np.dtype(dtype) == np.dtype(ml_dtypes.bfloat16):
         return BF16.onnx
     return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -169,7 +169,7 @@ def opened(
         # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.enable_mem_pattern = False
     for name in shared:
         options.add_initializer(name, values[name])
     with tempfile.TemporaryDirectory(prefix="fp16fix-") as folder:

@@ -118,7 +118,8 @@ class StrictOracle:
     ) -> tuple[Figures, ...]:
         """Figures of every output of a typed graph on samples; of an FP32 graph run as it is, not ``strict``. ``key``: see ``verdict``."""
         self.calls += 1
-        opened = self._pair(candidate, profile, key)[0] if strict else Opened(lambda: candidate, self.own.threads)
+        exact = self.own.exact if candidate is self.own.model else Opened(lambda: candidate, self.own.threads)
+        opened = self._pair(candidate, profile, key)[0] if strict else exact
         return self._run(self.own, opened, (key, profile if strict else "", None), (), tick).figures()
 
     def verdict(
