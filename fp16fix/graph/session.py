@@ -69,7 +69,7 @@ class Session:
     FP16 arithmetic is never left to ONNX Runtime: its CPU provider computes FP16 nodes in FP32 (see ``fp16fix.strict``).
     """
 
-    def __init__(self, model: Model, *, threads: int = 0, optimise: bool = False, arena: bool = True) -> None:
+    def __init__(self, model: Model, *, threads: int = 0, optimise: bool = False, arena: bool = True, inner: Iterable[str] = ()) -> None:
         """Compile ``model``.
 
         Args:
@@ -78,6 +78,7 @@ class Session:
             optimise: let ONNX Runtime fuse. It pays off for an FP32 graph that runs as it is; where every tensor is rounded or looked at,
                 there is nothing to fuse, and looking for it takes longer than many runs.
             arena: keep freed memory for the next tensor, and packed copies of weights; faster, and its peak is higher.
+            inner: tensors of the main graph that ``run`` may be asked for, beside the outputs; each is held for as long as a run takes.
 
         Raises:
             ModelError: ONNX Runtime refuses the graph.
@@ -95,6 +96,9 @@ class Session:
             return found
 
         proto, self._weights = light(model)
+        self.outputs: tuple[str, ...] = tuple(output.name for output in model.graph.outputs)
+        self.inner: tuple[str, ...] = tuple(name for name in inner if name not in self.outputs)
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.inner)
         # Folding the Casts of big FP16 weights would undo the point of keeping them small.
         disabled = UNDOING if any(array.dtype == np.float16 for array in self._weights.values()) else []
         try:
@@ -109,23 +113,23 @@ class Session:
                 hint=LACKING,
             ) from error
         self.name = model.name
-        self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self._inputs = {value.name for value in self._session.get_inputs()}
 
-    def run(self, sample: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Outputs by name.
+    def run(self, sample: Mapping[str, np.ndarray], *, whole: bool = False) -> dict[str, Any]:
+        """Outputs by name; of the ``whole``, what is ``inner``, too.
 
         Raises:
             ModelError: the graph fails on this sample (a shape that does not fit, an index out of range).
         """
+        names = list(dict.fromkeys([*self.outputs, *(self.inner if whole else ())]))
         try:
-            values = self._session.run(None, {name: array for name, array in sample.items() if name in self._inputs})
+            values = self._session.run(names, {name: array for name, array in sample.items() if name in self._inputs})
         except Exception as error:
             runtime.raise_failures()
             shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in sample.items())
             raise ModelError(f"the graph fails on a sample ({shapes}): {str(error).strip()[:600]}", where=self.name) from error
         runtime.raise_failures()
-        return dict(zip(self.outputs, values, strict=True))
+        return dict(zip(names, values, strict=True))
 
 
 def options_for(*, optimise: bool) -> ort.SessionOptions:

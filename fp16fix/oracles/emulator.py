@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from fp16fix.config import Config
 from fp16fix.graph.model import Model
+from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.oracles.oracle import Score, scored
 from fp16fix.oracles.reference import Opened, Reference, Run, Sample
@@ -22,6 +23,7 @@ from fp16fix.progress import Tick
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.jitter import Jitter
 from fp16fix.strict.rounds import why_failed
+from fp16fix.trace.shadow import own_floats
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.gates import Tolerance, judge, stressed
 from fp16fix.verdict.metric import Gauge, measured
@@ -51,6 +53,7 @@ class StrictOracle:
         names: Sequence[str] = (),
         metrics: Sequence[Callable[[], Gauge]] = (),
         threads: int = 0,
+        along: bool = False,
         tick: Tick = lambda: None,
     ) -> None:
         """Run the reference.
@@ -62,6 +65,7 @@ class StrictOracle:
             names: of the samples, for the figures.
             metrics: make what else a verdict must pass.
             threads: ONNX Runtime threads.
+            along: graphs that stay open can be asked for all they compute, which must be little (``session_along``).
             tick: called after each sample.
 
         Raises:
@@ -75,6 +79,7 @@ class StrictOracle:
         self.channels = channels_of(self.own.model)
         self._runs: OrderedDict[tuple[object, ...], Run] = OrderedDict()
         self._open: OrderedDict[str, tuple[Opened, Opened]] = OrderedDict()
+        self._along = along
         self._is_light = self.own.model.weight() <= LIGHT
         if samples:
             self.own.extend(samples, names, tick)
@@ -170,14 +175,19 @@ class StrictOracle:
             self._open.move_to_end(about)
             return self._open[about]
         jitter = Jitter()
-        plain, shaken = (
-            Opened(partial(emulate, candidate, profile, each, guarded=True), self.own.threads, each) for each in (None, jitter)
-        )
+        make, threads = partial(emulate, candidate, profile, guarded=True), self.own.threads
+        plain = Opened(make, threads, inner=own_floats) if key and self._is_light and self._along else Opened(make, threads)
+        shaken = Opened(partial(make, jitter), threads, jitter)
         if key and self._is_light:
             self._open[about] = plain, shaken
             while len(self._open) > OPEN:
                 self._open.popitem(last=False)
         return plain, shaken
+
+    def session_along(self, key: str, profile: str) -> Session | None:
+        """What computes a candidate and can be asked for all of it (``Session.run``); None where none is open."""
+        found = self._open.get(f"{key} {profile}") if self._along else None
+        return None if found is None else found[0].session(fresh=self.own.draws)
 
     def _run(self, reference: Reference, opened: Opened, about: tuple[object, ...], metrics: Sequence[Gauge], tick: Tick) -> Run:
         """On all samples of a reference; one that is kept goes on with those that are new. A metric is made for one verdict."""

@@ -46,12 +46,24 @@ class Run:
 class Opened:
     """A graph that is made, and compiled, when it is first run."""
 
-    def __init__(self, make: Callable[[], Model], threads: int = 0, jitter: Jitter | None = None, *, optimise: bool = False) -> None:
-        """Of whatever ``make`` will make, with so many of ONNX Runtime's threads; ``jitter`` are the errors in it, if any."""
+    def __init__(
+        self,
+        make: Callable[[], Model],
+        threads: int = 0,
+        jitter: Jitter | None = None,
+        *,
+        optimise: bool = False,
+        inner: Callable[[Model], Iterable[str]] = lambda _: (),
+    ) -> None:
+        """Of whatever ``make`` will make, with so many of ONNX Runtime's threads; ``jitter`` are the errors in it, if any.
+
+        ``inner``: what else than outputs its session may be asked for.
+        """
         self._make = make
         self._threads = threads
         self._jitter = jitter
         self._optimise = optimise
+        self._inner = inner
         self._session: Session | None = None
         self.seed = 0
         """Of the errors."""
@@ -64,7 +76,8 @@ class Opened:
     def session(self, *, fresh: bool = False) -> Session:
         """One that is open already, unless ``fresh``. Raises ModelError: ONNX Runtime refuses the graph."""
         if self._session is None or fresh:
-            self._session = Session(self.graph, threads=self._threads, optimise=self._optimise)
+            inner = self._inner(self.graph)
+            self._session = Session(self.graph, threads=self._threads, optimise=self._optimise, inner=inner)
         return self._session
 
     def feeds(self) -> Sample:

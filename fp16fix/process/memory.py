@@ -21,22 +21,18 @@ repair of a thousand nodes looks for a fifth of its time, and what it would find
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """For work on graphs, the garbage collector comes seldom, and what was there before is none of its business.
+    """For work on graphs, the garbage collector comes seldom; whoever has more patience than ``SELDOM``, or has it off, keeps that.
 
-    Whoever has more patience than ``SELDOM``, or has it off, keeps that.
+    What was there before is looked through with the rest: where Python computes an operator (onnxruntime-extensions 0.15), a collection
+    after ``gc.freeze`` ends the process.
     """
     least, *others = gc.get_threshold()
     if least and least < SELDOM:
         gc.set_threshold(SELDOM, *others)
-    frozen = gc.get_freeze_count()
-    if not frozen:
-        gc.freeze()
     try:
         yield
     finally:
         gc.set_threshold(least, *others)
-        if not frozen:
-            gc.unfreeze()
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from fp16fix.errors import first_line
 from fp16fix.graph.model import Model
+from fp16fix.graph.session import Session
+from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
@@ -58,6 +60,10 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
     missing, no_figures, no_damage = uninformed(trials, why), tuple[Figures, ...](), dict[str, Damage]()
     same, exponents = answer.recipe.digest == evidence.plain.digest, known_exponents(model, answer)
     parts = Parts()
+
+    def session(recipe: Recipe) -> Session | None:
+        return trials.strict.session_along(recipe.digest, evidence.config.profile)
+
     with stages.stage("pessimistic and FP32 checks", (1 if same else 2) * len(evidence.judged)) as tick:
         before = answer.verdict.outputs
         if not same:
@@ -69,8 +75,9 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
         moved = parts.part("FP32 after repair", lambda: trials.strict.figures(answer.draft.model, strict=False, tick=tick), no_figures)
     along = Shadows(model, some, evidence.ranges, threads)
     with stages.stage("error along the graph"):
-        ill = parts.part(f"Error along plain {narrow}", lambda: along.of(plain), no_damage)
-        well = ill if same else parts.part("Error along the repaired graph", lambda: along.of(typed, exponents), no_damage)
+        ill = parts.part(f"Error along plain {narrow}", lambda: along.of(plain, strict=session(evidence.plain)), no_damage)
+        mended = partial(along.of, typed, exponents)
+        well = ill if same else parts.part("Error along the repaired graph", lambda: mended(session(answer.recipe)), no_damage)
     return Informed(second, before, moved, ill, well, tuple(parts.failed))
 
 

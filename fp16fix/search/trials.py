@@ -27,8 +27,12 @@ from fp16fix.search.judge import BudgetSpentError, Judge, badness
 from fp16fix.search.shrink import Holds, Names
 from fp16fix.search.trial import Trial
 from fp16fix.strict.profiles import profile_named
+from fp16fix.trace.shadow import takes
 from fp16fix.verdict.gauged import metrics_named
 from fp16fix.verdict.verdict import Verdict
+
+FEW = 1 << 26
+"""Bytes of all values of a graph up to which its sessions hold them for as long as they run, to be asked for the error along it."""
 
 
 @dataclass(slots=True)
@@ -181,6 +185,7 @@ def trials(evidence: Evidence, stages: Stages) -> Iterator[Trials]:
                     names=seen.names,
                     metrics=metrics_named(config.tolerance.metrics),
                     threads=config.threads,
+                    along=takes(evidence.model, evidence.ranges) <= FEW,
                     tick=tick,
                 )
             )

@@ -29,7 +29,7 @@ from fp16fix.trace.segments import Sample, Segment, segments
 PREFIX = "strict/"
 BIG = 3.0e38
 BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
-HELD = 1 << 26
+HELD = 3 << 26
 """Bytes of values up to which a whole graph is compared outside of the runtime: sessions with a probe a tensor take long to open."""
 PIECE = 1 << 18
 """Elements of a large tensor that are compared at once: 1 MiB."""
@@ -79,25 +79,32 @@ class Shadows:
     threads: int = 0
     """ONNX Runtime's."""
 
-    def of(self, typed: Model, exponents: Mapping[str, int] | None = None) -> dict[str, Damage]:
+    def of(self, typed: Model, exponents: Mapping[str, int] | None = None, strict: Session | None = None) -> dict[str, Damage]:
         """Damage of every float tensor of the main graph that both models have, in graph order.
 
         Args:
             typed: the lowered model, computed strictly.
             exponents: tensor → e for tensors that the typed model stores as true × 2^−e.
+            strict: what computes it strictly, if that is open: ``own_floats`` are among its outputs or ``inner``.
         """
         if takes(self.reference, self.ranges) <= HELD:
             with suppress(ModelError):
-                return outside(self.exact, typed, self.samples, exponents or {}, self.threads)
+                return outside(self.exact, strict or self.opened(typed), self.samples, exponents or {})
             # A twin that fails while running is lost; side by side the others are not.
         return beside(self.reference, typed, self.samples, exponents or {}, self.ranges, self.threads)
+
+    def opened(self, typed: Model) -> Session:
+        """What computes a typed model strictly. Raises ModelError: ONNX Runtime refuses it."""
+        strict = emulate(typed)
+        return Session(strict, threads=self.threads, inner=own_floats(strict))
 
     @cached_property
     def exact(self) -> list[dict[str, np.ndarray]]:
         """What every node of the main graph makes in FP32, sample by sample: few values, by ``HELD``. Raises ModelError: it fails."""
         names = own_floats(self.reference)
-        session = Session(handing_out(self.reference.copy(), names), threads=self.threads)
-        return [{name: found[name] for name in names} for found in map(session.run, self.samples)]
+        session = Session(self.reference, threads=self.threads, inner=names)
+        found = (session.run(sample, whole=True) for sample in self.samples)
+        return [{name: values[name] for name in names} for values in found]
 
 
 def beside(
@@ -125,26 +132,16 @@ def own_floats(model: Model) -> list[str]:
 
 
 def outside(
-    exact: Sequence[Mapping[str, np.ndarray]], typed: Model, samples: Iterable[Sample], exponents: Mapping[str, int], threads: int
+    exact: Sequence[Mapping[str, np.ndarray]], strict: Session, samples: Iterable[Sample], exponents: Mapping[str, int]
 ) -> dict[str, Damage]:
-    """``Shadows.of`` where all values fit into memory: those of a plain session, compared by NumPy. Raises ModelError: it fails."""
-    strict = emulate(typed)
-    theirs = set(own_floats(strict))
-    names = [name for name in (exact[0] if exact else ()) if name in theirs]
-    session = Session(handing_out(strict, names), threads=threads)
-    totals = {name: np.zeros(3) for name in names}
+    """``Shadows.of`` where all values fit into memory: compared by NumPy. Raises ModelError: the strict graph fails."""
+    totals: dict[str, np.ndarray] = {}
     for wanted, sample in zip(exact, samples, strict=True):
-        found = session.run(sample)
-        for name in names:
-            totals[name] += pair_row(wanted[name], found[name], exponents.get(name, 0))
+        found = strict.run(sample, whole=True)
+        for name in (name for name in wanted if name in found):
+            row = pair_row(wanted[name], found[name], exponents.get(name, 0))
+            totals[name] = totals.get(name, 0.0) + row
     return {name: error_of(name, row) for name, row in totals.items()}
-
-
-def handing_out(model: Model, names: Iterable[str]) -> Model:
-    """A model with these tensors of its main graph as outputs, in place."""
-    tensors = model.graph.tensors()
-    model.graph.outputs = [tensors[name] for name in names]
-    return model
 
 
 def pair_row(reference: np.ndarray, twin: np.ndarray, exponent: int) -> np.ndarray:

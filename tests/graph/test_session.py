@@ -144,3 +144,13 @@ def test_the_largest_magnitude_of_a_table_is_found_without_a_copy_of_it() -> Non
     values[7, 7] = np.nan
     assert np.isnan(magnitude(values))
     assert magnitude(values[:0]) == 0.0
+
+
+def test_a_session_gives_its_outputs_and_of_the_whole_what_is_inner_too() -> None:
+    found = model("g (float[2] x) => (float[2] y) { a = Neg (x) b = Abs (a) y = Relu (b) }")
+    session, x = Session(found, inner=["a", "b", "y"]), np.asarray([1.0, -2.0], np.float32)
+    assert (session.outputs, session.inner) == (("y",), ("a", "b"))
+    assert list(session.run({"x": x})) == ["y"]
+    whole = session.run({"x": x}, whole=True)
+    assert {name: value.tolist() for name, value in whole.items()} == {"y": [1, 2], "a": [-1, 2], "b": [1, 2]}
+    assert [tensor.name for tensor in found.graph.outputs] == ["y"], "the model hands out what it did"

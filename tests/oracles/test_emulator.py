@@ -13,8 +13,10 @@ from fp16fix.config.sections import Tolerance
 from fp16fix.graph.lower import lower
 from fp16fix.graph.save import save_model
 from fp16fix.oracles.emulator import BLENDED, SHAKEN, StrictOracle
+from fp16fix.ranges.measure import measure
 from fp16fix.tasks.repair import repair
 from fp16fix.tasks.verify import verify
+from fp16fix.trace.shadow import Shadows
 from fp16fix.verdict.verdict import Entry
 from tests.models import model, normal, proto
 
@@ -120,3 +122,40 @@ def test_copies_and_few_samples_are_said_beside_a_verdict(tmp_path: Path) -> Non
     assert outcome.warnings[:1] == ("3 samples are copies of others and count once.",)
     assert "says next to nothing of others" in outcome.warnings[1]
     assert verify(given, tmp_path / "out.onnx").notes == outcome.warnings[:2]
+
+
+def test_a_session_that_judged_a_candidate_tells_the_error_along_it() -> None:
+    subject = model(WEATHER)
+    samples = [{"state": weather(number)} for number in range(2)]
+    typed = lower(subject, {})
+    with StrictOracle(subject, samples, Tolerance().of, along=True) as oracle:
+        assert oracle.session_along("plain", "compiled") is None, "nothing is open yet"
+        before = oracle.verdict(typed, key="plain")
+        strict = oracle.session_along("plain", "compiled")
+        assert strict is not None
+        along = Shadows(subject, samples, measure(subject, samples))
+        assert along.of(typed, strict=strict) == along.of(typed)
+        assert set(along.of(typed)) == {"d", "z", "t", "i", "next"}
+        assert oracle.verdict(typed, key="plain").outputs == before.outputs
+    with StrictOracle(subject, samples, Tolerance().of) as oracle:
+        oracle.verdict(typed, key="plain")
+        assert oracle.session_along("plain", "compiled") is None, "it was not opened to be asked"
+
+
+def test_along_a_model_that_draws_both_sides_draw_the_same() -> None:
+    subject = model(NOISE)
+    samples = [{"x": normal(2, 16, seed=number)} for number in range(2)]
+    typed = lower(subject, {node.name: "fp32" for node in subject.nodes()})
+    with StrictOracle(subject, samples, Tolerance().of, along=True) as oracle:
+        oracle.verdict(typed, key="wide", stress=False)
+        found = Shadows(subject, samples, measure(subject, samples)).of(typed, strict=oracle.session_along("wide", "compiled"))
+    assert found["n"].damage_db > 40.0
+
+
+def test_the_last_two_candidates_stay_open_and_those_before_do_not() -> None:
+    subject, made = model(WEATHER), 4
+    with StrictOracle(subject, [{"state": weather(0)}], Tolerance().of, along=True) as oracle:
+        for number in range(made):
+            oracle.verdict(lower(subject, {}), key=f"{number}", stress=False)
+        kept = [number for number in range(made) if oracle.session_along(f"{number}", "compiled") is not None]
+    assert kept == [made - 2, made - 1]
