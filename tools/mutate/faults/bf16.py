@@ -78,8 +78,8 @@ FAULTS = (
     Fault(
         "constants-rounded-to-fp16",
         "hazards/context.py",
-        "    dtype = numpy_type(narrow.onnx)\n",
-        "    dtype = np.float16\n",
+        "cast(cast(part, narrow.onnx), FP32.onnx)",
+        "cast(part.astype(np.float16), FP32.onnx)",
         OF_HAZARDS,
         "tiny weights are called lost",
     ),
