@@ -105,7 +105,7 @@ def test_what_only_informs_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shadows are out")
 
-    monkeypatch.setattr(informed, "shadow", fail)
+    monkeypatch.setattr(informed.Shadows, "of", fail)
     monkeypatch.setattr(delivery, "write_report", fail)
     outcome = repaired(tmp_path)
     assert outcome.verified
