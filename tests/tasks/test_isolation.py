@@ -28,7 +28,7 @@ from fp16fix.passes.recipe import Edit, Promise, Refusal
 from fp16fix.passes.rewrite import rules as rules_of
 from fp16fix.passes.rewrite.rule import Findings
 from fp16fix.passes.rewrite.rules.layernorm import WrittenLayerNorm
-from fp16fix.report import delivery, informed
+from fp16fix.report import delivery
 from fp16fix.report.outcome import Outcome
 from fp16fix.report.outcome import load as outcome_of
 from fp16fix.tasks.repair import repair
@@ -105,7 +105,7 @@ def test_what_only_informs_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shadows are out")
 
-    monkeypatch.setattr(informed.Shadows, "of", fail)
+    monkeypatch.setattr("fp16fix.report.informed.Shadows.of", fail)
     monkeypatch.setattr(delivery, "write_report", fail)
     outcome = repaired(tmp_path)
     assert outcome.verified

