@@ -29,7 +29,7 @@ from fp16fix.trace.segments import Sample, Segment, segments
 PREFIX = "strict/"
 BIG = 3.0e38
 BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
-HELD = 3 << 26
+HELD = 1 << 26
 """Bytes of values up to which a whole graph is compared outside of the runtime: sessions with a probe a tensor take long to open."""
 PIECE = 1 << 18
 """Elements of a large tensor that are compared at once: 1 MiB."""
