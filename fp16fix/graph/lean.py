@@ -36,7 +36,7 @@ def lean(graph: gs.Graph, stubs: Mapping[int, onnx.TensorProto]) -> onnx.ModelPr
 
 def write(into: onnx.GraphProto, graph: gs.Graph, stubs: Mapping[int, onnx.TensorProto], *, checked: bool) -> None:
     """A graph into an empty proto; ``checked``: inputs and outputs must have types, which those of a body need not have."""
-    into.name, into.doc_string = graph.name, ""
+    into.name = graph.name
     into.input.extend(OnnxExporter.export_value_info_proto(tensor, checked) for tensor in graph.inputs)
     into.output.extend(OnnxExporter.export_value_info_proto(tensor, checked) for tensor in graph.outputs)
     constants = {tensor.name: tensor for tensor in graph.outputs if isinstance(tensor, gs.Constant)}

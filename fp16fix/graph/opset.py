@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import ModelError, UnraisableError
 from fp16fix.graph import quick
 from fp16fix.graph.admit import complaint
-from fp16fix.graph.edit import Editor, position
+from fp16fix.graph.edit import Editor, editor_of, position
 from fp16fix.graph.export import exported
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
 from fp16fix.graph.operators import FLATTENING
@@ -66,7 +66,7 @@ def raise_in_place(model: Model, target: int) -> None:
     """
     if model.opset >= target:
         return
-    source, edit = model.opset, Editor(model)
+    source, edit = model.opset, editor_of(model)
     for graph in list(model.graphs()):
         for node in list(graph.nodes):
             if node.domain in DEFAULT_DOMAINS and changed(node.op, source, target):

@@ -7,32 +7,32 @@ what onnx-graphsurgeon makes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.util.misc import SynchronizedList
 
+T = TypeVar("T", bound=gs.Tensor)
 TENSOR = "tensor_type"
 """What graphsurgeon calls the type of a tensor."""
 
 
 def variable(name: str, dtype: Any = None, shape: Any = None, kind: str = TENSOR) -> gs.Variable:
     """``gs.Variable``."""
-    made = object.__new__(gs.Variable)
-    fields = vars(made)
-    fields["name"] = name
-    fields["inputs"], fields["outputs"] = linked(made, "outputs"), linked(made, "inputs")
-    fields["dtype"], fields["shape"], fields["type"] = dtype, shape, kind
-    return made
+    return tensor(gs.Variable, name, dtype=dtype, shape=shape, type=kind)
 
 
 def constant(name: str, values: Any) -> gs.Constant:
     """``gs.Constant`` of an array, or of what onnx-graphsurgeon holds in the place of one."""
-    made = object.__new__(gs.Constant)
+    return tensor(gs.Constant, name, _values=values, data_location=None, _export_dtype=None)
+
+
+def tensor(kind: type[T], name: str, **rest: Any) -> T:
+    """A tensor that no node knows, with the fields that its kind has beside those of all."""
+    made = object.__new__(kind)
     fields = vars(made)
-    fields["name"] = name
-    fields["inputs"], fields["outputs"] = linked(made, "outputs"), linked(made, "inputs")
-    fields["_values"], fields["data_location"], fields["_export_dtype"] = values, None, None
+    fields["name"], fields["inputs"], fields["outputs"] = name, linked(made, "outputs"), linked(made, "inputs")
+    fields.update(rest)
     return made
 
 
@@ -74,11 +74,11 @@ def copied(graph: gs.Graph, outside: Mapping[str, gs.Tensor] | None = None) -> g
     found: dict[str, gs.Tensor] = {tensor.name: tensor for tensor in graph.inputs}
     own = set(found)
     for each in graph.nodes:
-        for tensor in each.inputs:
-            found[tensor.name] = tensor
-        for tensor in each.outputs:
-            found[tensor.name] = tensor
-            own.add(tensor.name)
+        for one in each.inputs:
+            found[one.name] = one
+        for one in each.outputs:
+            found[one.name] = one
+            own.add(one.name)
     found |= {tensor.name: tensor for tensor in graph.outputs}
     known = dict(outside or {})
     for name, tensor in found.items():

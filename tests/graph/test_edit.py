@@ -8,6 +8,7 @@ import pytest
 from fp16fix.graph.edit import Editor, edited, editor_of, redirect, rounding_of
 from fp16fix.graph.load import inline_constants, model_from_proto
 from fp16fix.graph.model import Model, bodies, element_type
+from fp16fix.graph.opset import raise_in_place
 from fp16fix.graph.widen import widen
 from fp16fix.half import BF16, FP16, FP32
 from fp16fix.passes.apply import carry_out
@@ -145,3 +146,14 @@ def test_a_rule_that_edits_many_nodes_looks_through_the_model_once(monkeypatch: 
     carry_out(model, [Edit("raise-eps", name, Promise.ALTERED, values=(("eps", 1e-3),)) for name in guards])
     assert len(made) == 1
     assert len({tensor.name for tensor in model.tensors().values() if isinstance(tensor, gs.Constant)}) == len(guards) == count
+
+
+def test_raising_the_opset_amid_edits_takes_none_of_their_names_and_leaves_them_none_of_its_own() -> None:
+    text = "g (float[2,3] x) => (float[2] y) { y = ReduceSum <axes = [1], keepdims = 0> (x) }"
+    model = model_from_proto(proto(text, opset=11))
+    with edited(model):
+        edit = editor_of(model)
+        raise_in_place(model, 13)
+        made = [tensor.name for tensor in model.tensors().values() if isinstance(tensor, gs.Constant)]
+        assert made, "axes are an initializer from opset 13 on"
+        assert not {edit.fresh(name) for name in made} & {*made}
