@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,32 @@ class Editor:
         self._names = set(model.tensors()) | {node.name for node in model.nodes()} | model.opaque.names
         self._counts: dict[str, int] = {}
         """Highest number given to each base name, so that a base used often costs no search."""
+        self._near: dict[int, int] = {}
+        """Where in a graph, by ``id``, a node was found last: edits mostly follow the order of nodes."""
 
     @cached_property
     def _owner(self) -> dict[int, gs.Graph]:
         """The graph of each node, by ``id``; what makes no nodes need not know it."""
         return {id(node): graph for graph in self.model.graphs() for node in graph.nodes}
+
+    @cached_property
+    def graphs(self) -> list[gs.Graph]:
+        """Of the model, as they were when this was asked first; of bodies made since it knows nothing."""
+        return list(self.model.graphs())
+
+    @cached_property
+    def _nodes(self) -> dict[str, gs.Node]:
+        """By name, as they were when this was asked first, or last missed one."""
+        return {node.name: node for graph in self.graphs for node in graph.nodes}
+
+    def node(self, name: str) -> gs.Node | None:
+        """The node of that name, if there is one."""
+        found = self._nodes.get(name)
+        if found is None or not found.outputs:
+            # Made or removed meanwhile.
+            del self._nodes
+            found = self._nodes.get(name)
+        return found
 
     def fresh(self, base: str) -> str:
         """``base``, or ``base_2``, ``base_3``… if taken."""
@@ -66,12 +88,21 @@ class Editor:
     def before(self, anchor: gs.Node, op: str, name: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> gs.Node:
         """A new node just before ``anchor`` in the same graph."""
         graph = self.owner(anchor)
-        return self.insert(graph, position(graph, anchor), op, name, inputs, outputs, **attrs)
+        return self.insert(graph, self.position(graph, anchor), op, name, inputs, outputs, **attrs)
 
     def after(self, anchor: gs.Node, op: str, name: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> gs.Node:
         """A new node just after ``anchor`` in the same graph."""
         graph = self.owner(anchor)
-        return self.insert(graph, position(graph, anchor) + 1, op, name, inputs, outputs, **attrs)
+        return self.insert(graph, self.position(graph, anchor) + 1, op, name, inputs, outputs, **attrs)
+
+    def position(self, graph: gs.Graph, node: gs.Node) -> int:
+        """Index of ``node`` by identity (graphsurgeon compares nodes by content)."""
+        nodes, near = graph.nodes, self._near.get(id(graph), 0)
+        for index in chain(range(near, len(nodes)), range(min(near, len(nodes)))):
+            if nodes[index] is node:
+                self._near[id(graph)] = index
+                return index
+        raise ValueError(f"{node.name} is not in graph {graph.name}")
 
     def rounding(self, tensor: gs.Tensor, element: int, rounded: gs.Tensor | None = None) -> tuple[list[gs.Node], gs.Tensor]:
         """``tensor`` in a low format and back in FP32: the two Casts, to be put into a graph, and what they make.
@@ -90,7 +121,7 @@ class Editor:
     def remove(self, node: gs.Node) -> None:
         """Take ``node`` out; its outputs lose their producer."""
         graph = self.owner(node)
-        del graph.nodes[position(graph, node)]
+        del graph.nodes[self.position(graph, node)]
         node.inputs.clear()
         node.outputs.clear()
         del self._owner[id(node)]
@@ -113,6 +144,20 @@ def editor_of(model: Model) -> Editor:
     """Of a model that may be being ``edited``."""
     shared = _shared.get()
     return shared if shared is not None and shared.model is model else Editor(model)
+
+
+def graphs_of(model: Model) -> Iterable[gs.Graph]:
+    """Of a model that may be being ``edited``: rules make no bodies."""
+    shared = _shared.get()
+    return shared.graphs if shared is not None and shared.model is model else model.graphs()
+
+
+def node_of(model: Model, name: str) -> gs.Node | None:
+    """The node of that name, of a model that may be being ``edited``; None if there is none."""
+    shared = _shared.get()
+    if shared is not None and shared.model is model:
+        return shared.node(name)
+    return next((node for node in model.nodes() if node.name == name), None)
 
 
 def rounding_of(tensor: gs.Tensor) -> tuple[gs.Node, gs.Node] | None:
@@ -139,14 +184,6 @@ def redirect(old: gs.Tensor, new: gs.Tensor, *, readers: Iterable[gs.Node] | Non
                 reader.inputs[index] = new
     for graph in outputs_of:
         graph.outputs[:] = [new if each is old else each for each in graph.outputs]
-
-
-def position(graph: gs.Graph, node: gs.Node) -> int:
-    """Index of ``node`` by identity (graphsurgeon compares nodes by content)."""
-    for index, other in enumerate(graph.nodes):
-        if other is node:
-            return index
-    raise ValueError(f"{node.name} is not in graph {graph.name}")
 
 
 def drop_unread(graph: gs.Graph) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnx_graphsurgeon as gs
@@ -18,6 +19,8 @@ from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 from fp16fix.graph.external import PACKED
 from fp16fix.graph.model import element_type
 
+SMALL = 64
+"""Bytes up to which initializers of one value are one: what ONNX Runtime takes to open a graph grows with the square of how many there are."""
 INT, FLOAT, INTS = onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT, onnx.AttributeProto.INTS
 
 
@@ -40,16 +43,27 @@ def write(into: onnx.GraphProto, graph: gs.Graph, stubs: Mapping[int, onnx.Tenso
     into.input.extend(OnnxExporter.export_value_info_proto(tensor, checked) for tensor in graph.inputs)
     into.output.extend(OnnxExporter.export_value_info_proto(tensor, checked) for tensor in graph.outputs)
     constants = {tensor.name: tensor for tensor in graph.outputs if isinstance(tensor, gs.Constant)}
+    alike: dict[tuple[Any, ...], str] = {}
     for node in graph.nodes:
-        read, written = [tensor.name for tensor in node.inputs], [tensor.name for tensor in node.outputs]
+        held = [tensor for tensor in node.inputs if isinstance(tensor, gs.Constant)]
+        names = {tensor.name: tensor.name if tensor.name in constants else alike.setdefault(content(tensor), tensor.name) for tensor in held}
+        constants |= {tensor.name: tensor for tensor in held if names[tensor.name] == tensor.name}
+        read, written = [names.get(tensor.name, tensor.name) for tensor in node.inputs], [tensor.name for tensor in node.outputs]
         made = into.node.add(op_type=node.op, name=node.name, input=read, output=written)
         if node.domain:
             made.domain = node.domain
         for key, value in node.attrs.items():
             attribute(made, key, value, stubs)
-        constants |= {tensor.name: tensor for tensor in node.inputs if isinstance(tensor, gs.Constant)}
     for tensor in constants.values():
         initializer(into, tensor, stubs)
+
+
+def content(tensor: gs.Constant) -> tuple[Any, ...]:
+    """What stands for a small constant's value, so that alike ones are written once; for another, its name."""
+    values = tensor._values  # noqa: SLF001 - looked at, it would be read
+    if not isinstance(values, np.ndarray) or values.nbytes > SMALL or element_type(tensor) in PACKED:
+        return (tensor.name,)
+    return element_type(tensor), values.shape, values.tobytes()
 
 
 def attribute(node: onnx.NodeProto, key: str, value: Any, stubs: Mapping[int, onnx.TensorProto]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph import quick
-from fp16fix.graph.edit import Editor, position
+from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import FLOATS, Model, element_type, numpy_type
 from fp16fix.graph.operators import BF16_BETWEEN_CASTS, CARRIERS, PRODUCTS, RECURRENCES
 from fp16fix.half import BF16, FP16, FP32, Format
@@ -126,7 +126,7 @@ def ask(model: Model, names: Collection[str]) -> None:
             node.inputs[index] = edit.variable(f"{tensor.name}/fp32", FP32.onnx, tensor.shape)
             edit.before(node, "Cast", f"{tensor.name}/to_fp32", [tensor], [node.inputs[index]], to=FP32.onnx)
         node.outputs[0] = edit.variable(f"{result.name}/fp32", FP32.onnx, result.shape)
-        edit.insert(graph, position(graph, node) + 1, "Cast", f"{result.name}/to_{low.name}", [node.outputs[0]], [result], to=low.onnx)
+        edit.insert(graph, edit.position(graph, node) + 1, "Cast", f"{result.name}/to_{low.name}", [node.outputs[0]], [result], to=low.onnx)
 
 
 def between_casts(model: Model) -> frozenset[str]:
@@ -144,7 +144,8 @@ def narrow(model: Model) -> None:
             if any(source(tensor) is weight for weight in each.weights):
                 nodes, each.node.inputs[index] = edit.rounding(tensor, each.low.onnx)
                 graph = edit.owner(each.node)
-                graph.nodes[position(graph, each.node) : position(graph, each.node)] = nodes
+                at = edit.position(graph, each.node)
+                graph.nodes[at:at] = nodes
 
 
 def guard(model: Model) -> None:
@@ -168,7 +169,7 @@ def guard(model: Model) -> None:
         assert edit is not None
         clip, reader.inputs[index] = clipped(edit, reader.inputs[index], BEYOND[low], f"{reader.inputs[index].name}/guarded")
         graph = edit.owner(reader)
-        graph.nodes.insert(position(graph, reader), clip)
+        graph.nodes.insert(edit.position(graph, reader), clip)
         model.border.add(clip.name)
 
 

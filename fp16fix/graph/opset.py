@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import ModelError, UnraisableError
 from fp16fix.graph import quick
 from fp16fix.graph.admit import complaint
-from fp16fix.graph.edit import Editor, editor_of, position
+from fp16fix.graph.edit import Editor, editor_of
 from fp16fix.graph.export import exported
 from fp16fix.graph.model import Model, bodies, constant, element_type, numpy_type
 from fp16fix.graph.operators import FLATTENING
@@ -216,7 +216,7 @@ def adopt(edit: Editor, node: gs.Node, converted: gs.Graph) -> list[gs.Node]:
     known: dict[str, gs.Tensor] = {tensor.name: tensor for tensor in (*node.inputs, *node.outputs) if tensor.name}
     last = next((each for each in reversed(converted.nodes) if each.op == node.op), converted.nodes[-1])
     graph, name = edit.owner(node), node.name
-    at = position(graph, node)
+    at = edit.position(graph, node)
     edit.remove(node)
     made: list[gs.Node] = []
     for each in converted.nodes:

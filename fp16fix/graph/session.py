@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from fp16fix.graph.model import Model, element_type, is_tensor, numpy_type
 from fp16fix.graph.operators import operator
 from fp16fix.graph.protos import bodies_of
 from fp16fix.graph.random import seeded
+from fp16fix.process.memory import CIRCLES
 
 STAND_IN = "weights"
 """Where a proto says that weights are which a session is lent."""
@@ -168,7 +168,7 @@ def opened(
     if not shared and not filed:
         return ort.InferenceSession(proto.SerializeToString(), options, providers=runtime.providers(), disabled_optimizers=[*disabled])
     # Graphs are circles: of those that are done with, weights are held until somebody looks.
-    gc.collect()
+    CIRCLES.look()
     if heavy:
         # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

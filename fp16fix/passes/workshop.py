@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -11,6 +10,7 @@ from fp16fix.graph.thin import BIG_MODEL
 from fp16fix.passes import apply
 from fp16fix.passes.place.share import wide_share
 from fp16fix.passes.recipe import Edit, Recipe
+from fp16fix.process.memory import CIRCLES
 from fp16fix.ranges.range import Range
 
 KEPT = 4
@@ -54,7 +54,7 @@ class Workshop:
         """What an engine is built from; nobody's to edit, for it is kept and given again. Raises as ``apply.apply``."""
         if self.heavy:
             # Graphs are circles: the last candidate's weights are held until somebody looks.
-            gc.collect()
+            CIRCLES.look()
             return apply.typed(self.prepared(recipe), recipe)
         if self._typed is None or self._typed[0] != recipe.digest:
             self._typed = recipe.digest, apply.typed(self.prepared(recipe), recipe)

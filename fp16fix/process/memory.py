@@ -6,7 +6,12 @@ import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+
+import psutil
+
+from fp16fix.process.family import resident
 
 M_MMAP_THRESHOLD = -3
 """Bytes from which a block is a mapping of its own, which goes when it is freed."""
@@ -33,6 +38,31 @@ def seldom_collected() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(least, *others)
+
+
+GROWN = 32 << 20
+"""Bytes by which memory has grown when it is worth a tenth of a second to look for circles that hold some of it."""
+
+
+@dataclass(slots=True)
+class Circles:
+    """Looks for circles of objects, which hold weights until somebody looks, once there may be many."""
+
+    least: int = 0
+    """Bytes resident: the fewest since the last look."""
+
+    def look(self) -> None:
+        """If memory has grown since."""
+        now = resident(psutil.Process())
+        if now - self.least > GROWN:
+            gc.collect()
+            self.least = resident(psutil.Process())
+        else:
+            self.least = min(self.least, now)
+
+
+CIRCLES = Circles()
+"""Of this process."""
 
 
 @contextmanager

@@ -13,6 +13,7 @@ opset 22 on), does not depend on the order of samples, and costs little: two Cas
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -26,8 +27,10 @@ SHARE = 0.68
 LEAST = 0.75
 """K lies between this and 1: scaled up, a finite value would overflow; scaled down further, one that is stored exactly would be moved."""
 
-SAYING_HOW_MANY = 18
-"""Opset from which a Split into equal parts says how many there are."""
+SIZED_BY_INPUT = 13
+"""Opset from which Split takes the sizes of its parts as an input (ONNX operator changelog)."""
+WIDEST = 256
+"""Parts of one Split: what ONNX Runtime takes to open a graph grows with their square (64,000 parts: 28 CPU-seconds, so 2)."""
 
 
 class Jitter:
@@ -56,8 +59,7 @@ class Jitter:
         self._input = fed.name
         graph.inputs.append(fed)
         parts = [each if each.shape else edit.variable(f"{each.name}/part", FP32.onnx, [1]) for each in scalars]
-        attrs = {"axis": 0, "num_outputs": len(parts)} if edit.model.opset >= SAYING_HOW_MANY else {"axis": 0}
-        nodes = [quick.node("Split", edit.fresh("jitter"), attrs=attrs, inputs=[fed], outputs=parts)]
+        nodes = apart(edit, fed, parts)
         none = edit.constant("jitter/shape", np.array([], np.int64))
         for scalar, part in zip(scalars, parts, strict=True):
             if scalar is not part:
@@ -85,3 +87,21 @@ class Jitter:
         casts, elsewhere = edit.rounding(emit("Mul", raw, grid), element)
         nodes += casts
         return emit("Add", emit("Mul", raw, rest), emit("Mul", elsewhere, share)), nodes
+
+
+def apart(edit: Editor, fed: gs.Variable, parts: Sequence[gs.Variable]) -> list[gs.Node]:
+    """Splits of a vector into its elements, ``WIDEST`` at a time."""
+    if len(parts) <= WIDEST:
+        return [split(edit, fed, parts)]
+    groups = [parts[start : start + WIDEST] for start in range(0, len(parts), WIDEST)]
+    pieces = [edit.variable("jitter/part", FP32.onnx, [len(group)]) for group in groups]
+    return [*apart(edit, fed, pieces), *(split(edit, piece, group) for piece, group in zip(pieces, groups, strict=True))]
+
+
+def split(edit: Editor, fed: gs.Variable, parts: Sequence[gs.Variable]) -> gs.Node:
+    """A vector into pieces that follow one another."""
+    sizes = [part.shape[0] for part in parts]
+    if edit.model.opset >= SIZED_BY_INPUT:
+        held = edit.constant("jitter/sizes", np.asarray(sizes, np.int64))
+        return quick.node("Split", edit.fresh("jitter"), attrs={"axis": 0}, inputs=[fed, held], outputs=list(parts))
+    return quick.node("Split", edit.fresh("jitter"), attrs={"axis": 0, "split": sizes}, inputs=[fed], outputs=list(parts))

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.errors import ReplayError
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, graphs_of, node_of
 from fp16fix.graph.model import Model, bodies, constant, element_type, magnitude, numpy_type, scalar
 from fp16fix.graph.operators import COMMUTATIVE
 from fp16fix.graph.ops import DEFAULT_DOMAINS
@@ -26,7 +26,7 @@ class Wiring:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._outputs = {id(tensor) for graph in model.graphs() for tensor in graph.outputs}
+        self._outputs = {id(tensor) for graph in graphs_of(model) for tensor in graph.outputs}
 
     def is_output(self, tensor: gs.Tensor) -> bool:
         """Whether the tensor leaves its graph (main or body)."""
@@ -114,14 +114,12 @@ def node_named(model: Model, name: str, *ops: str) -> gs.Node:
     Raises:
         ReplayError: no node of that name, or another operator.
     """
-    for node in model.nodes():
-        if node.name == name:
-            if not ops or is_op(node, *ops):
-                return node
-            raise ReplayError(
-                f"{name!r} is a {node.op}, not {' or '.join(ops)}", where=model.name, hint="the recipe belongs to another model"
-            )
-    raise ReplayError(f"no node is called {name!r}", where=model.name, hint="the recipe belongs to another model")
+    node, hint = node_of(model, name), "the recipe belongs to another model"
+    if node is None:
+        raise ReplayError(f"no node is called {name!r}", where=model.name, hint=hint)
+    if ops and not is_op(node, *ops):
+        raise ReplayError(f"{name!r} is a {node.op}, not {' or '.join(ops)}", where=model.name, hint=hint)
+    return node
 
 
 def unmatched(model: Model, rule: str, name: str) -> ReplayError:
