@@ -20,7 +20,7 @@ from fp16fix.graph.external import PACKED
 from fp16fix.graph.model import element_type
 
 SMALL = 64
-"""Bytes up to which initializers of one value are one: what ONNX Runtime takes to open a graph grows with the square of how many there are."""
+"""Bytes up to which initializers of one value are one: the time that ONNX Runtime takes to open a graph grows with their square."""
 INT, FLOAT, INTS = onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT, onnx.AttributeProto.INTS
 
 
@@ -46,7 +46,9 @@ def write(into: onnx.GraphProto, graph: gs.Graph, stubs: Mapping[int, onnx.Tenso
     alike: dict[tuple[Any, ...], str] = {}
     for node in graph.nodes:
         held = [tensor for tensor in node.inputs if isinstance(tensor, gs.Constant)]
-        names = {tensor.name: tensor.name if tensor.name in constants else alike.setdefault(content(tensor), tensor.name) for tensor in held}
+        names = {
+            tensor.name: tensor.name if tensor.name in constants else alike.setdefault(content(tensor), tensor.name) for tensor in held
+        }
         constants |= {tensor.name: tensor for tensor in held if names[tensor.name] == tensor.name}
         read, written = [names.get(tensor.name, tensor.name) for tensor in node.inputs], [tensor.name for tensor in node.outputs]
         made = into.node.add(op_type=node.op, name=node.name, input=read, output=written)

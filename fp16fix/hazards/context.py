@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from fp16fix.graph.converted import cast
 from fp16fix.graph.model import Model, Node, Tensor, constant, is_float
+from fp16fix.graph.once import once
 from fp16fix.half import FP32, Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.range import Range
@@ -51,20 +51,12 @@ BLOCK = 1 << 16
 """Elements of a weight looked at together: what is made of them stays in the cache, and whole weights would be copied several times."""
 
 
-_seen: dict[tuple[int, str], tuple[weakref.ref[np.ndarray], Range]] = {}
-"""By the identity of the values, and the narrow type: copies of a model share them, and each is diagnosed."""
-
-
 def constant_range(name: str, values: np.ndarray, narrow: Format) -> Range:
-    """The ``Range`` of an initializer, exactly; of the same array it is worked out once, for weights are not written to."""
-    place = (id(values), narrow.name)
-    of, found = _seen.get(place, (None, None))
-    if of is None or found is None or of() is not values:
-        found = range_of_values(values, narrow)
-        _seen[place] = weakref.ref(values, lambda _: _seen.pop(place, None)), found
-    return replace(found, tensor=name)
+    """The ``Range`` of an initializer, exactly."""
+    return replace(range_of_values(values, narrow), tensor=name)
 
 
+@once
 def range_of_values(values: np.ndarray, narrow: Format) -> Range:
     """The ``Range`` of an array, in blocks."""
     flat = values.reshape(-1)

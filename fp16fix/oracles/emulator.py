@@ -20,11 +20,14 @@ from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.recipe import Recipe
 from fp16fix.passes.workshop import Workshop
 from fp16fix.progress import Tick
+from fp16fix.strict.certificate import Certificate, is_certified
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.jitter import Jitter
+from fp16fix.strict.profiles.compiled import Compiled
 from fp16fix.strict.rounds import why_failed
 from fp16fix.trace.shadow import own_floats
 from fp16fix.verdict.channels import channels_of
+from fp16fix.verdict.condition import Bounded
 from fp16fix.verdict.gates import Tolerance, judge, stressed
 from fp16fix.verdict.metric import Gauge, measured
 from fp16fix.verdict.verdict import Figures, Verdict
@@ -37,6 +40,8 @@ LIGHT = 1 << 27
 """Bytes of FP32 weights up to which graphs stay open in case they are asked again: opening them costs more than this memory."""
 OPEN = 2
 """Candidates whose graphs stay open then: plain FP16, which is told of beside the answer, and the last."""
+FIRST = 3
+"""Graphs whose sums are bounded while they run: what a repair begins with is mostly what it ends with; a search has many more."""
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
 
@@ -79,6 +84,8 @@ class StrictOracle:
         self.channels = channels_of(self.own.model)
         self._runs: OrderedDict[tuple[object, ...], Run] = OrderedDict()
         self._open: OrderedDict[str, tuple[Opened, Opened]] = OrderedDict()
+        self._certified: set[str] = set()
+        """Of the ``FIRST``."""
         self._along = along
         self._is_light = self.own.model.weight() <= LIGHT
         if samples:
@@ -124,7 +131,7 @@ class StrictOracle:
         """Figures of every output of a typed graph on samples; of an FP32 graph run as it is, not ``strict``. ``key``: see ``verdict``."""
         self.calls += 1
         exact = self.own.exact if candidate is self.own.model else Opened(lambda: candidate, self.own.threads)
-        opened = self._pair(candidate, profile, key)[0] if strict else exact
+        opened = self._pair(candidate, profile, key, bounded=False)[0] if strict else exact
         return self._run(self.own, opened, (key, profile if strict else "", None), (), tick).figures()
 
     def verdict(
@@ -168,21 +175,43 @@ class StrictOracle:
             verdict = stressed(verdict, SHAKEN.format(seed=shaken.seed), self.count, found.figures(), self.tolerance)
         return verdict
 
-    def _pair(self, candidate: Model, profile: str, key: str) -> tuple[Opened, Opened]:
-        """The graph without and with random errors; those of the last keys stay open where they take little memory."""
+    def _pair(self, candidate: Model, profile: str, key: str, *, bounded: bool = True) -> tuple[Opened, Opened]:
+        """The graph without and with random errors; those of the last keys stay open where they take little memory.
+
+        ``bounded``: with bounds of its sums, if it is among the ``FIRST``.
+        """
         about = f"{key} {profile}"
         if about in self._open:
             self._open.move_to_end(about)
             return self._open[about]
         jitter = Jitter()
         make, threads = partial(emulate, candidate, profile, guarded=True), self.own.threads
-        plain = Opened(make, threads, inner=own_floats) if key and self._is_light and self._along else Opened(make, threads)
+        inner = self._both if key and self._is_light and self._along else nothing
+        plain = Opened(make, threads, inner=inner, certificate=self._certificate(candidate, profile, key) if bounded else None)
         shaken = Opened(partial(make, jitter), threads, jitter)
         if key and self._is_light:
             self._open[about] = plain, shaken
             while len(self._open) > OPEN:
                 self._open.popitem(last=False)
         return plain, shaken
+
+    def _certificate(self, candidate: Model, profile: str, key: str) -> Certificate | None:
+        """Of a graph that is among the first; a model that draws random numbers must not be run twice where bounds fail."""
+        if not key or self.metrics or profile != Compiled.name or not is_certified(candidate) or self.own.draws:
+            return None
+        if len(self._certified) < FIRST:
+            self._certified.add(key)
+        return Certificate(candidate) if key in self._certified else None
+
+    def bounds(self, key: str, profile: str) -> dict[str, Bounded] | None:
+        """What is known of the sums in what was measured under a key, by norms, on all samples; None where that is not known."""
+        run = self._runs.get((True, key, profile, None))
+        return run.bounds if run is not None and run.bounded == self.own.count else None
+
+    def _both(self, graph: Model) -> list[str]:
+        """What a graph and the reference compute."""
+        exact = set(own_floats(self.own.model))
+        return [name for name in own_floats(graph) if name in exact]
 
     def session_along(self, key: str, profile: str) -> Session | None:
         """What computes a candidate and can be asked for all of it (``Session.run``); None where none is open."""
@@ -205,6 +234,11 @@ class StrictOracle:
             self.own.exact.close()
         reference.advance(run, opened, tick)
         return run
+
+
+def nothing(_: Model) -> tuple[str, ...]:
+    """Outputs alone."""
+    return ()
 
 
 class Emulator:

@@ -17,9 +17,11 @@ from fp16fix.graph.random import random_nodes
 from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
 from fp16fix.progress import Tick
+from fp16fix.strict.certificate import Certificate
 from fp16fix.strict.jitter import Jitter
 from fp16fix.strict.rounds import ending
 from fp16fix.verdict.channels import Channels
+from fp16fix.verdict.condition import Bounded
 from fp16fix.verdict.metric import Gauge
 from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures
@@ -37,6 +39,9 @@ class Run:
         self.batches = 0
         self.failures: list[str] = []
         """What ONNX Runtime said where the graph did not run."""
+        self.bounds: dict[str, Bounded] = {}
+        """Of the sums in it, by node, on as many samples as are ``bounded``."""
+        self.bounded = 0
 
     def figures(self) -> tuple[Figures, ...]:
         """Of every output."""
@@ -54,16 +59,24 @@ class Opened:
         *,
         optimise: bool = False,
         inner: Callable[[Model], Iterable[str]] = lambda _: (),
+        certificate: Certificate | None = None,
     ) -> None:
         """Of whatever ``make`` will make, with so many of ONNX Runtime's threads; ``jitter`` are the errors in it, if any.
 
-        ``inner``: what else than outputs its session may be asked for.
+        Args:
+            make: the graph.
+            threads: 0 for all.
+            jitter: see above.
+            optimise: see ``Session``.
+            inner: what else than outputs its session may be asked for.
+            certificate: makes the same graph with bounds of its sums beside it, which cost no pass of their own; it goes where it fails.
         """
         self._make = make
         self._threads = threads
         self._jitter = jitter
         self._optimise = optimise
         self._inner = inner
+        self._certificate = certificate
         self._session: Session | None = None
         self.seed = 0
         """Of the errors."""
@@ -71,14 +84,47 @@ class Opened:
     @cached_property
     def graph(self) -> Model:
         """As ONNX Runtime computes it. Raises as ``make``."""
+        if self._certificate is not None:
+            try:
+                return self._certificate.graph(guarded=True)
+            except Exception:  # noqa: BLE001 - what only qualifies a verdict costs none
+                self._certificate = None
         return self._make()
 
     def session(self, *, fresh: bool = False) -> Session:
         """One that is open already, unless ``fresh``. Raises ModelError: ONNX Runtime refuses the graph."""
         if self._session is None or fresh:
-            inner = self._inner(self.graph)
-            self._session = Session(self.graph, threads=self._threads, optimise=self._optimise, inner=inner)
+            try:
+                self._session = self._opened()
+            except ModelError:
+                if self._certificate is None:
+                    raise
+                self.uncertified()
+                self._session = self._opened()
         return self._session
+
+    def _opened(self) -> Session:
+        return Session(self.graph, threads=self._threads, optimise=self._optimise, inner=self._inner(self.graph))
+
+    def run(self, sample: Sample, run: Run) -> dict[str, Any]:
+        """Outputs by name; ``run`` is told of bounds. Raises ModelError: the graph fails on this sample."""
+        sample = {**sample, **self.feeds()}
+        try:
+            found = self.session().run(sample)
+        except ModelError:
+            if self._certificate is None:
+                raise
+            self.uncertified()
+            found = self.session().run(sample)
+        if self._certificate is not None:
+            self._certificate.see(found, run.bounds)
+            run.bounded += 1
+        return found
+
+    def uncertified(self) -> None:
+        """From now on without bounds: whose fault it is that something fails is only known then."""
+        self._certificate = self._session = None
+        self.__dict__.pop("graph", None)
 
     def feeds(self) -> Sample:
         """What the graph takes beside a sample."""
@@ -200,10 +246,10 @@ class Reference:
         for number in range(run.batches, len(self._batches)):
             first, samples = self._batches[number]
             # Where the model draws random numbers, the reference began them anew for each batch.
-            session, feeds = opened.session(fresh=self.draws), opened.feeds()
+            opened.session(fresh=self.draws)
             for sample, exact in zip(samples, self.values(first), strict=False):
                 try:
-                    found = session.run({**sample, **feeds})
+                    found = opened.run(sample, run)
                 except ModelError as error:
                     # An index past its table, rows that do not fit: the candidate is damaged, and that is all.
                     run.comparison.lose(exact)

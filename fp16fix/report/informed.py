@@ -13,6 +13,7 @@ from typing import TypeVar
 from fp16fix.errors import first_line
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
+from fp16fix.oracles.emulator import StrictOracle
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
 from fp16fix.search.answer import Answer
@@ -32,7 +33,7 @@ class Informed:
     before: tuple[Figures, ...] = ()
     """Of all-FP16."""
     equivalence: tuple[Figures, ...] = ()
-    """The repaired graph in FP32 against the original."""
+    """The repaired graph in FP32 against the original, on that sample."""
     along_before: Mapping[str, Damage] = field(default_factory=dict)
     along_after: Mapping[str, Damage] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
@@ -64,15 +65,23 @@ def inform(trials: Trials, answer: Answer, typed: Model, stages: Stages) -> Info
     def session(recipe: Recipe) -> Session | None:
         return trials.strict.session_along(recipe.digest, evidence.config.profile)
 
-    with stages.stage("pessimistic and FP32 checks", (1 if same else 2) * len(evidence.judged)) as tick:
+    def on_worst(ask: Callable[[StrictOracle], T]) -> T:
+        worst = answer.verdict.worst
+        with trials.strict.alone("" if worst is None else worst.sample) as oracle:
+            return ask(oracle)
+
+    with stages.stage("pessimistic and FP32 checks", (0 if same else len(evidence.judged)) + 2) as tick:
         before = answer.verdict.outputs
         if not same:
             of_plain = partial(trials.strict.figures, plain, profile=evidence.config.profile, key=evidence.plain.digest, tick=tick)
             before = parts.part(f"Plain {narrow}", of_plain, no_figures)
         second = missing.pessimistic
         if narrow.narrow_sums:
-            second = parts.part(f"The {other} profile", partial(otherwise, trials, answer, typed), second)
-        moved = parts.part("FP32 after repair", lambda: trials.strict.figures(answer.draft.model, strict=False, tick=tick), no_figures)
+            # Written out, a pass takes three times as long.
+            asked = lambda oracle: oracle.verdict(typed, profile=other, tick=tick)
+            second = parts.part(f"The {other} profile", partial(on_worst, asked), second)
+        in_fp32 = lambda oracle: oracle.figures(answer.draft.model, strict=False, tick=tick)
+        moved = parts.part("FP32 after repair", partial(on_worst, in_fp32), no_figures)
     along = Shadows(model, some, evidence.ranges, threads)
     with stages.stage("error along the graph"):
         ill = parts.part(f"Error along plain {narrow}", lambda: along.of(plain, strict=session(evidence.plain)), no_damage)
@@ -94,13 +103,6 @@ class Parts:
         except Exception as error:  # noqa: BLE001 - nothing that only informs may cost a product
             self.failed.append(f"{name} could not be measured ({type(error).__name__}: {first_line(error)}); the verdict does not need it.")
             return instead
-
-
-def otherwise(trials: Trials, answer: Answer, typed: Model) -> Verdict:
-    """Under the profile that does not decide, on the sample that the verdict is worst on: written out, a pass takes three times as long."""
-    worst = answer.verdict.worst
-    with trials.strict.alone("" if worst is None else worst.sample) as oracle:
-        return oracle.verdict(typed, profile=other_profile(trials))
 
 
 def other_profile(trials: Trials) -> str:

@@ -231,7 +231,7 @@ class Outcome:
     before: tuple[Figures, ...]
     """All in the base, on all samples."""
     equivalence: tuple[Figures, ...]
-    """The repaired graph in FP32 against the original in FP32: how far the repairs moved the function."""
+    """The repaired graph in FP32 against the original in FP32: how far the repairs moved the function; of that sample, too."""
     counts: Counts
     along: tuple[Along, ...]
     """Error along the graph, in graph order."""

@@ -38,11 +38,11 @@ def gated(trials: Trials, answer: Answer, stages: Stages) -> Answer:
         return answer
     with stages.stage("sums in FP16", len(evidence.judged) + 1) as tick:
         typed = trials.typed(answer.recipe)
-        found = examined(trials.strict, typed, evidence.judged, answer.verdict, tick)
+        found = examined(trials.strict, typed, evidence.judged, answer.verdict, tick, answer.recipe.digest)
         asked = with_sums(trials, answer, [name for each in found.conditions for name in outside_attention(typed, each.nodes)])
         if asked is not answer:
             answer, before = asked, found
-            found = examined(trials.strict, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick)
+            found = examined(trials.strict, trials.typed(answer.recipe), evidence.judged, answer.verdict, tick, answer.recipe.digest)
             found = replace(found, certificate=before.certificate)
         if found.conditions:
             answer, found = shifted(trials, answer, found, stages, tick)
@@ -88,7 +88,7 @@ def shifted(trials: Trials, answer: Answer, found: Examined, stages: Stages, tic
     verdict = trials.verdict(recipe, "sums", f"exponents until partial sums of {', '.join(sorted(over)[:NAMED])} fit")
     if not verdict.verified or trials.too_wide(recipe):
         return answer, found
-    again = examined(trials.strict, trials.typed(recipe), evidence.judged, verdict, tick)
+    again = examined(trials.strict, trials.typed(recipe), evidence.judged, verdict, tick, recipe.digest)
     if again.conditions:
         return answer, found
     return replace(answer, draft=draft, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), again
@@ -114,7 +114,7 @@ def apart(trials: Trials, answer: Answer, found: Examined, tick: Tick) -> tuple[
     verdict = trials.verdict(recipe, "sums", f"attention in FP32 around {', '.join(inside[:NAMED])}")
     if not verdict.verified:
         return answer, found
-    again = examined(trials.strict, trials.typed(recipe), evidence.judged, verdict, tick)
+    again = examined(trials.strict, trials.typed(recipe), evidence.judged, verdict, tick, recipe.digest)
     if again.conditions:
         return answer, found
     return replace(answer, recipe=recipe, verdict=verdict, derivation=tuple(trials.told.values())), replace(
@@ -132,10 +132,13 @@ class Examined:
     certificate: tuple[Bounded, ...] = ()
 
 
-def examined(strict: StrictOracle, typed: Model, samples: Arrays, verdict: Verdict, tick: Tick) -> Examined:
-    """Certificate on all samples, second gate on that which the verdict is worst on: sums in blocks take ten times as long as products."""
+def examined(strict: StrictOracle, typed: Model, samples: Arrays, verdict: Verdict, tick: Tick, key: str) -> Examined:
+    """Certificate on all samples, second gate on that which the verdict is worst on: sums in blocks take ten times as long as products.
+
+    ``key``: what the verdict was measured under, see ``StrictOracle.verdict``.
+    """
     try:
-        bounds = certified(typed, samples, threads=strict.own.threads, tick=tick)
+        bounds = certified(typed, samples, strict.bounds(key, verdict.profile), threads=strict.own.threads, tick=tick)
         if (work := sum(each.steps for each in bounds)) > MOST:
             return Examined((unasked(work, bounds),), None, bounds)
         with given_back(), strict.alone("" if verdict.worst is None else verdict.worst.sample) as oracle:

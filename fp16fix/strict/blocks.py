@@ -200,17 +200,20 @@ def conv(edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[g
     return found, work.nodes
 
 
-def constant_of(tensor: gs.Tensor) -> np.ndarray | None:
-    """Weights, also where the emulated graph widens them while it runs."""
-    if isinstance(tensor, gs.Constant):
-        return np.asarray(tensor.values, np.float32)
+def held(tensor: gs.Tensor) -> np.ndarray | None:
+    """Weights as they are stored, also where the emulated graph widens them while it runs."""
     maker = tensor.inputs[0] if tensor.inputs else None
-    if maker is not None and maker.op == "Cast" and isinstance(maker.inputs[0], gs.Constant):
-        return np.asarray(maker.inputs[0].values).astype(np.float32)
-    return None
+    source = maker.inputs[0] if maker is not None and maker.op == "Cast" else tensor
+    return np.asarray(source.values) if isinstance(source, gs.Constant) else None
+
+
+def constant_of(tensor: gs.Tensor) -> np.ndarray | None:
+    """The same in FP32."""
+    values = held(tensor)
+    return None if values is None else values.astype(np.float32, copy=False)
 
 
 def few_terms(node: gs.Node) -> bool:
     """Whether all terms of a Conv fit one block, so that nothing is rounded on the way."""
-    weights = constant_of(node.inputs[1])
+    weights = held(node.inputs[1])
     return node.op == "Conv" and weights is not None and prod(weights.shape[1:]) <= BLOCK

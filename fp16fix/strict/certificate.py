@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -14,10 +15,11 @@ import onnx_graphsurgeon as gs
 
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Model
+from fp16fix.graph.once import once
 from fp16fix.graph.operators import AVERAGES, PRODUCTS, SUMS, operator
 from fp16fix.graph.session import Session
 from fp16fix.half import FP32
-from fp16fix.strict.blocks import INT64, OPSET, Blocks, constant_of, unfolded
+from fp16fix.strict.blocks import INT64, OPSET, Blocks, held, unfolded
 from fp16fix.strict.emulate import emulated
 from fp16fix.strict.profiles.compiled import Compiled
 from fp16fix.verdict.condition import Bounded
@@ -25,44 +27,85 @@ from fp16fix.verdict.condition import Bounded
 Sample = Mapping[str, np.ndarray]
 
 
-def certified(typed: Model, samples: Iterable[Sample], *, threads: int = 0, tick: Callable[[], None] = lambda: None) -> tuple[Bounded, ...]:
+def certified(
+    typed: Model,
+    samples: Iterable[Sample],
+    known: Mapping[str, Bounded] | None = None,
+    *,
+    threads: int = 0,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[Bounded, ...]:
     """Every FP16 product and sum of a typed graph, those that go furthest first.
 
     Args:
         typed: not changed.
         samples: re-iterable; bounds are the largest over them.
+        known: what norms say on all of them, by node, where a ``Certificate`` has seen them.
         threads: of ONNX Runtime.
         tick: called after each sample of each pass.
     """
-    if typed.opset < OPSET:
+    if not is_certified(typed):
         return ()
-    found = bounds(typed, samples, None, threads, tick)
+    found = dict(bounds(typed, samples, None, threads, tick) if known is None else known)
     left = {name for name, each in found.items() if not each.holds}
     if left:
         found |= bounds(typed, samples, left, threads, tick)
     return tuple(sorted(found.values(), key=lambda each: (each.margin, each.node)))
 
 
+def is_certified(typed: Model) -> bool:
+    """Whether there is anything to bound, in nodes that can be written for it."""
+    return typed.opset >= OPSET and typed.narrow.narrow_sums
+
+
 def bounds(
     typed: Model, samples: Iterable[Sample], exactly: Collection[str] | None, threads: int, tick: Callable[[], None]
 ) -> dict[str, Bounded]:
     """One pass: by norms for all nodes, or ``exactly`` for some."""
-    probes = Probes(typed, exactly)
-    graph = emulated(typed, probes)
-    known = {id(tensor) for tensor in graph.graph.outputs}
-    graph.graph.outputs += [tensor for _, *told in probes.made for tensor in told if id(tensor) not in known]
-    if not probes.made:
-        return {}
-    session, largest = Session(graph, threads=threads), {node.name: (0.0, 0, 0) for node, *_ in probes.made}
-    for sample in samples:
-        values = session.run(sample)
-        for node, bound, terms, size in probes.made:
-            before, most, widest = largest[node.name]
-            reached = float(np.nan_to_num(values[bound.name], nan=np.inf))
-            largest[node.name] = max(before, reached), max(most, int(values[terms.name])), max(widest, int(values[size.name]))
+    certificate, found = Certificate(typed, exactly), dict[str, Bounded]()
+    graph = certificate.graph()
+    session = Session(graph, threads=threads) if certificate.made else None
+    for sample in samples if session is not None else ():
+        assert session is not None
+        certificate.see(session.run(sample), found)
         tick()
-    ops = {node.name: node.op for node, *_ in probes.made}
-    return {name: Bounded(name, ops[name], terms, bound, exactly is not None, size) for name, (bound, terms, size) in largest.items()}
+    return found
+
+
+class Certificate:
+    """Bounds of the sums in a typed graph, computed beside what ``emulate`` makes of it under the profile that decides."""
+
+    def __init__(self, typed: Model, exactly: Collection[str] | None = None) -> None:
+        """By norms, of all nodes, or ``exactly``, of some."""
+        self._typed = typed
+        self._exactly = exactly
+        self.made: list[tuple[gs.Node, gs.Tensor, gs.Tensor, gs.Tensor]] = []
+        """See ``Probes``."""
+
+    def graph(self, *, guarded: bool = False) -> Model:
+        """What ``emulate`` makes, with the bounds among its outputs."""
+        probes = Probes(self._typed, self._exactly)
+        found = emulated(self._typed, probes, guarded=guarded)
+        self.made = probes.made
+        known = {id(tensor) for tensor in found.graph.outputs}
+        told = [tensor for _, *three in self.made for tensor in three if id(tensor) not in known and not isinstance(tensor, gs.Constant)]
+        found.graph.outputs += told
+        return found
+
+    def see(self, values: Mapping[str, np.ndarray], largest: dict[str, Bounded]) -> None:
+        """Raise what is known of each node to what one sample shows.
+
+        Args:
+            values: outputs of the graph, by name.
+            largest: by node; changed.
+        """
+        for node, *told in self.made:
+            bound, terms, size = (tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name] for tensor in told)
+            reached, before = float(np.nan_to_num(bound, nan=np.inf)), largest.get(node.name)
+            most, widest, furthest = (0, 0, 0.0) if before is None else (before.terms, before.results, before.bound)
+            largest[node.name] = Bounded(
+                node.name, node.op, max(most, int(terms)), max(furthest, reached), self._exactly is not None, max(widest, int(size))
+            )
 
 
 @dataclass
@@ -124,25 +167,36 @@ def by_norms(work: Blocks) -> gs.Tensor | None:
         (a, b), _ = operands(work)
         left, right = (-2 if node.attrs.get("transA") else -1), (-1 if node.attrs.get("transB") else -2)
         return work.emit("Mul", norm(work, a, left), norm(work, b, right))
-    weights = constant_of(node.inputs[1]) if node.op in {"Conv", "ConvTranspose"} else None
+    weights = held(node.inputs[1]) if node.op in {"Conv", "ConvTranspose"} else None
     if weights is None:
         return None
     shared = (1, *range(2, weights.ndim)) if node.op == "Conv" else (0, *range(2, weights.ndim))
-    heaviest = work.constant(np.float32(np.abs(weights).sum(axis=shared).max()))
+    heaviest = work.constant(np.float32(longest(weights, 1, shared)))
     return work.emit("Mul", largest(work, work.emit("Abs", node.inputs[0])), heaviest)
 
 
 def norm(work: Blocks, x: gs.Tensor, axis: int) -> gs.Tensor:
     """The largest Euclidean norm along an axis (Cauchy's inequality)."""
-    values = constant_of(x)
+    values = held(x)
     if values is not None:
-        return work.constant(np.float32(np.sqrt(np.square(values, dtype=np.float64).sum(axis=axis)).max()))
+        return work.constant(np.float32(longest(values, 2, (axis,))))
     return largest(work, work.reduced("ReduceL2", x, axis, keepdims=1))
 
 
+@once
+def longest(weights: np.ndarray, order: int, axes: tuple[int, ...]) -> float:
+    """The largest norm over some axes: of order 1 the sum of magnitudes, of order 2 Euclid's."""
+    sums = np.abs(weights.astype(np.float32)).sum(axis=axes) if order == 1 else np.square(weights, dtype=np.float64).sum(axis=axes)
+    return float(sums.max() if order == 1 else np.sqrt(sums.max()))
+
+
 def terms(work: Blocks) -> gs.Tensor:
-    """How many are added for one result."""
+    """How many are added for one result: a constant, where weights tell."""
     node = work.node
+    weights = held(node.inputs[1]) if node.op in {"MatMul", "Gemm", "Conv"} else None
+    if weights is not None and weights.ndim > 1:
+        counted = weights.shape[1:] if node.op == "Conv" else weights.shape[-1:] if node.attrs.get("transB") else weights.shape[-2:-1]
+        return work.constant(np.asarray(prod(counted)))
     if node.op in {"MatMul", "Gemm"}:
         axis = -2 if node.attrs.get("transA") else -1
         return work.emit("Gather", work.emit("Shape", node.inputs[0], element=INT64), work.constant(axis), element=INT64)

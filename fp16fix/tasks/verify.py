@@ -30,6 +30,9 @@ from fp16fix.tasks.tf32 import profile_for
 from fp16fix.verdict.gauged import metrics_named
 from fp16fix.verdict.verdict import Verdict
 
+CANDIDATE = "candidate"
+"""What is measured of the file under test is kept under."""
+
 
 @dataclass(frozen=True, slots=True)
 class Digests:
@@ -105,8 +108,8 @@ def as_built(config: Config, oracle: StrictOracle, typed: Model, tick: Tick) -> 
     """With TF32 as a builder has it by default; where only that fails, the verdict says so."""
     on = config.build.tf32 is not False and bool(wide_products(typed))
     seeds = config.jitter
-    verdict = oracle.verdict(typed, profile=profile_for(config) if on else config.profile, jitter=seeds, tick=tick)
-    if not on or verdict.verified or not oracle.verdict(typed, profile=config.profile, jitter=seeds).verified:
+    verdict = oracle.verdict(typed, profile=profile_for(config) if on else config.profile, jitter=seeds, key=CANDIDATE, tick=tick)
+    if not on or verdict.verified or not oracle.verdict(typed, profile=config.profile, jitter=seeds, key=CANDIDATE).verified:
         return verdict
     return replace(verdict, notes=(*verdict.notes, "With TF32 off (--no-tf32) it passes: FP32 products round their operands otherwise."))
 
@@ -115,7 +118,7 @@ def with_sums(config: Config, oracle: StrictOracle, typed: Model, samples: Array
     """What kernels that add in FP16 would make of a graph that passes: said beside it, or why it fails (``strict_accumulation``)."""
     if not verdict.verified or config.profile == Accumulate.name or not adds_in_half(typed):
         return verdict
-    found = examined(oracle, typed, samples, verdict, lambda: None).conditions
+    found = examined(oracle, typed, samples, verdict, lambda: None, CANDIDATE).conditions
     notes = [f"Verified where products accumulate in FP32: {each.why}." for each in found]
     return replace(held_to(config, verdict, found), notes=(*verdict.notes, *notes))
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 
 from fp16fix.config import Config, merged
 from fp16fix.config.sections import Tolerance
 from fp16fix.graph.lower import lower
+from fp16fix.graph.model import Model
+from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.save import save_model
+from fp16fix.inputs.blend import blended
 from fp16fix.oracles.emulator import BLENDED, SHAKEN, StrictOracle
 from fp16fix.ranges.measure import measure
+from fp16fix.strict.certificate import Certificate, certified
 from fp16fix.tasks.repair import repair
 from fp16fix.tasks.verify import verify
 from fp16fix.trace.shadow import Shadows
@@ -159,3 +166,75 @@ def test_the_last_two_candidates_stay_open_and_those_before_do_not() -> None:
             oracle.verdict(lower(subject, {}), key=f"{number}", stress=False)
         kept = [number for number in range(made) if oracle.session_along(f"{number}", "compiled") is not None]
     assert kept == [made - 2, made - 1]
+
+
+SUMS = """g (float[4,256] x, float[256,8] w) => (float[4,8] y) { r = Relu (x) [product] a = MatMul (r, w) [sum] s = ReduceSum <axes = [1]> (a)
+    y = Sub (a, s) }"""
+
+
+class TestBounds:
+    """What the sums of a graph can reach is seen by the passes that judge it."""
+
+    def judged(self, samples: Sequence[dict[str, np.ndarray]], key: str = "k", profile: str = "compiled") -> StrictOracle:
+        oracle = StrictOracle(model(SUMS, opset=11), samples, Tolerance().of)
+        self.typed = raise_opset(lower(model(SUMS, opset=11), {}), 13)
+        oracle.blend(blended(samples, ("a", "b"), 4, 0), {})
+        self.verdict = oracle.verdict(self.typed, key=key, profile=profile, jitter=1)
+        return oracle
+
+    def samples(self, scale: float = 1.0) -> list[dict[str, np.ndarray]]:
+        return [{"x": normal(4, 256, scale=scale, seed=seed), "w": normal(256, 8, scale=scale, seed=1)} for seed in range(2)]
+
+    @pytest.mark.parametrize("scale", [1.0, 20.0])
+    def test_they_are_those_of_a_pass_of_its_own(self, scale: float) -> None:
+        samples = self.samples(scale)
+        with self.judged(samples) as oracle:
+            known = oracle.bounds("k", "compiled")
+        assert known is not None
+        assert {*known} == {"product", "sum"}
+        wanted = certified(self.typed, samples)
+        assert wanted == certified(self.typed, samples, known)
+        assert any(each.exact for each in wanted) == (scale > 1.0), "what norms do not settle is computed all the same"
+
+    def test_blends_and_samples_that_join_later(self) -> None:
+        samples = self.samples()
+        oracle = self.judged(samples[:1])
+        oracle.extend([{"x": samples[1]["x"] * 3, "w": samples[1]["w"]}], ["b"])
+        assert oracle.bounds("k", "compiled") is None, "not all of them were seen"
+        oracle.verdict(self.typed, key="k")
+        assert oracle.bounds("k", "compiled") == {
+            each.node: each for each in certified(self.typed, [samples[0], {"x": samples[1]["x"] * 3, "w": samples[1]["w"]}])
+        }
+        oracle.close()
+
+    @pytest.mark.parametrize("profile", ["pessimistic", "accumulate"])
+    def test_another_profile_tells_nothing_of_them(self, profile: str) -> None:
+        assert self.judged(self.samples(), profile=profile).bounds("k", profile) is None
+
+    def test_only_the_first_few_candidates_have_them(self) -> None:
+        oracle = self.judged(self.samples())
+        for key in ("l", "m", "n"):
+            oracle.verdict(self.typed, key=key)
+        assert [oracle.bounds(key, "compiled") is not None for key in "klmn"] == [True, True, True, False]
+
+    def fail(self, *_: object, **__: object) -> Any:
+        raise ValueError("no such thing")
+
+    @pytest.mark.parametrize("how", ["made", "opened", "run"])
+    def test_a_verdict_stands_where_they_fail(self, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with self.judged(self.samples()):
+            wanted = self.verdict
+
+        def broken(certificate: Certificate, *, guarded: bool = False) -> Model:
+            graph = plain(certificate, guarded=guarded)
+            kind = "NoSuchOperator" if how == "opened" else "Reshape"
+            shape = gs.Constant("shape", np.array([7, 7, 7]))
+            out = gs.Variable("bad", np.dtype(np.float32))
+            graph.graph.nodes.append(gs.Node(kind, "bad", inputs=[graph.graph.outputs[0], shape], outputs=[out]))
+            graph.graph.outputs.append(out)
+            return graph
+
+        plain = Certificate.graph
+        monkeypatch.setattr(Certificate, "graph", self.fail if how == "made" else broken)
+        oracle = self.judged(self.samples())
+        assert (self.verdict, oracle.bounds("k", "compiled")) == (wanted, None)
