@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,19 +26,12 @@ DETAILED = 256
 
 
 class Details:
-    """Of tensors near the type's limits, with non-finite values, or where small values matter; the worst first, ``DETAILED`` at most."""
+    """What one more pass tells of named tensors."""
 
-    def __init__(self, model: Model, ranges: Mapping[str, Range], *, piles: bool = True) -> None:
-        """Of a model whose ranges are known roughly; ``piles``: see ``Probes``."""
+    def __init__(self, names: Collection[str], *, piles: bool = True) -> None:
+        """``piles``: see ``Probes``."""
         self.piles = piles
-        ports = [(node, operator(node.op).small) for node in model.nodes()]
-        small = {node.inputs[port].name for node, port in ports if port is not None and port < len(node.inputs)}
-        delicate = guarded(model) | stepped(model) | faint(model, ranges) | small
-        suspects = sorted(
-            (name for name in ranges if needs_detail(ranges[name], model.narrow) or name in delicate),
-            key=lambda name: (ranges[name].nonfinite, -ranges[name].absmax),
-        )
-        self.names = frozenset(suspects[:DETAILED])
+        self.names = frozenset(names)
         self.rows: dict[str, list[np.ndarray]] = {}
         self.octaves: dict[str, dict[int, int]] = {name: {} for name in self.names}
 
@@ -57,10 +50,19 @@ class Details:
             for octave, n in zip(found[values.name], found[counts.name], strict=True):
                 self.octaves[name][int(octave)] = self.octaves[name].get(int(octave), 0) + int(n)
 
-    def tell(self, ranges: dict[str, Range]) -> None:
-        """Fill in what was seen."""
-        for name, matrices in self.rows.items():
+    def tell(self, ranges: dict[str, Range], wanted: Collection[str]) -> None:
+        """Fill in what was seen, of those that are wanted."""
+        for name, matrices in ((name, matrices) for name, matrices in self.rows.items() if name in wanted):
             ranges[name] = detailed(ranges[name], np.concatenate(matrices), self.octaves[name])
+
+
+def suspects(model: Model, ranges: Mapping[str, Range]) -> list[str]:
+    """Tensors near the type's limits, with non-finite values, or where small values matter; the worst first, ``DETAILED`` at most."""
+    ports = [(node, operator(node.op).small) for node in model.nodes()]
+    small = {node.inputs[port].name for node, port in ports if port is not None and port < len(node.inputs)}
+    delicate = guarded(model) | stepped(model) | faint(model, ranges) | small
+    found = (name for name in ranges if needs_detail(ranges[name], model.narrow) or name in delicate)
+    return sorted(found, key=lambda name: (ranges[name].nonfinite, -ranges[name].absmax))[:DETAILED]
 
 
 def needs_detail(seen: Range, narrow: Format) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,15 +15,20 @@ from fp16fix.graph.operators import REORDERING
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
 from fp16fix.progress import Tick
-from fp16fix.ranges.details import Details
+from fp16fix.ranges.details import DETAILED, Details, suspects
 from fp16fix.ranges.extents import Extents, Rounds, inside_bodies
 from fp16fix.ranges.look import look
 from fp16fix.ranges.probe import PROBING, Probes, is_fp32, rounded
 from fp16fix.ranges.range import Range, Ranges
 from fp16fix.ranges.rivals import Rivalries
+from fp16fix.ranges.sizes import sizes
 
 COLUMNS = ("max", "min", "sum", "sum", "sum")
 """high, low, Σx², Σ(x − half(x))², count."""
+ELEMENTS = 1 << 18
+"""Of all tensors together that are looked at closely at once: a histogram takes some 50 ns of each."""
+SHARE = 16
+"""So many times as many tensors are known where those that are not are looked at closely at once: a pass is mostly of the others."""
 Sample = Mapping[str, np.ndarray]
 
 
@@ -66,8 +71,11 @@ def measured(
     probes = Probes(probed, COLUMNS, summary, piles=piles)
     shapes = add_shapes(probes, known)
     sources = {name: source for name, source in same_values(model).items() if name not in known}
+    unknown = [name for name, tensor in model.tensors().items() if is_fp32(tensor) and name not in sources and name not in known]
     probes.install(lambda tensor: is_fp32(tensor) and tensor.name not in sources and tensor.name not in known)
     probed.graph.outputs += [tensor for _, tensor in shapes]
+    closer = Details(unknown if details and are_few(model, unknown, len(known), samples) else (), piles=piles)
+    add(closer, probed)
     inner = Extents(probed, frozenset(name for name in inside_bodies(model) if name not in known))
     counts, rounds = Rounds(probed), dict[str, int]()
     session = Session(probed, threads=threads) if probed.graph.outputs else None
@@ -85,6 +93,8 @@ def measured(
                 seen_shapes[name] = shape
         for name, count_ in counts.counted(found).items():
             rounds[name] = max(rounds.get(name, 0), count_)
+        if closer.names:
+            closer.see(found)
         tick()
     static = model.tensors()
     ranges = {name: range_of(name, row, seen_shapes.get(name) or static_shape(static[name])) for name, row in rows.items()}
@@ -96,9 +106,10 @@ def measured(
     if details:
         # Where extremes are not finite, only a closer look shows which values compete.
         blurred = {name for name, seen in ranges.items() if not (math.isfinite(seen.high) and math.isfinite(seen.low))}
-        closer, rivals = Details(model, ranges, piles=piles), Rivalries(model, {**ranges, **same()}, {*known, *blurred})
-        look(model, samples, [closer, rivals], threads)
-        closer.tell(ranges)
+        rivals, wanted = Rivalries(model, {**ranges, **same()}, {*known, *blurred}), suspects(model, ranges)
+        later = () if closer.names else (closer := Details(wanted, piles=piles),)
+        look(model, samples, [*later, rivals], threads)
+        closer.tell(ranges, wanted)
         late = Rivalries(model, {**ranges, **same()}, {*known, *rivals.names}) if blurred else None
         ranges |= {name: seen for name, seen in known.items() if name in static} | same()
         rivals.tell(ranges)
@@ -108,6 +119,27 @@ def measured(
     else:
         ranges |= {name: seen for name, seen in known.items() if name in static} | same()
     return Ranges({name: ranges[name] for name in static if name in ranges}, count, rounds)
+
+
+def are_few(model: Model, unknown: Sequence[str], known: int, samples: Iterable[Sample]) -> bool:
+    """Whether a closer look at all tensors costs less than a pass of its own: few beside those known, or all of them small."""
+    if len(unknown) * SHARE <= known:
+        return True
+    if len(unknown) > DETAILED:
+        return False
+    try:
+        shapes = sizes(model, next(iter(samples), {}))
+    except Exception:  # noqa: BLE001 - asked for the sake of time; what ONNX infers no shapes for, ONNX Runtime may well run
+        return False
+    return sum(math.prod(shapes[name].shape) if name in shapes else ELEMENTS for name in unknown) <= ELEMENTS
+
+
+def add(closer: Details, probed: Model) -> None:
+    """Look closely in a model that is probed already; what it hands out already, it still does."""
+    if closer.names:
+        outputs = list(probed.graph.outputs)
+        closer.install(probed)
+        probed.graph.outputs = [*outputs, *probed.graph.outputs]
 
 
 def same_values(model: Model) -> dict[str, str]:

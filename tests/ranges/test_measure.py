@@ -224,8 +224,53 @@ def test_a_closer_look_runs_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatc
             ran.append({node.op for node in model.graph.nodes})
             super().__init__(model, **keywords)
 
+    monkeypatch.setattr(measure_module, "ELEMENTS", 0)
     monkeypatch.setattr(look_module, "Session", Watched)
     found = measure(model("g (float[4] x) => (float[4] y) { l = Log (x) y = Sin (l) }"), [{"x": np.array([1e-6, 1, 2, 3], np.float32)}])
     assert found["x"].smallest == pytest.approx(1e-6)
     assert len(ran) == 1
     assert "Sin" not in ran[0]
+
+
+DELICATE = """g (float[n,4] x) => (float[n,4] y) <float eps = {1e-9}, float k = {300}>
+    { a = Log (x) b = Add (a, eps) c = Mul (b, k) d = Mul (c, c) y = Sqrt (d) }"""
+
+
+@pytest.mark.parametrize(("elements", "looks"), [(0, 1), (1 << 18, 0)])
+def test_small_graphs_are_looked_at_closely_at_once(elements: int, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    monkeypatch.setattr(look_module, "Session", counting(passes))
+    monkeypatch.setattr(measure_module, "ELEMENTS", elements)
+    subject = model(DELICATE)
+    samples = [{"x": np.abs(normal(3, 4, seed=seed)).astype(np.float32)} for seed in range(2)]
+    found = measure(subject, samples)
+    assert len(passes) == looks
+    assert found["d"].octaves
+    assert not found["b"].octaves, "nobody asked"
+    monkeypatch.setattr(measure_module, "ELEMENTS", (1 << 18) - elements)
+    other = measure(subject, samples)
+    assert {name: found[name] for name in found} == {name: other[name] for name in other}
+
+
+def test_few_that_are_not_known_are_looked_at_closely_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    monkeypatch.setattr(look_module, "Session", counting(passes))
+    monkeypatch.setattr(measure_module, "ELEMENTS", 0)
+    text = " ".join(f"a{n + 1} = Mul (a{n}, k)" for n in range(20))
+    subject = model(f"g (float[4] a0) => (float[4] a20) <float k = {{3}}> {{ {text} }}")
+    samples = [{"a0": np.array([1e-6, 1, 2, 3], np.float32)}]
+    whole = measure(subject, samples)
+    for forgotten, looks in ((1, 0), (2, 1)):
+        passes.clear()
+        known = {name: whole[name] for name in list(whole)[:-forgotten]}
+        assert dict(measure(subject, samples, known=known)) == dict(whole)
+        assert len(passes) == looks
+
+
+def counting(passes: list[int]) -> type[Session]:
+    class Counted(Session):
+        def __init__(self, model: Model, **keywords: Any) -> None:
+            passes.append(1)
+            super().__init__(model, **keywords)
+
+    return Counted
