@@ -253,3 +253,14 @@ def test_who_collects_less_keeps_that(least: int) -> None:
             assert gc.get_threshold()[0] == least
     finally:
         gc.set_threshold(*before)
+
+
+def test_circles_are_looked_for_once_memory_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, looks = [memory.GROWN], list[int]()
+    monkeypatch.setattr(memory, "resident", lambda _: held[0])
+    monkeypatch.setattr(gc, "collect", lambda: looks.append(held[0]))
+    circles = memory.Circles(memory.GROWN)
+    steps = (0, memory.GROWN, memory.GROWN + 1, 2 * memory.GROWN + 1, 2 * memory.GROWN + 2)
+    for held[0] in steps:
+        circles.look()
+    assert looks == [memory.GROWN + 1, 2 * memory.GROWN + 2], "since the fewest, and since the last look"

@@ -140,24 +140,27 @@ def edited(model: Model) -> Iterator[None]:
         _shared.reset(before)
 
 
+def shared_of(model: Model) -> Editor | None:
+    """The editor of a model that is being ``edited``."""
+    shared = _shared.get()
+    return shared if shared is not None and shared.model is model else None
+
+
 def editor_of(model: Model) -> Editor:
     """Of a model that may be being ``edited``."""
-    shared = _shared.get()
-    return shared if shared is not None and shared.model is model else Editor(model)
+    return shared_of(model) or Editor(model)
 
 
 def graphs_of(model: Model) -> Iterable[gs.Graph]:
     """Of a model that may be being ``edited``: rules make no bodies."""
-    shared = _shared.get()
-    return shared.graphs if shared is not None and shared.model is model else model.graphs()
+    shared = shared_of(model)
+    return model.graphs() if shared is None else shared.graphs
 
 
 def node_of(model: Model, name: str) -> gs.Node | None:
     """The node of that name, of a model that may be being ``edited``; None if there is none."""
-    shared = _shared.get()
-    if shared is not None and shared.model is model:
-        return shared.node(name)
-    return next((node for node in model.nodes() if node.name == name), None)
+    shared = shared_of(model)
+    return next((node for node in model.nodes() if node.name == name), None) if shared is None else shared.node(name)
 
 
 def rounding_of(tensor: gs.Tensor) -> tuple[gs.Node, gs.Node] | None:

@@ -23,8 +23,9 @@ from fp16fix.ranges.measure import measure
 from fp16fix.ranges.range import Ranges
 from fp16fix.search.refine import FAINT_DB, ranking
 from fp16fix.trace.births import CEILING_DB, Birth, births, with_states
+from fp16fix.trace.damage import Damage
 from fp16fix.trace.segments import Sample
-from fp16fix.trace.shadow import Damage, shadow
+from fp16fix.trace.shadow import shadow
 from fp16fix.trace.share import Shares, shares
 from fp16fix.verdict.gates import Tolerance
 

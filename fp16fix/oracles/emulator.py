@@ -25,7 +25,7 @@ from fp16fix.strict.emulate import emulate
 from fp16fix.strict.jitter import Jitter
 from fp16fix.strict.profiles.compiled import Compiled
 from fp16fix.strict.rounds import why_failed
-from fp16fix.trace.shadow import own_floats
+from fp16fix.trace.outside import own_floats
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.condition import Bounded
 from fp16fix.verdict.gates import Tolerance, judge, stressed

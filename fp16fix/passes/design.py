@@ -36,7 +36,7 @@ TIGHT = "no one exponent gives it the head-room asked for and keeps its small va
 ROUNDING = 0.01
 """Octaves by which a head-room may miss what was asked for."""
 
-Acquit = Callable[[Model, Sequence[Hazard]], Mapping[Hazard, str]]
+Acquit = Callable[[Model, Sequence[Hazard], Ranges], Mapping[Hazard, str]]
 """Which hazards of a model are proven harmless, and the proof in a sentence."""
 
 
@@ -158,7 +158,7 @@ class Design:
             self.changes.prove_on_all()
             self.ranges = measure(self.model, self.samples, threads=self.options.threads)
         hazards = (*diagnose(self.model, self.ranges, frozenset(self.model.placed)), *self.endless)
-        proofs = self.acquit(self.model, hazards)
+        proofs = self.acquit(self.model, hazards, self.ranges)
         return self.live(hazards, proofs), proofs
 
     def live(self, hazards: Sequence[Hazard], proofs: Mapping[Hazard, str]) -> list[Hazard]:

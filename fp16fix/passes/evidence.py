@@ -166,7 +166,7 @@ def gather(config: Config, stages: Stages) -> Evidence:
     refuse_nonfinite_outputs(model, ranges)
     with stages.stage("diagnose"), blaming(model, seen, config.threads):
         hazards = diagnosed(model, ranges, config, seen)
-    return Evidence(config, model, samples, seen, tested, ranges, hazards, proven(model, hazards, seen, config.threads))
+    return Evidence(config, model, samples, seen, tested, ranges, hazards, proven(model, hazards, seen, ranges, config.threads))
 
 
 def with_held_out(found: Evidence, stages: Stages) -> Evidence:
@@ -176,7 +176,7 @@ def with_held_out(found: Evidence, stages: Stages) -> Evidence:
         ranges = measure(found.model, every, threads=threads, tick=tick)
     with stages.stage("diagnose"):
         hazards = diagnosed(found.model, ranges, found.config, every)
-    proofs = proven(found.model, hazards, every, threads)
+    proofs = proven(found.model, hazards, every, ranges, threads)
     return replace(found, ranges=ranges, hazards=hazards, proofs=proofs, joined=True)
 
 
@@ -215,19 +215,20 @@ def samples_for(config: Config, model: Model) -> Samples:
     return samples
 
 
-def proven(model: Model, hazards: Sequence[Hazard], samples: Arrays, threads: int) -> Proofs:
+def proven(model: Model, hazards: Sequence[Hazard], samples: Arrays, ranges: Ranges, threads: int) -> Proofs:
     """The same, once somebody asks; a model that passes as it is needs none."""
 
     def make() -> Mapping[Hazard, str]:
         with blaming(model, samples, threads):
-            return acquitted(model, hazards, samples, threads)
+            return acquitted(model, hazards, samples, ranges, threads)
 
     return Proofs(make)
 
 
-def acquitted(model: Model, hazards: Sequence[Hazard], samples: Arrays, threads: int) -> dict[Hazard, str]:
+def acquitted(model: Model, hazards: Sequence[Hazard], samples: Arrays, ranges: Ranges, threads: int) -> dict[Hazard, str]:
     """Harmless hazards with their proofs in words."""
-    return {hazard: proof.why for hazard, proof in harmless(model, hazards, samples.few(WITNESSES), threads=threads).items()}
+    found = harmless(model, hazards, samples.few(WITNESSES), ranges=ranges, threads=threads)
+    return {hazard: proof.why for hazard, proof in found.items()}
 
 
 def refuse_nonfinite_outputs(model: Model, ranges: Ranges) -> None:

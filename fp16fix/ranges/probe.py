@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor
 from fp16fix.graph.model import Constant, Graph, Model, Node, Tensor, Variable, bodies, element_type
 
@@ -64,7 +65,7 @@ class Probes:
     def emit(self, op: str, inputs: Sequence[Any], element: int = FLOAT, **attrs: Any) -> Tensor:
         """One node with one output."""
         out = self.edit.variable(f"probe/{op}", element)
-        self.nodes.append(Node(op, self.edit.fresh(f"probe/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
+        self.nodes.append(quick.node(op, self.edit.fresh(f"probe/{op}"), attrs=attrs, inputs=list(inputs), outputs=[out]))
         return out
 
     def literal(self, values: Any, dtype: Any = np.float32) -> Constant:

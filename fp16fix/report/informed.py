@@ -18,7 +18,8 @@ from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
-from fp16fix.trace.shadow import Damage, Shadows
+from fp16fix.trace.damage import Damage
+from fp16fix.trace.shadow import Shadows
 from fp16fix.verdict.verdict import Figures, Verdict
 
 T = TypeVar("T")

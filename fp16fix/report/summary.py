@@ -26,7 +26,7 @@ from fp16fix.report.informed import Informed
 from fp16fix.report.outcome import Along, Asked, Counts, Disposition, EngineFacts, ModelFacts, Outcome, SampleFacts, Wired
 from fp16fix.search.answer import Answer
 from fp16fix.search.trials import Trials
-from fp16fix.trace.shadow import Damage
+from fp16fix.trace.damage import Damage
 from fp16fix.verdict.verdict import parts
 
 MASK_OCTAVES = 4

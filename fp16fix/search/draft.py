@@ -11,6 +11,7 @@ from fp16fix.passes.design import Design, Draft, Options
 from fp16fix.passes.evidence import Evidence, acquitted
 from fp16fix.passes.recipe import Edit
 from fp16fix.progress import Stages
+from fp16fix.ranges.range import Ranges
 from fp16fix.strict.profiles import profile_named
 from fp16fix.trace.harmless import presumed
 
@@ -67,7 +68,7 @@ def designed(evidence: Evidence, options: Options) -> Design:
     """Whoever makes drafts with some options."""
     config = evidence.config
 
-    def acquit(model: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-        return presumed(hazards, model.narrow) if options.calm else acquitted(model, hazards, evidence.seen, config.threads)
+    def acquit(model: Model, hazards: Sequence[Hazard], ranges: Ranges) -> dict[Hazard, str]:
+        return presumed(hazards, model.narrow) if options.calm else acquitted(model, hazards, evidence.seen, ranges, config.threads)
 
     return Design(evidence.model, evidence.ranges, evidence.seen, options, acquit)

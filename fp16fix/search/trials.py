@@ -27,7 +27,7 @@ from fp16fix.search.judge import BudgetSpentError, Judge, badness
 from fp16fix.search.shrink import Holds, Names
 from fp16fix.search.trial import Trial
 from fp16fix.strict.profiles import profile_named
-from fp16fix.trace.shadow import takes
+from fp16fix.trace.outside import takes
 from fp16fix.verdict.gauged import metrics_named
 from fp16fix.verdict.verdict import Verdict
 

@@ -90,11 +90,11 @@ class Jitter:
 
 
 def apart(edit: Editor, fed: gs.Variable, parts: Sequence[gs.Variable]) -> list[gs.Node]:
-    """Splits of a vector into its elements, ``WIDEST`` at a time."""
+    """Splits of a vector into pieces, ``WIDEST`` at a time."""
     if len(parts) <= WIDEST:
         return [split(edit, fed, parts)]
     groups = [parts[start : start + WIDEST] for start in range(0, len(parts), WIDEST)]
-    pieces = [edit.variable("jitter/part", FP32.onnx, [len(group)]) for group in groups]
+    pieces = [edit.variable("jitter/part", FP32.onnx, [sum(part.shape[0] for part in group)]) for group in groups]
     return [*apart(edit, fed, pieces), *(split(edit, piece, group) for piece, group in zip(pieces, groups, strict=True))]
 
 

@@ -22,8 +22,9 @@ from fp16fix.graph.ops import float_inputs, float_outputs
 from fp16fix.graph.splice import splice_body
 from fp16fix.graph.walk import walk
 from fp16fix.half import BF16, FP16, FP32
+from fp16fix.trace.damage import Damage, Pair
 from fp16fix.trace.segments import Sample
-from fp16fix.trace.shadow import PREFIX, Damage, Pair, compare_in_graph, side_by_side
+from fp16fix.trace.shadow import PREFIX, compare_in_graph, side_by_side
 
 CEILING_DB = 70.0
 """No tensor is credited with more than one FP16 rounding leaves (about 73 dB): an exact input makes no culprit of its reader."""

@@ -7,6 +7,7 @@ and pinning it would cost speed. All proofs of a model run in one pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +22,11 @@ from fp16fix.graph.walk import walk
 from fp16fix.half import Format
 from fp16fix.hazards.hazard import Hazard, Kind
 from fp16fix.ranges.probe import PROBING
+from fp16fix.ranges.range import Range
 from fp16fix.strict.emulate import emulate
-from fp16fix.trace.shadow import Damage, Pair, compare_in_graph
+from fp16fix.trace.damage import Damage, Pair
+from fp16fix.trace.outside import HELD, compare, takes_twice
+from fp16fix.trace.shadow import compare_in_graph
 
 DEPTH = 8
 """How many operators may pass before the error must have healed."""
@@ -57,7 +61,12 @@ class Acquittal:
 
 
 def harmless(
-    model: Model, hazards: Sequence[Hazard], samples: Iterable[Mapping[str, np.ndarray]], *, threads: int = 0
+    model: Model,
+    hazards: Sequence[Hazard],
+    samples: Iterable[Mapping[str, np.ndarray]],
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    threads: int = 0,
 ) -> dict[Hazard, Acquittal]:
     """The hazards (of main-graph nodes) that are proven to have no effect on these samples.
 
@@ -65,6 +74,7 @@ def harmless(
         model: the FP32 model.
         hazards: candidates; kinds that a run cannot acquit are passed over.
         samples: calibration samples.
+        ranges: of the model; where they show that tensors are small, NumPy compares them.
         threads: ONNX Runtime threads.
     """
     model = raise_opset(model, PROBING)
@@ -81,7 +91,7 @@ def harmless(
 
     def prove(some: Sequence[Hazard]) -> None:
         for batch in batches(some, lambda h: len(cones[h.node])):
-            proofs.update(acquitted(lambda few: acquit(model, few, nodes, cones, samples, accused, threads), batch))
+            proofs.update(acquitted(lambda few: acquit(model, few, nodes, cones, samples, accused, ranges or {}, threads), batch))
 
     groups = alike(candidates, lambda h: tuple(nodes[name].op for name in sorted(cones[h.node], key=order.__getitem__)))
     prove([hazard for group in groups for hazard in picked(group)])
@@ -161,6 +171,7 @@ def acquit(
     cones: Mapping[str, set[str]],
     samples: Iterable[Mapping[str, np.ndarray]],
     accused: frozenset[str],
+    ranges: Mapping[str, Range],
     threads: int,
 ) -> dict[Hazard, Acquittal]:
     """Splice every hazard's strict cone beside the FP32 graph, run once, and see where errors end."""
@@ -174,7 +185,7 @@ def acquit(
         names = {name: f"proof{number}/{name}" for name in floats}
         pairs += [Pair(label, name, twins[name]) for name, label in names.items()]
         labels.append((hazard, names))
-    errors = compare_in_graph(host, pairs, samples, threads=threads, elementwise=True)
+    errors = compared(host, pairs, samples, ranges, threads)
     found = {}
     for hazard, names in labels:
         seen = {name: replace(errors[label], tensor=name) for name, label in names.items() if label in errors}
@@ -182,6 +193,16 @@ def acquit(
         if proof is not None:
             found[hazard] = proof
     return found
+
+
+def compared(
+    host: Model, pairs: Sequence[Pair], samples: Iterable[Mapping[str, np.ndarray]], ranges: Mapping[str, Range], threads: int
+) -> dict[str, Damage]:
+    """Errors by label; by NumPy where few values are looked at. Raises ModelError: it is no twin that fails."""
+    if takes_twice(pairs, ranges) <= HELD:
+        with suppress(ModelError):
+            return compare(host, pairs, samples, threads)
+    return compare_in_graph(host, pairs, samples, threads=threads, elementwise=True)
 
 
 def forward(node: gs.Node, order: Mapping[str, int]) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -20,37 +20,19 @@ from fp16fix.graph.opset import raise_in_place
 from fp16fix.graph.session import Session
 from fp16fix.graph.splice import splice
 from fp16fix.half import FP32
-from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce, is_fp32
+from fp16fix.ranges.probe import FLOAT, PROBING, Probes, Reduce
 from fp16fix.ranges.range import Range
 from fp16fix.strict.emulate import emulate
+from fp16fix.trace.damage import OFF, Damage, Pair, errors_of
 from fp16fix.trace.endure import FLAT, enduring
+from fp16fix.trace.outside import HELD, outside, own_floats, takes
 from fp16fix.trace.segments import Sample, Segment, segments
 
 PREFIX = "strict/"
 BIG = 3.0e38
 BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
-HELD = 1 << 26
-"""Bytes of values up to which a whole graph is compared outside of the runtime: sessions with a probe a tensor take long to open."""
 PIECE = 1 << 18
 """Elements of a large tensor that are compared at once: 1 MiB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """How far a strict tensor is from its FP32 twin, all samples together."""
-
-    tensor: str
-    sqnr_db: float
-    """10·log₁₀(Σ ref² / Σ (ref − x)²) over elements finite in both; inf if equal, −inf if only noise is left."""
-    nonfinite: int
-    """Elements that are NaN, inf or −inf in one run and not the same in the other."""
-    off: float = 0.0
-    """Share of elements off by more than ``OFF`` of their own size; measured only where asked for."""
-
-    @property
-    def damage_db(self) -> float:
-        """``sqnr_db`` with lost values counted as total loss."""
-        return -math.inf if self.nonfinite else self.sqnr_db
 
 
 def shadow(
@@ -121,40 +103,6 @@ def beside(
     return compare_in_graph(host, pairs_of(twins, exponents), samples, threads=threads, odd=odd)
 
 
-def takes(model: Model, ranges: Mapping[str, Range]) -> float:
-    """Bytes of all FP32 values of the main graph on a sample; infinite where a shape is not known."""
-    return sum(math.prod(ranges[name].shape) * 4 if name in ranges else math.inf for name in own_floats(model))
-
-
-def own_floats(model: Model) -> list[str]:
-    """The FP32 tensors that nodes of the main graph make, in its order."""
-    return [tensor.name for node in model.graph.nodes for tensor in node.outputs if tensor.name and is_fp32(tensor)]
-
-
-def outside(
-    exact: Sequence[Mapping[str, np.ndarray]], strict: Session, samples: Iterable[Sample], exponents: Mapping[str, int]
-) -> dict[str, Damage]:
-    """``Shadows.of`` where all values fit into memory: compared by NumPy. Raises ModelError: the strict graph fails."""
-    totals: dict[str, np.ndarray] = {}
-    for wanted, sample in zip(exact, samples, strict=True):
-        found = strict.run(sample, whole=True)
-        for name in (name for name in wanted if name in found):
-            row = pair_row(wanted[name], found[name], exponents.get(name, 0))
-            totals[name] = totals.get(name, 0.0) + row
-    return {name: error_of(name, row) for name, row in totals.items()}
-
-
-def pair_row(reference: np.ndarray, twin: np.ndarray, exponent: int) -> np.ndarray:
-    """The row of ``pair_summary``, of one sample; all is lost where the shapes differ. The twin holds reference × 2^−exponent."""
-    if reference.shape != twin.shape:
-        return np.array([0.0, 0.0, reference.size])
-    exact, own = reference.astype(np.float64), np.ldexp(twin.astype(np.float64), exponent)
-    kept = np.isfinite(exact) & np.isfinite(own)
-    same = (exact == own) | (np.isnan(exact) & np.isnan(own))
-    exact, own = exact[kept], own[kept]
-    return np.array([np.square(exact).sum(), np.square(exact - own).sum(), np.count_nonzero(~(kept | same))])
-
-
 def side_by_side(reference: Model, typed: Model) -> tuple[Model, dict[str, gs.Tensor]]:
     """One graph that computes the FP32 model and, strictly, the typed one; and the strict tensors by their own names."""
     host, guest = reference.copy(), emulate(typed)
@@ -172,18 +120,6 @@ def pairs_of(twins: Mapping[str, gs.Tensor], exponents: Mapping[str, int]) -> li
         for name, twin in twins.items()
         if element_type(twin) == FP32.onnx and twin.name != name
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A tensor of the host and its strict twin, both in the main graph or in the same body."""
-
-    label: str
-    """What the result is filed under; several pairs may share a reference."""
-    reference: str
-    twin: gs.Tensor
-    exponent: int = 0
-    """The twin holds reference × 2^−exponent."""
 
 
 def compare_in_graph(
@@ -214,14 +150,12 @@ def compared(
 ) -> dict[str, Damage]:
     """Errors by label, of a host in which the pairs meet; sums of those ``known`` not to be finite are masked at once."""
     totals: dict[str, np.ndarray] = {}
-    off: dict[str, float] = {}
     if elementwise:
         # One pass tells everything; the cheaper first pass would only be repeated.
         for segment in segments(host, samples):
             rows = Rows(full_summary, lambda tensor: tensor.name.startswith(MEET), columns=5).sum_over(segment, threads)
-            totals |= {name: row[:3] for name, row in rows.items()}
-            off |= {name: float(row[3] / max(1.0, row[4])) for name, row in rows.items()}
-        return errors_of(totals, off)
+            totals |= {name.removeprefix(MEET): row for name, row in rows.items()}
+        return errors_of(totals)
     for segment in segments(host, samples):
         quick = Rows(partial(quick_summary, known=known), lambda tensor: tensor.name.startswith(MEET))
         sums = quick.sum_over(segment, threads)
@@ -229,14 +163,8 @@ def compared(
         if odd:
             masked = Rows(pair_summary, lambda tensor: tensor.name in odd)  # noqa: B023 - used at once
             sums |= masked.sum_over(segment, threads)
-        totals |= sums
-    return errors_of(totals, off)
-
-
-def errors_of(totals: Mapping[str, np.ndarray], off: Mapping[str, float]) -> dict[str, Damage]:
-    """Errors by label."""
-    labels = {name: name.removeprefix(MEET) for name in totals}
-    return {labels[name]: replace(error_of(labels[name], row), off=off.get(name, 0.0)) for name, row in totals.items()}
+        totals |= {name.removeprefix(MEET): row for name, row in sums.items()}
+    return errors_of(totals)
 
 
 @dataclass(slots=True)
@@ -267,8 +195,6 @@ class Rows:
 
 
 MEET = "meet/"
-OFF = 2.0**-5
-"""An element this far off, relative to itself and to what is typical beside it, is wrong; FP16 rounding is 2⁻¹¹ a step."""
 
 
 def meet(host: Model, pairs: Iterable[Pair]) -> None:
@@ -415,11 +341,3 @@ def finite(probes: Probes, tensor: gs.Tensor) -> gs.Tensor:
     """Mask of elements that are neither NaN nor infinite (nor within a hair of FP32's end); masks are a quarter of the tensor's size."""
     below = probes.emit("Less", [tensor, probes.literal(BIG)], BOOL)
     return probes.emit("And", [below, probes.emit("Greater", [tensor, probes.literal(-BIG)], BOOL)], BOOL)
-
-
-def error_of(name: str, row: np.ndarray) -> Damage:
-    """A ``Damage`` from summed rows."""
-    signal, noise, nonfinite = (float(x) for x in row)
-    if noise == 0.0:
-        return Damage(name, math.inf, int(nonfinite))
-    return Damage(name, 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf, int(nonfinite))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 import pytest
 
-from fp16fix.graph.edit import Editor, edited, editor_of, redirect, rounding_of
+from fp16fix.graph.edit import Editor, edited, editor_of, graphs_of, node_of, redirect, rounding_of
 from fp16fix.graph.load import inline_constants, model_from_proto
 from fp16fix.graph.model import Model, bodies, element_type
 from fp16fix.graph.opset import raise_in_place
@@ -157,3 +157,29 @@ def test_raising_the_opset_amid_edits_takes_none_of_their_names_and_leaves_them_
         made = [tensor.name for tensor in model.tensors().values() if isinstance(tensor, gs.Constant)]
         assert made, "axes are an initializer from opset 13 on"
         assert not {edit.fresh(name) for name in made} & {*made}
+
+
+def test_a_node_is_found_as_the_graph_is_now() -> None:
+    """The index of names is made once for many edits; nodes come and go meanwhile."""
+    found, nodes, tensors = parts()
+    with edited(found):
+        edit = editor_of(found)
+        assert node_of(found, nodes["Mul"].name) is nodes["Mul"], "in a body"
+        made = edit.after(nodes["Add"], "Relu", "made", [tensors["b"]], [edit.variable("r", FP32.onnx)])
+        assert node_of(found, "made") is made
+        edit.remove(made)
+        assert node_of(found, "made") is None
+        assert [*graphs_of(found)] == [*found.graphs()]
+    assert node_of(found, nodes["Abs"].name) is nodes["Abs"]
+    assert node_of(found, "nobody") is None
+
+
+def test_places_are_found_whatever_the_order_of_edits() -> None:
+    found, nodes, _ = parts()
+    edit = Editor(found)
+    for op in ("If", "Neg", "Mul", "Add", "Abs"):
+        graph = edit.owner(nodes[op])
+        assert graph.nodes[edit.position(graph, nodes[op])] is nodes[op]
+    edit.remove(nodes["Neg"])
+    with pytest.raises(ValueError, match="is not in graph"):
+        edit.position(found.graph, nodes["Neg"])

@@ -87,3 +87,36 @@ def test_an_input_without_a_type_is_refused_as_onnx_graphsurgeon_refuses_it() ->
     x, y = gs.Variable("x"), gs.Variable("y", np.dtype(np.float32))
     with pytest.raises(Exception, match="dtype"):
         lean(gs.Graph([gs.Node("Relu", "n", inputs=[x], outputs=[y])], [x], [y]), {})
+
+
+ALIKE = [
+    np.array([1, 0], np.int64),
+    np.array([1], np.int64),
+    np.array([[1, 0]], np.int64),
+    np.array([1, 0, 0, 0], np.int32),
+    np.array([1, 0], np.int64),
+    np.zeros(2, np.float32),
+    np.zeros(2, np.float32),
+    np.zeros(2, np.int32),
+    np.arange(64, dtype=np.float32),
+    np.arange(64, dtype=np.float32),
+]
+
+
+def test_small_initializers_of_one_value_are_written_once_and_no_others() -> None:
+    held = [gs.Constant(f"c{number}", values) for number, values in enumerate(ALIKE)]
+    out = gs.Variable("y", np.dtype(np.float32))
+    found = lean(gs.Graph([gs.Node("Op", "n", inputs=held, outputs=[out], domain="d")], [], [out, held[6]], opset=17), {}).graph
+    (node,) = found.node
+    assert list(node.input) == ["c0", "c1", "c2", "c3", "c0", "c5", "c6", "c7", "c8", "c9"], "what is handed out keeps its name"
+    assert sorted(tensor.name for tensor in found.initializer) == sorted(set(node.input))
+    for name, values in zip(node.input, ALIKE, strict=True):
+        (kept,) = [tensor for tensor in found.initializer if tensor.name == name]
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(kept), values, strict=True)
+
+
+def test_a_body_has_initializers_of_its_own() -> None:
+    text = """g (bool c) => (float[2] y) <float[2] a = {1, 2}> { b = Identity (a)
+        y = If (c) < then_branch = t () => (float[2] p) <float[2] d = {1, 2}, float[2] e = {1, 2}> { p = Add (d, e) },
+                     else_branch = f () => (float[2] q) { q = Neg (b) }> }"""
+    assert Session(model(text)).run({"c": np.array(True)})["y"].tolist() == [2, 4]

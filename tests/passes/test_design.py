@@ -17,6 +17,7 @@ from fp16fix.passes.apply import apply
 from fp16fix.passes.design import LEFT_OUT, NEIGHBOUR, TIGHT, Design, Draft, Options
 from fp16fix.passes.recipe import RESCALE, Edit, Promise
 from fp16fix.ranges.measure import measure
+from fp16fix.ranges.range import Ranges
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace.harmless import harmless
 from tests.models import model, normal, sqnr_db
@@ -41,8 +42,8 @@ def designer(text: str, sample: Sample, placed: Mapping[str, str] | None = None,
     fp32 = model(text)
     fp32.placed.update(placed or {})
 
-    def acquit(found: Model, hazards: Sequence[Hazard]) -> dict[Hazard, str]:
-        return {hazard: proof.why for hazard, proof in harmless(found, hazards, [sample]).items()}
+    def acquit(found: Model, hazards: Sequence[Hazard], ranges: Ranges) -> dict[Hazard, str]:
+        return {hazard: proof.why for hazard, proof in harmless(found, hazards, [sample], ranges=ranges).items()}
 
     return Design(fp32, measure(fp32, [sample]), [sample], Options(**options), acquit)
 
@@ -50,7 +51,7 @@ def designer(text: str, sample: Sample, placed: Mapping[str, str] | None = None,
 def drafted(text: str, sample: Sample, placed: Mapping[str, str] | None = None, **options: Any) -> Draft:
     made = designer(text, sample, placed, **options)
     hazards = diagnose(made.model, made.ranges, frozenset(made.model.placed))
-    return made.draft(hazards, made.acquit(made.model, hazards))
+    return made.draft(hazards, made.acquit(made.model, hazards, made.ranges))
 
 
 def figure(text: str, draft: Draft, sample: Sample) -> float:

@@ -95,6 +95,25 @@ def test_errors_reach_into_bodies() -> None:
     assert np.mean(one != other) > 0.15
 
 
+@pytest.mark.parametrize("opset", [8, 13, 23])
+def test_many_errors_come_apart_by_splits_of_splits(opset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's time to open a graph grows with the square of what one Split makes."""
+    steps = " ".join(f"a{n + 1} = Mul (a{n}, k)" for n in range(11))
+    text = f"g (float[16,64] a0) => (float[16,64] y) <float k = {{1.1}}> {{ {steps} y = Mul (a11, k) }}"
+
+    def once(widest: int) -> tuple[np.ndarray, int]:
+        monkeypatch.setattr("fp16fix.strict.jitter.WIDEST", widest)
+        jitter = Jitter()
+        graph = emulate(lower(model(text, opset), {}), jitter=jitter)
+        widths = [len(node.outputs) for node in graph.graph.nodes if node.op == "Split"]
+        assert max(widths) <= widest
+        return np.asarray(Session(graph).run({"a0": normal(16, 64), **jitter.feeds(1)})["y"]), len(widths)
+
+    (plain, one), (apart, many) = once(256), once(2)
+    np.testing.assert_array_equal(plain, apart)
+    assert (one, many) == (1, 12 + 6 + 3 + 2 + 1)
+
+
 def test_all_errors_come_in_by_one_input() -> None:
     """ONNX Runtime's time to bind inputs grows with their square: a pass of 4,000 nodes took fifteen times as long by an input each."""
     jitter = Jitter()

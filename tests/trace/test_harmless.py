@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,8 +18,9 @@ from fp16fix.ranges.measure import measure
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace import harmless as harmless_module
 from fp16fix.trace.harmless import HEALED_DB, Acquittal, harmless
-from fp16fix.trace.shadow import shadow
-from tests.models import model, normal, sqnr_db
+from fp16fix.trace.outside import compare
+from fp16fix.trace.shadow import compare_in_graph, shadow
+from tests.models import filled, model, normal, sqnr_db
 
 Sample = dict[str, np.ndarray]
 WITH_300 = np.where(np.arange(32).reshape(4, 8) % 8 == 0, 300.0, 19.0).astype(np.float32)
@@ -24,10 +28,14 @@ WITH_300 = np.where(np.arange(32).reshape(4, 8) % 8 == 0, 300.0, 19.0).astype(np
 
 
 def acquitted(text: str, sample: Sample) -> tuple[list[Hazard], dict[Hazard, Acquittal]]:
-    """The hazards of a model, and those that are acquitted."""
+    """The hazards of a model, and those that are acquitted: the same by NumPy and in the graph."""
     fp32 = model(text)
-    found = list(diagnose(fp32, measure(fp32, [sample])))
-    return found, harmless(fp32, found, [sample])
+    ranges = measure(fp32, [sample])
+    found = list(diagnose(fp32, ranges))
+    in_graph, outside = harmless(fp32, found, [sample]), harmless(fp32, found, [sample], ranges=ranges)
+    assert {hazard: proof.healed_at for hazard, proof in outside.items()} == {hazard: proof.healed_at for hazard, proof in in_graph.items()}
+    assert all(proof.worst_db == pytest.approx(in_graph[hazard].worst_db, abs=0.1) for hazard, proof in outside.items())
+    return found, outside
 
 
 def accused(found: list[Hazard]) -> set[tuple[str, Kind]]:
@@ -135,7 +143,10 @@ def test_of_many_that_are_alike_all_are_tried_only_if_some_are_harmless(
     monkeypatch.setattr(harmless_module, "splice", counted)
     body = " ".join(f"p{k} = Mul (x, x) t{k} = {ends} (p{k})" for k in range(40))
     text = f"g (float[4,8] x) => (float[4,8] y) {{ {body} y = Sum ({', '.join(f't{k}' for k in range(40))}) }}"
-    found, proofs = acquitted(text, {"x": WITH_300})
+    fp32, samples = model(text), [{"x": WITH_300}]
+    ranges = measure(fp32, samples)
+    found = diagnose(fp32, ranges)
+    proofs = harmless(fp32, found, samples, ranges=ranges)
     assert len(spliced) == tried
     assert len(proofs) == proven
     assert len([hazard for hazard in found if hazard.kind is Kind.OVERFLOW and hazard.node.startswith("Mul")]) == 40
@@ -145,3 +156,41 @@ def figure(text: str, sample: Sample) -> float:
     """The output's SQNR in all-FP16."""
     fp32 = model(text)
     return sqnr_db(Session(fp32).run(sample)["y"], Session(emulate(lower(fp32, {}))).run(sample)["y"])
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which ways of comparing are taken, in order."""
+    asked: list[str] = []
+
+    def watch(name: str, plain: Callable[..., Any]) -> None:
+        def told(*given: Any, **more: Any) -> Any:
+            asked.append(name)
+            return plain(*given, **more)
+
+        monkeypatch.setattr(harmless_module, name, told)
+
+    watch("compare", compare)
+    watch("compare_in_graph", compare_in_graph)
+    return asked
+
+
+@pytest.mark.parametrize("held", [0, 1 << 26])
+def test_few_values_are_compared_outside_and_many_in_the_graph(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = watched(monkeypatch)
+    monkeypatch.setattr(harmless_module, "HELD", held)
+    fp32, samples = model("g (float[4,8] x) => (float[4,8] y) { p = Mul (x, x) y = Tanh (p) }"), [{"x": WITH_300}]
+    ranges = measure(fp32, samples)
+    assert harmless(fp32, diagnose(fp32, ranges), samples, ranges=ranges)
+    assert asked == (["compare"] if held else ["compare_in_graph"])
+
+
+def test_a_twin_that_fails_outside_is_judged_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its index leaves the table: it is damaged, and that is all."""
+    text = """g (float[4] x, float[4000] w) => (float[4] y) <float k = {0.5}> {
+        p = Mul (x, x) i = Cast <to = 7> (p) t = Gather (w, i) z = Mul (t, k) q = Tanh (p) y = Add (z, q) }"""
+    asked = watched(monkeypatch)
+    fp32, samples = filled(text, {"w": np.ones(4000, np.float32)}), [{"x": np.full(4, np.sqrt(3999.5), np.float32)}]
+    hazard = Hazard("Mul_p", Kind.OVERFLOW, "p", "Mul", 0.0, 4000.0, 1.0, 1.0, "made up")
+    found = harmless(fp32, [hazard], samples, ranges=measure(fp32, samples))
+    assert asked == ["compare", "compare_in_graph"]
+    assert found == harmless(fp32, [hazard], samples)

@@ -20,8 +20,10 @@ from fp16fix.strict.emulate import emulate
 from fp16fix.trace import segments as segments_module
 from fp16fix.trace import shadow as shadow_module
 from fp16fix.trace.births import births
+from fp16fix.trace.damage import Damage
+from fp16fix.trace.outside import compare
 from fp16fix.trace.segments import borders, segments
-from fp16fix.trace.shadow import Damage, shadow, side_by_side
+from fp16fix.trace.shadow import compare_in_graph, pairs_of, shadow, side_by_side
 
 from ..ill.case import case
 from ..models import model, normal
@@ -246,3 +248,20 @@ def test_a_twin_of_another_length_is_damaged_there(monkeypatch: pytest.MonkeyPat
         assert found["s"].damage_db == -math.inf
         assert found["z"].damage_db > 50
     assert shadow(fp32, lower(fp32, {}), [sample], ranges=measure(fp32, [sample]))["s"].damage_db == -math.inf
+
+
+def test_outside_elements_that_are_off_are_counted_as_in_the_graph() -> None:
+    text = """g (float[2,8] x) => (float[2,8] y) <float big = {300}, float small = {0.0000001}> {
+        a = Mul (x, big) b = Mul (a, a) c = Mul (x, small) d = Neg (b) e = Sqrt (d) f = Add (c, e) y = Sub (f, b) }"""
+    fp32, samples = model(text), [{"x": normal(2, 8, seed=seed)} for seed in range(2)]
+    host, twins = side_by_side(fp32, lower(fp32, {}))
+    pairs = [pair for pair in pairs_of(twins, {"c": 1}) if pair.reference in "abcdefy"]
+    outside = compare(host, pairs, samples, 0)
+    in_graph = compare_in_graph(host, pairs, samples, elementwise=True)
+    assert outside.keys() == in_graph.keys() == {*"abcdefy"}
+    for name, found in outside.items():
+        wanted = in_graph[name]
+        assert (found.nonfinite, found.off) == (wanted.nonfinite, pytest.approx(wanted.off))
+        assert found.sqnr_db == pytest.approx(wanted.sqnr_db, abs=0.01)
+    assert 0.0 < outside["b"].off < 1.0
+    assert outside["e"].off == outside["c"].off == 1.0, "NaN is off; so is what is half as large"

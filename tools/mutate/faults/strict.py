@@ -6,6 +6,7 @@ from tools.mutate.fault import Fault
 
 COMPILED, ACCUMULATE, BLOCKS = ("tests/strict/test_compiled.py",), ("tests/strict/test_accumulate.py",), "strict/blocks.py"
 EMULATE, STEPS, PESSIMISTIC = "strict/emulate.py", "strict/steps.py", "strict/profiles/pessimistic.py"
+OF_BOUNDS = ("tests/oracles/test_emulator.py",)
 JITTER, VERIFY, OF_JITTER = "strict/jitter.py", "tasks/verify.py", ("tests/strict/test_jitter.py",)
 OF_EMULATE, OF_STEPS = ("tests/strict/test_emulate.py",), ("tests/strict/test_insides.py",)
 
@@ -330,5 +331,53 @@ FAULTS = (
         "picking: list[gs.Node] = []",
         ("tests/strict/test_emulate.py",),
         "an embedding costs its weights once more for every run",
+    ),
+    Fault(
+        "splits-of-splits-too-short",
+        "strict/jitter.py",
+        "[sum(part.shape[0] for part in group)]",
+        "[len(group)]",
+        ("tests/strict/test_jitter.py",),
+        "a graph of 33,000 roundings has no jitter",
+    ),
+    Fault(
+        "bounds-of-some-samples",
+        "oracles/emulator.py",
+        "run is not None and run.bounded == self.own.count",
+        "run is not None",
+        OF_BOUNDS,
+        "sums are certified on the calibration samples alone",
+    ),
+    Fault(
+        "bounds-of-another-profile",
+        "oracles/emulator.py",
+        "profile != Compiled.name or ",
+        "",
+        OF_BOUNDS,
+        "a graph under one profile is judged as under another",
+    ),
+    Fault(
+        "bounds-of-blends",
+        "oracles/emulator.py",
+        "self._runs.get((True, key, profile, None))",
+        "self._runs.get((False, key, profile, None))",
+        OF_BOUNDS,
+        "sums are certified on inputs that nobody gave",
+    ),
+    Fault(
+        "bounds-end-a-verdict",
+        "oracles/reference.py",
+        "            self.uncertified()\n            found = self.session().run(sample)\n",
+        "            raise\n",
+        OF_BOUNDS,
+        "a sound candidate is damaged by what only qualifies it",
+    ),
+    Fault(
+        "bounds-of-the-last-sample",
+        "strict/certificate.py",
+        "max(furthest, reached)",
+        "reached",
+        ACCUMULATE,
+        "a sum that overflows in one sample is certified by the next",
     ),
 )
