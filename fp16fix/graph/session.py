@@ -143,6 +143,8 @@ def options_for(*, optimise: bool) -> ort.SessionOptions:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     # Threads that wait for work without sleeping take the time of whatever else runs, and half of a pass over many small tensors.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Planned for all tensors together, as is done in the first run, memory takes 140,000 nodes sixty times as long as the run itself.
+    options.enable_mem_pattern = False
     runtime.equip(options)
     return options
 
@@ -173,7 +175,6 @@ def opened(
         # Shared values are used where they are, but optimisers would read the file that stands for them, which is a hole.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_mem_pattern = False
     for name in shared:
         options.add_initializer(name, values[name])
     with tempfile.TemporaryDirectory(prefix="fp16fix-") as folder:

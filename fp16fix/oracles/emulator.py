@@ -141,6 +141,7 @@ class StrictOracle:
         profile: str = "compiled",
         jitter: int = 0,
         stress: bool = True,
+        bounded: bool = True,
         key: str = "",
         tick: Tick = lambda: None,
     ) -> Verdict:
@@ -151,11 +152,12 @@ class StrictOracle:
             profile: see ``emulate``.
             jitter: with how many seeds a candidate that passes is shaken, which it must survive (``gates.stressed``).
             stress: ask on blends and under jitter at all.
+            bounded: let the passes bound its sums, too (``bounds``), if it is among the ``FIRST``; opening it takes half as long again.
             key: what is measured under a key is not measured again: asked again after ``extend``, it is run on what is new.
             tick: called after each sample of each run.
         """
         self.calls += 1
-        (opened, shaken), metrics = self._pair(candidate, profile, key), [make() for make in self.metrics]
+        (opened, shaken), metrics = self._pair(candidate, profile, key, bounded=bounded), [make() for make in self.metrics]
         run = self._run(self.own, opened, (key, profile, None), metrics, tick)
         verdict = measured(judge(run.figures(), self.tolerance, "strict", profile, self.count), run.metrics)
         if run.failures:
@@ -176,10 +178,7 @@ class StrictOracle:
         return verdict
 
     def _pair(self, candidate: Model, profile: str, key: str, *, bounded: bool = True) -> tuple[Opened, Opened]:
-        """The graph without and with random errors; those of the last keys stay open where they take little memory.
-
-        ``bounded``: with bounds of its sums, if it is among the ``FIRST``.
-        """
+        """The graph without and with random errors; those of the last keys stay open where they take little memory."""
         about = f"{key} {profile}"
         if about in self._open:
             self._open.move_to_end(about)
@@ -276,7 +275,7 @@ class Emulator:
         """By its verdict."""
         return scored(self.verdict(recipe))
 
-    def verdict(self, recipe: Recipe, *, stress: bool = True) -> Verdict:
-        """With every figure; ``stress``: see ``StrictOracle.verdict``."""
+    def verdict(self, recipe: Recipe, *, stress: bool = True, bounded: bool = True) -> Verdict:
+        """With every figure; see ``StrictOracle.verdict``."""
         typed = self.workshop.typed(recipe)
-        return self.strict.verdict(typed, profile=self.profile, jitter=self.jitter, stress=stress, key=recipe.digest)
+        return self.strict.verdict(typed, profile=self.profile, jitter=self.jitter, stress=stress, bounded=bounded, key=recipe.digest)

@@ -117,8 +117,11 @@ class Opened:
             self.uncertified()
             found = self.session().run(sample)
         if self._certificate is not None:
-            self._certificate.see(found, run.bounds)
-            run.bounded += 1
+            try:
+                self._certificate.see(found, run.bounds)
+                run.bounded += 1
+            except Exception:  # noqa: BLE001 - see ``graph``
+                self.uncertified()
         return found
 
     def uncertified(self) -> None:

@@ -90,8 +90,12 @@ class Trials:
         return score
 
     def glance(self, recipe: Recipe) -> Score:
-        """Of one recipe by strict emulation of the samples alone: no more than what it can be worth, which decides what to ask next."""
-        return scored(self.emulator.verdict(recipe, stress=False))
+        """Of one recipe by strict emulation of the samples alone: no more than what it can be worth, which decides what to ask next.
+
+        Where there are hazards, nobody will want to know what sums reach in plain FP16.
+        """
+        ill = any(not each.internal for each in self.evidence.hazards)
+        return scored(self.emulator.verdict(recipe, stress=False, bounded=recipe.digest != self.evidence.plain.digest or not ill))
 
     def verdict(self, recipe: Recipe, search: str, tried: str) -> Verdict:
         """Of one recipe, with every figure, which no journal holds."""

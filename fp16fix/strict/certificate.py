@@ -5,7 +5,8 @@ One pass bounds Σ|a||b| from above by norms, which costs no product; what that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import ClassVar
@@ -13,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fp16fix.graph.edit import Editor
-from fp16fix.graph.model import Model
+from fp16fix.graph import quick
+from fp16fix.graph.edit import Editor, drop_unread
+from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.once import once
 from fp16fix.graph.operators import AVERAGES, PRODUCTS, SUMS, operator
 from fp16fix.graph.session import Session
@@ -64,9 +66,12 @@ def bounds(
     """One pass: by norms for all nodes, or ``exactly`` for some."""
     certificate, found = Certificate(typed, exactly), dict[str, Bounded]()
     graph = certificate.graph()
-    session = Session(graph, threads=threads) if certificate.made else None
-    for sample in samples if session is not None else ():
-        assert session is not None
+    if not certificate.names:
+        return found
+    graph.graph.outputs = [tensor for tensor in graph.graph.outputs if tensor.name in certificate.names]
+    drop_unread(graph.graph)
+    session = Session(graph, threads=threads)
+    for sample in samples:
         certificate.see(session.run(sample), found)
         tick()
     return found
@@ -79,17 +84,18 @@ class Certificate:
         """By norms, of all nodes, or ``exactly``, of some."""
         self._typed = typed
         self._exactly = exactly
-        self.made: list[tuple[gs.Node, gs.Tensor, gs.Tensor, gs.Tensor]] = []
-        """See ``Probes``."""
+        self._probes = Probes(typed, exactly)
+        self.names: tuple[str, ...] = ()
+        """Of the outputs that hold bounds, and what is counted; none where there is nothing to bound."""
 
     def graph(self, *, guarded: bool = False) -> Model:
-        """What ``emulate`` makes, with the bounds among its outputs."""
-        probes = Probes(self._typed, self._exactly)
+        """What ``emulate`` makes, with two outputs more: thousands of one number each would take longer than all that computes them."""
+        self._probes = probes = Probes(self._typed, self._exactly)
         found = emulated(self._typed, probes, guarded=guarded)
-        self.made = probes.made
-        known = {id(tensor) for tensor in found.graph.outputs}
-        told = [tensor for _, *three in self.made for tensor in three if id(tensor) not in known and not isinstance(tensor, gs.Constant)]
+        edit = Editor(found)
+        told = [vector(edit, base, cells) for base, cells in (("bounds", probes.bounds), ("counts", probes.counts)) if cells]
         found.graph.outputs += told
+        self.names = tuple(tensor.name for tensor in told)
         return found
 
     def see(self, values: Mapping[str, np.ndarray], largest: dict[str, Bounded]) -> None:
@@ -99,13 +105,21 @@ class Certificate:
             values: outputs of the graph, by name.
             largest: by node; changed.
         """
-        for node, *told in self.made:
-            bound, terms, size = (tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name] for tensor in told)
-            reached, before = float(np.nan_to_num(bound, nan=np.inf)), largest.get(node.name)
-            most, widest, furthest = (0, 0, 0.0) if before is None else (before.terms, before.results, before.bound)
+        reached, counts = ([number for name in names for number in values[name].tolist()] for names in (self.names[:1], self.names[1:]))
+        for (node, *counted), bound in zip(self._probes.made, reached, strict=True):
+            terms, size = (int(each.values) if isinstance(each, gs.Constant) else counts[each] for each in counted)
+            before = largest.get(node.name) or Bounded(node.name, node.op, 0, 0.0)
+            furthest = max(before.bound, math.inf if math.isnan(bound) else bound)
             largest[node.name] = Bounded(
-                node.name, node.op, max(most, int(terms)), max(furthest, reached), self._exactly is not None, max(widest, int(size))
+                node.name, node.op, max(before.terms, terms), furthest, self._exactly is not None, max(before.results, size)
             )
+
+
+def vector(edit: Editor, base: str, cells: Sequence[gs.Tensor]) -> gs.Variable:
+    """Tensors of shape ``[1]`` as one, which the graph makes in the end."""
+    found = edit.variable(base, element_type(cells[0]), [len(cells)])
+    edit.model.graph.nodes.append(quick.node("Concat", edit.fresh(base), attrs={"axis": 0}, inputs=list(cells), outputs=[found]))
+    return found
 
 
 @dataclass
@@ -114,8 +128,11 @@ class Probes(Compiled):
 
     model: Model
     exactly: Collection[str] | None
-    made: list[tuple[gs.Node, gs.Tensor, gs.Tensor, gs.Tensor]] = field(default_factory=list)
-    """Node, its bound, how many terms it adds, and how many results it has."""
+    made: list[tuple[gs.Node, int | gs.Constant, int | gs.Constant]] = field(default_factory=list)
+    """Node, how many terms it adds, and how many results it has: where among the counts, or itself."""
+    bounds: list[gs.Tensor] = field(default_factory=list)
+    """One of each node, of shape ``[1]``, as counts are."""
+    counts: list[gs.Tensor] = field(default_factory=list)
     name: ClassVar[str] = "certificate"
 
     def result(self, edit: Editor, node: gs.Node, raw: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]]:
@@ -125,14 +142,21 @@ class Probes(Compiled):
             return raw, []
         work = Blocks(edit, node, raw)
         bound = by_norms(work) if self.exactly is None else None
-        bound = bound or largest(work, whole(work))
-        self.made.append((node, bound, terms(work), work.emit("Size", raw, element=INT64)))
+        self.bounds.append(bound or largest(work, whole(work)))
+        self.made.append((node, self.counted(work, terms(work)), self.counted(work, results(work))))
         return raw, work.nodes
+
+    def counted(self, work: Blocks, count: gs.Tensor) -> int | gs.Constant:
+        """Where an integer scalar is among the counts; itself, if it is known."""
+        if isinstance(count, gs.Constant):
+            return count
+        self.counts.append(work.emit("Reshape", count, work.constant([1]), element=INT64))
+        return len(self.counts) - 1
 
 
 def largest(work: Blocks, x: gs.Tensor) -> gs.Tensor:
-    """Of all elements."""
-    return work.emit("ReduceMax", x, keepdims=0)
+    """Of all elements, of shape ``[1]``."""
+    return work.reduced("ReduceMax", work.emit("Reshape", x, work.constant([-1])), 0, keepdims=1)
 
 
 def operands(work: Blocks) -> tuple[list[gs.Tensor], gs.Tensor | None]:
@@ -206,6 +230,14 @@ def terms(work: Blocks) -> gs.Tensor:
         return per if node.op == "Conv" else work.emit("Mul", per, first(work, shape, 0), element=INT64)
     read = [work.emit("Size", each, element=INT64) for each in operands(work)[0]]
     return work.emit("Div", read[0], work.emit("Size", work.raw, element=INT64), element=INT64) if node.op in SUMS else read[0]
+
+
+def results(work: Blocks) -> gs.Tensor:
+    """How many a node has; as declared, for it is only work that is counted with it."""
+    shape = work.raw.shape
+    if shape is not None and all(isinstance(size, (int, np.integer)) for size in shape):
+        return work.constant(prod(shape))
+    return work.emit("Size", work.raw, element=INT64)
 
 
 def first(work: Blocks, shape: gs.Tensor, index: int) -> gs.Tensor:

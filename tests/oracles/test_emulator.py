@@ -220,7 +220,7 @@ class TestBounds:
     def fail(self, *_: object, **__: object) -> Any:
         raise ValueError("no such thing")
 
-    @pytest.mark.parametrize("how", ["made", "opened", "run"])
+    @pytest.mark.parametrize("how", ["made", "opened", "run", "seen"])
     def test_a_verdict_stands_where_they_fail(self, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with self.judged(self.samples()):
             wanted = self.verdict
@@ -235,6 +235,7 @@ class TestBounds:
             return graph
 
         plain = Certificate.graph
-        monkeypatch.setattr(Certificate, "graph", self.fail if how == "made" else broken)
+        name, instead = {"made": ("graph", self.fail), "seen": ("see", self.fail)}.get(how, ("graph", broken))
+        monkeypatch.setattr(Certificate, name, instead)
         oracle = self.judged(self.samples())
         assert (self.verdict, oracle.bounds("k", "compiled")) == (wanted, None)
