@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCONT")
 """Signals that are meant for the command and reach the process that waits for it."""
 INTERRUPTED = 130
 """What shells report of a process ended by Ctrl-C."""
+LOST = 120
+"""What Python exits with where its last words reach nobody."""
 
 
 def survive(command: Callable[[], None]) -> NoReturn:
@@ -62,8 +65,21 @@ def alone(held: set[signal.Signals], command: Callable[[], None]) -> NoReturn:
         from fp16fix.cli import left
 
         sys.stderr.write(f"fp16fix: interrupted; {left()}\n")
-        sys.exit(INTERRUPTED)
-    sys.exit(0)
+        leave(INTERRUPTED)
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else 0 if end.code is None else 1)
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End a forked process: what was registered for the end runs, but nobody looks through millions of objects only to free them."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter calls at its end
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or LOST
+    os._exit(code)
 
 
 @contextmanager

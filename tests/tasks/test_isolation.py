@@ -242,6 +242,46 @@ def test_a_signal_reaches_the_command(number: int, tmp_path: Path) -> None:
     assert running.wait(timeout=30) == 128 + number
 
 
+AT_THE_END = """
+import atexit, gc, sys, tempfile
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fp16fix.cli.survive import survive
+
+class Held:
+    def __init__(self):
+        self.self = self
+    def __del__(self):
+        Path(sys.argv[2], "looked").touch()
+
+def command():
+    global held, folder
+    held, folder = Held(), tempfile.TemporaryDirectory(dir=sys.argv[2])
+    atexit.register(print, "last words", end="")
+    print("first words", file=sys.stderr, end="")
+    sys.exit(3)
+
+survive(command)
+"""
+
+
+def test_a_command_that_ends_tidies_up_and_frees_nothing_for_its_own_sake(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", AT_THE_END, str(Path(__file__).parents[2]), str(tmp_path)]
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "last words", "first words")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that takes nothing")
+@pytest.mark.parametrize(("said", "code"), [(0, 120), (3, 3)])
+def test_words_that_reach_nobody_show_in_the_exit_code(said: int, code: int) -> None:
+    text = f"import sys; sys.path.insert(0, sys.argv[1])\nfrom fp16fix.cli.survive import survive\nsurvive(lambda: print('x') or sys.exit({said}))"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", text, str(Path(__file__).parents[2])], check=False, stdout=full, env=buffered)
+    assert done.returncode == code
+
+
 @pytest.mark.parametrize("how", ["sys.exit(3)", "os._exit(3)"])
 def test_exit_codes_pass_through(how: str) -> None:
     code = f"import os, sys; sys.path.insert(0, sys.argv[1])\nfrom fp16fix.cli.survive import survive\nsurvive(lambda: {how})"

@@ -139,4 +139,20 @@ FAULTS = (
         ("tests/graph/test_session.py",),
         "weights of a heavy model are folded as zeros",
     ),
+    Fault(
+        "end-without-tidying",
+        "cli/survive.py",
+        "    atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter calls at its end\n",
+        "",
+        ("tests/tasks/test_isolation.py",),
+        "folders of temporary files are left behind",
+    ),
+    Fault(
+        "end-without-flushing",
+        "cli/survive.py",
+        "            stream.flush()\n",
+        "            pass\n",
+        ("tests/tasks/test_isolation.py",),
+        "what is printed into a pipe is lost",
+    ),
 )
