@@ -27,7 +27,7 @@ COLUMNS = ("max", "min", "sum", "sum", "sum")
 """high, low, Σx², Σ(x − half(x))², count."""
 ELEMENTS = 1 << 18
 """Of all tensors together that are looked at closely at once: a histogram takes some 50 ns of each."""
-SHARE = 16
+SHARE = 8
 """So many times as many tensors are known where those that are not are looked at closely at once: a pass is mostly of the others."""
 Sample = Mapping[str, np.ndarray]
 

@@ -375,8 +375,8 @@ FAULTS = (
     Fault(
         "bounds-of-the-last-sample",
         "strict/certificate.py",
-        "max(furthest, reached)",
-        "reached",
+        "max(before.bound, math.inf if math.isnan(bound) else bound)",
+        "bound",
         ACCUMULATE,
         "a sum that overflows in one sample is certified by the next",
     ),
