@@ -37,6 +37,8 @@ SKIPPED = (
 )
 """onnxsim's fusions that rename what the user knows by name, or end in com.microsoft operators that no TensorRT parses. Fusing a norm
 is a repair: it is decided by a rule, with its reason, and reported."""
+NEEDLESS = ("torch", "sympy")
+"""Optional to onnxsim 0.8: a second and 230 MB, and a third of a second."""
 HARMLESS = REORDERING | {"Constant"}
 """Operators that simplification may bring in where there were none."""
 
@@ -46,7 +48,7 @@ def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
 
     Inputs and outputs keep names, order, types and shapes; on any failure the model is used as it was.
     """
-    onnxsim = without_torch("onnxsim")
+    onnxsim = light("onnxsim")
     before = len(proto.graph.node)
     try:
         simplified, _ = onnxsim.simplify(proto, check_n=0, tensor_size_threshold=GROWTH_LIMIT, skipped_optimizers=list(SKIPPED))
@@ -62,19 +64,18 @@ def simplify(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     return simplified, [f"onnxsim: {before} → {after} nodes"] if after != before else []
 
 
-def without_torch(name: str) -> ModuleType:
-    """Import a module that would import PyTorch, too, where it is installed, for parts of it that are not used here.
+def light(name: str) -> ModuleType:
+    """Import a module that would import what is ``NEEDLESS``, where that is installed, for parts of it that are not used here.
 
-    That import would cost a second and 230 MB (onnxsim 0.8). PyTorch itself can be imported afterwards as ever.
+    That can be imported afterwards as ever.
     """
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError (Python's import system)
+    hidden = [each for each in NEEDLESS if each not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import an ImportError (Python's import system)
     try:
         return import_module(name)
     finally:
-        if hidden:
-            del sys.modules["torch"]
+        for each in hidden:
+            del sys.modules[each]
 
 
 def interface(proto: onnx.ModelProto) -> list[tuple[str, str, int]]:
