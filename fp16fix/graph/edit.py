@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph import quick
-from fp16fix.graph.model import Model, numpy_type
+from fp16fix.graph.model import Model, inner_nodes, numpy_type
 from fp16fix.half import FP32
 
 
@@ -187,6 +187,37 @@ def redirect(old: gs.Tensor, new: gs.Tensor, *, readers: Iterable[gs.Node] | Non
                 reader.inputs[index] = new
     for graph in outputs_of:
         graph.outputs[:] = [new if each is old else each for each in graph.outputs]
+
+
+def put_behind(graph: gs.Graph, made: Mapping[str, gs.Node]) -> None:
+    """Put nodes into a main graph, each right behind what makes a tensor of it, by the tensor's name."""
+    behind = [(node, [made[tensor.name] for tensor in node.outputs if tensor.name in made]) for node in graph.nodes]
+    graph.nodes[:] = [each for node, more in behind for each in (node, *more)]
+
+
+def put_before_readers(graph: gs.Graph, groups: Iterable[Sequence[gs.Node]]) -> None:
+    """Put nodes into a main graph, each group right before the first node that reads what it makes, itself or in a body.
+
+    What nobody reads comes first.
+    """
+    waiting = {tensor.name: group for group in groups for node in group for tensor in node.outputs}
+    ordered: list[gs.Node] = []
+
+    def place(group: Sequence[gs.Node]) -> None:
+        ordered.extend(group)
+        for tensor in [tensor for node in group for tensor in node.outputs]:
+            del waiting[tensor.name]
+
+    for node in graph.nodes:
+        for reader in (node, *inner_nodes(node)):
+            for tensor in reader.inputs:
+                if tensor.name in waiting:
+                    place(waiting[tensor.name])
+        ordered.append(node)
+    first, ordered = ordered, []
+    while waiting:
+        place(next(iter(waiting.values())))
+    graph.nodes[:] = [*ordered, *first]
 
 
 def drop_unread(graph: gs.Graph) -> None:

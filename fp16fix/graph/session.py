@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from fp16fix.graph.lean import lean
 from fp16fix.graph.model import Model, element_type, is_tensor, numpy_type
 from fp16fix.graph.operators import operator
 from fp16fix.graph.protos import bodies_of
-from fp16fix.graph.random import seeded
+from fp16fix.graph.random import random_nodes, seeded
+from fp16fix.graph.stretches import Stretch, stretches
 from fp16fix.process.memory import CIRCLES
 
 STAND_IN = "weights"
@@ -41,6 +42,19 @@ HEAVY = 1 << 27
 
 BERT-base takes as long either way, for what is not packed need not be packed when a session opens; with copies its peak is 600 MiB higher.
 """
+LONG, WINDOW = 8000, 200
+"""Nodes of what is opened as one; see ``graph.stretches``."""
+CROSSING = 256
+"""Tensors that cross a border, where more is gained by it than the time to hand them over."""
+CARRIED = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.BOOL,
+)
+"""Types of what may go from one to the next."""
 TABLE = 64 << 20
 """Bytes past which a weight that is only looked up in is shared with a session, not lent."""
 LENT_IF_BIG = (
@@ -56,6 +70,9 @@ UNDOING = ["ConstantFolding", "FuseFp16InitializerToFp32NodeTransformer"]
 """Optimisers that widen FP16 weights for good; the second refuses a graph in which a body reads one (ONNX Runtime 1.32)."""
 BREAKING = "EliminateIdentity"
 """Optimiser that leaves a Mul reading what it took away, where that is a norm over two divisors (ONNX Runtime 1.32)."""
+
+WHOLE = Stretch(gs.Graph(), (), (), ())
+"""Of a graph that is opened as one nothing is carried."""
 
 ort.set_default_logger_severity(4)
 # Where whoever imported ONNX Runtime first had not said so; fp16fix says it before (ORT_DISABLE_TELEMETRY).
@@ -95,25 +112,20 @@ class Session:
                 found.add_session_config_entry("session.disable_prepacking", "1")
             return found
 
-        proto, self._weights = light(model)
+        self.name = model.name
         self.outputs: tuple[str, ...] = tuple(output.name for output in model.graph.outputs)
         self.inner: tuple[str, ...] = tuple(name for name in inner if name not in self.outputs)
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.inner)
-        # Folding the Casts of big FP16 weights would undo the point of keeping them small.
-        disabled = UNDOING if any(array.dtype == np.float16 for array in self._weights.values()) else []
+        self._whole: Callable[[], list[Part]] | None = None
+        """Opens as one what was opened in parts."""
+        parted = parts(model, self.inner)
+        if parted:
+            self._whole = lambda: [Part(WHOLE, *light(model, self.inner), options)]
         try:
-            try:
-                self._session = opened(proto, self._weights, options(), disabled)
-            except Exception:  # noqa: BLE001 - ONNX Runtime raises what it likes; without what breaks sound graphs it tells what is wrong
-                self._session = opened(proto, self._weights, options(), [*disabled, BREAKING], filed=True)
+            self._parts = [Part(*part, options) for part in parted or [(WHOLE, *light(model, self.inner))]]
         except Exception as error:
-            raise ModelError(
-                f"ONNX Runtime does not load the graph: {OWN_FILE.sub('', str(error)).strip()[:600]}",
-                where=model.name,
-                hint=LACKING,
-            ) from error
-        self.name = model.name
-        self._inputs = {value.name for value in self._session.get_inputs()}
+            if self._whole is None:
+                raise unloadable(error, model.name) from error
+            self._undivided()
 
     def run(self, sample: Mapping[str, np.ndarray], *, whole: bool = False) -> dict[str, Any]:
         """Outputs by name; of the ``whole``, what is ``inner``, too.
@@ -122,14 +134,100 @@ class Session:
             ModelError: the graph fails on this sample (a shape that does not fit, an index out of range).
         """
         names = list(dict.fromkeys([*self.outputs, *(self.inner if whole else ())]))
+        wanted, values = set(names), dict[str, Any](sample)
         try:
-            values = self._session.run(names, {name: array for name, array in sample.items() if name in self._inputs})
+            for part in self._parts:
+                values |= part.run(values, wanted)
         except Exception as error:
+            if self._whole is not None:
+                # A Scan that wants shapes, a rank that is not as declared; or it fails as one, too, and says so.
+                self._undivided()
+                return self.run(sample, whole=whole)
             runtime.raise_failures()
             shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in sample.items())
             raise ModelError(f"the graph fails on a sample ({shapes}): {str(error).strip()[:600]}", where=self.name) from error
         runtime.raise_failures()
-        return dict(zip(names, values, strict=True))
+        # What runs once in parts does so again; and the graph need not be held any more.
+        self._whole = None
+        return {name: values[name] for name in names}
+
+    def _undivided(self) -> None:
+        """From now on as one. Raises ModelError: ONNX Runtime refuses the graph."""
+        assert self._whole is not None
+        opened_, self._whole = self._whole, None
+        try:
+            self._parts = opened_()
+        except Exception as error:
+            raise unloadable(error, self.name) from error
+
+
+class Part:
+    """A graph, or a stretch of one, compiled."""
+
+    def __init__(
+        self, stretch: Stretch, proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], options: Callable[[], ort.SessionOptions]
+    ) -> None:
+        """Raises whatever ONNX Runtime raises."""
+        # Folding the Casts of big FP16 weights would undo the point of keeping them small.
+        disabled = UNDOING if any(array.dtype == np.float16 for array in weights.values()) else []
+        try:
+            self._session = opened(proto, weights, options(), disabled)
+        except Exception:  # noqa: BLE001 - ONNX Runtime raises what it likes; without what breaks sound graphs it tells what is wrong
+            self._session = opened(proto, weights, options(), [*disabled, BREAKING], filed=True)
+        self._weights = weights
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._stretch = stretch
+
+    def run(self, values: dict[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+        """What is wanted, or carried on, by name; of ``values`` what nobody reads any more is taken out."""
+        names = [name for name in self._outputs if name in wanted or name in self._stretch.carried]
+        found = self._session.run(names, {name: values[name] for name in self._inputs if name in values}) if names else []
+        for name in self._stretch.spent:
+            if name not in wanted:
+                del values[name]
+        return dict(zip(names, found, strict=True))
+
+
+def unloadable(error: Exception, name: str) -> ModelError:
+    """What is said of a graph that ONNX Runtime refuses."""
+    said = OWN_FILE.sub("", str(error)).strip()[:600]
+    return ModelError(f"ONNX Runtime does not load the graph: {said}", where=name, hint=LACKING)
+
+
+def parts(model: Model, inner: Sequence[str]) -> list[tuple[Stretch, onnx.ModelProto, dict[str, np.ndarray]]]:
+    """What sessions are opened with that together compute a long model; nothing where one does it.
+
+    ONNX Runtime's time to open a graph grows with more than its length (140,000 nodes: 7 CPU-seconds, by 8,000: 4).
+    """
+    if len(model.graph.nodes) <= LONG or model.weight() > HEAVY or random_nodes(model):
+        return []
+    found = stretches(model.graph, LONG, WINDOW)
+    if not are_apart(model, found):
+        return []
+    made, opened_ = {tensor.name for node in model.graph.nodes for tensor in node.outputs}, []
+    for number, part in enumerate(found):
+        own = {tensor.name for node in part.graph.nodes for tensor in node.outputs}
+        # What no node makes, an input or a constant that is handed out, the last one hands on.
+        given = [each for each in model.graph.outputs if each.name in own or (number == len(found) - 1 and each.name not in made)]
+        read = {tensor.name for tensor in part.graph.inputs}
+        part.graph.outputs = given
+        part.graph.inputs += [each for each in given if each.name not in own | read and isinstance(each, gs.Variable)]
+        proto, weights = light(Model(part.graph, model.name), [*part.carried, *(name for name in inner if name in own)])
+        for value in proto.graph.input:
+            if value.name in part.fed:
+                # Sizes that are declared may be stale; without a rank a Scan does not run (ONNX Runtime 1.32).
+                for dim in value.type.tensor_type.shape.dim:
+                    dim.Clear()
+        opened_.append((part, proto, weights))
+    return opened_
+
+
+def are_apart(model: Model, found: Sequence[Stretch]) -> bool:
+    """Whether little goes from one stretch to the next, and nothing that NumPy cannot hold."""
+    types = {tensor.name: element_type(tensor) for node in model.graph.nodes for tensor in node.outputs}
+    crossing = [name for part in found for name in part.carried]
+    return len(crossing) <= CROSSING * len(found) and all(types[name] in CARRIED for name in crossing)
 
 
 def options_for(*, optimise: bool) -> ort.SessionOptions:
@@ -210,15 +308,17 @@ def is_heavy(weights: Iterable[np.ndarray]) -> bool:
     return sum(array.nbytes for array in weights) > HEAVY
 
 
-def light(model: Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+def light(model: Model, inner: Iterable[str] = ()) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """What a session is opened with: the proto without big initializers, random operators seeded, stand-ins in their places; and these.
 
-    The model is as it was.
+    The model is as it was. ``inner``: tensors that are outputs, too.
     """
     big = lent(model)
     stubs = {id(tensor): external_stub(tensor.name, element_type(tensor), tensor.values) for tensor in big}
     with seeded(model.nodes()):
         proto = lean(model.graph, stubs)
+    known = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(inner) if name not in known)
     proto = runtime.stood_in(proto, lambda: {name: element_type(tensor) for name, tensor in model.tensors().items()})
     return proto, {tensor.name: np.ascontiguousarray(tensor.values) for tensor in big}
 
@@ -290,20 +390,12 @@ def infer_types(model: Model) -> None:
 def types_by_runtime(model: Model, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
     """Element types of main-graph tensors, from a session that has them as outputs; and which are sequences or optionals."""
     produced = {output.name for node in model.graph.nodes for output in node.outputs}
-    proto, weights = light(model)
-    known = {value.name for value in proto.graph.output}
-    for name in names:
-        if name in produced and name not in known:
-            proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    proto, weights = light(model, [name for name in names if name in produced])
     options = options_for(optimise=False)
     try:
         session = opened(proto, weights, options, filed=True)
     except Exception as error:
-        raise ModelError(
-            f"ONNX Runtime does not load the graph: {OWN_FILE.sub('', str(error)).strip()[:600]}",
-            where=model.name,
-            hint=LACKING,
-        ) from error
+        raise unloadable(error, model.name) from error
     found, others = {}, {}
     for output in session.get_outputs():
         if not output.type.startswith("tensor("):

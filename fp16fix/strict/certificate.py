@@ -15,7 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph import quick
-from fp16fix.graph.edit import Editor, drop_unread
+from fp16fix.graph.edit import Editor, drop_unread, put_behind
 from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.once import once
 from fp16fix.graph.operators import AVERAGES, PRODUCTS, SUMS, operator
@@ -26,6 +26,8 @@ from fp16fix.strict.emulate import emulated
 from fp16fix.strict.profiles.compiled import Compiled
 from fp16fix.verdict.condition import Bounded
 
+WIDEST = 256
+"""Tensors that one Concat takes: what crosses a border where a long graph is parted, waits until all of them are there."""
 Sample = Mapping[str, np.ndarray]
 
 
@@ -115,11 +117,18 @@ class Certificate:
             )
 
 
-def vector(edit: Editor, base: str, cells: Sequence[gs.Tensor]) -> gs.Variable:
-    """Tensors of shape ``[1]`` as one, which the graph makes in the end."""
-    found = edit.variable(base, element_type(cells[0]), [len(cells)])
-    edit.model.graph.nodes.append(quick.node("Concat", edit.fresh(base), attrs={"axis": 0}, inputs=list(cells), outputs=[found]))
-    return found
+def vector(edit: Editor, base: str, cells: Sequence[gs.Tensor]) -> gs.Tensor:
+    """Tensors of shape ``[1]``, which a main graph makes one after another, as one; ``WIDEST`` at a time, as soon as they are there."""
+    parts = [cells[start : start + WIDEST] for start in range(0, len(cells), WIDEST)]
+    made = [joined(edit, base, part) for part in parts]
+    put_behind(edit.model.graph, {part[-1].name: node for part, node in zip(parts, made, strict=True)})
+    return made[0].outputs[0] if len(made) == 1 else vector(edit, base, [node.outputs[0] for node in made])
+
+
+def joined(edit: Editor, base: str, parts: Sequence[gs.Tensor]) -> gs.Node:
+    """What puts vectors together."""
+    found = edit.variable(base, element_type(parts[0]))
+    return quick.node("Concat", edit.fresh(base), attrs={"axis": 0}, inputs=list(parts), outputs=[found])
 
 
 @dataclass
@@ -217,11 +226,12 @@ def longest(weights: np.ndarray, order: int, axes: tuple[int, ...]) -> float:
 def terms(work: Blocks) -> gs.Tensor:
     """How many are added for one result: a constant, where weights tell."""
     node = work.node
-    weights = held(node.inputs[1]) if node.op in {"MatMul", "Gemm", "Conv"} else None
-    if weights is not None and weights.ndim > 1:
-        counted = weights.shape[1:] if node.op == "Conv" else weights.shape[-1:] if node.attrs.get("transB") else weights.shape[-2:-1]
-        return work.constant(np.asarray(prod(counted)))
+    weights = held(node.inputs[1]) if node.op in PRODUCTS and len(node.inputs) > 1 else None
+    if node.op == "Conv" and weights is not None:
+        return work.constant(prod(weights.shape[1:]))
     if node.op in {"MatMul", "Gemm"}:
+        if weights is not None and weights.ndim > 1:
+            return work.constant(weights.shape[-1 if node.attrs.get("transB") else -2])
         axis = -2 if node.attrs.get("transA") else -1
         return work.emit("Gather", work.emit("Shape", node.inputs[0], element=INT64), work.constant(axis), element=INT64)
     if node.op in {"Conv", "ConvTranspose"}:

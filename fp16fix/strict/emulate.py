@@ -7,9 +7,9 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph import quick
-from fp16fix.graph.edit import Editor, redirect
+from fp16fix.graph.edit import Editor, put_before_readers, put_behind, redirect
 from fp16fix.graph.lower import retype_attribute
-from fp16fix.graph.model import Model, element_type, inner_nodes
+from fp16fix.graph.model import Model, element_type
 from fp16fix.graph.operators import CONTROL, CONVERTING, MOVEMENT, SELECTION, TYPED_BY_ATTRIBUTE, operator
 from fp16fix.graph.opset import raise_opset
 from fp16fix.half import BF16, FP16, FP32
@@ -176,11 +176,5 @@ def place_early(graph: gs.Graph, widened: list[gs.Node]) -> None:
 
     That of what is made, right behind its maker.
     """
-    behind = {node.inputs[0].name: node for node in widened if node.inputs[0].inputs}
-    waiting = {node.outputs[0].name: node for node in widened if not node.inputs[0].inputs}
-    ordered: list[gs.Node] = []
-    for node in graph.nodes:
-        for reader in (node, *inner_nodes(node)):
-            ordered += [waiting.pop(tensor.name) for tensor in reader.inputs if tensor.name in waiting]
-        ordered += [node, *(behind[tensor.name] for tensor in node.outputs if tensor.name in behind)]
-    graph.nodes[:] = [*waiting.values(), *ordered]
+    put_behind(graph, {node.inputs[0].name: node for node in widened if node.inputs[0].inputs})
+    put_before_readers(graph, [[node] for node in widened if not node.inputs[0].inputs])

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fp16fix.graph import quick
-from fp16fix.graph.edit import Editor
+from fp16fix.graph.edit import Editor, put_before_readers
 from fp16fix.half import FP32
 
 SHARE = 0.68
@@ -59,12 +59,18 @@ class Jitter:
         self._input = fed.name
         graph.inputs.append(fed)
         parts = [each if each.shape else edit.variable(f"{each.name}/part", FP32.onnx, [1]) for each in scalars]
-        nodes = apart(edit, fed, parts)
         none = edit.constant("jitter/shape", np.array([], np.int64))
-        for scalar, part in zip(scalars, parts, strict=True):
-            if scalar is not part:
-                nodes.append(quick.node("Reshape", edit.fresh(part.name), inputs=[part, none], outputs=[scalar]))
-        graph.nodes[:0] = nodes
+        shaped = {
+            part.name: quick.node("Reshape", edit.fresh(part.name), inputs=[part, none], outputs=[scalar])
+            for scalar, part in zip(scalars, parts, strict=True)
+            if scalar is not part
+        }
+        splits = apart(edit, fed, parts)
+        groups = [[node, *(shaped[tensor.name] for tensor in node.outputs if tensor.name in shaped)] for node in splits]
+        last = len(groups) - -(-len(parts) // WIDEST)
+        # Those that make the scalars where these are read first: from there on they are held, and cross whatever borders lie between.
+        put_before_readers(graph, groups[last:])
+        graph.nodes[:0] = [node for group in groups[:last] for node in group]
 
     def added(self, edit: Editor, raw: gs.Tensor, element: int) -> tuple[gs.Tensor, list[gs.Node]]:
         """``raw`` with the error where rounding it to ``element`` is not exact, and the nodes that compute that, to be put behind it.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
+from fp16fix.errors import ModelError
 from fp16fix.graph import session
 from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model, magnitude
@@ -82,7 +84,7 @@ def test_a_heavy_session_uses_weights_where_they_lie_and_computes_the_same(
     heavy = Session(found)
     np.testing.assert_array_equal(heavy.run(x)["y"], light_result)
     assert not list(tmp_path.iterdir())
-    (held,) = (array for array in heavy._weights.values() if array.shape == wide.shape)
+    (held,) = (array for array in heavy._parts[0]._weights.values() if array.shape == wide.shape)
     held *= 2
     np.testing.assert_array_equal(heavy.run(x)["y"], 2 * light_result)
 
@@ -154,3 +156,91 @@ def test_a_session_gives_its_outputs_and_of_the_whole_what_is_inner_too() -> Non
     whole = session.run({"x": x}, whole=True)
     assert {name: value.tolist() for name, value in whole.items()} == {"y": [1, 2], "a": [-1, 2], "b": [1, 2]}
     assert [tensor.name for tensor in found.graph.outputs] == ["y"], "the model hands out what it did"
+
+
+class TestParts:
+    """Long graphs are opened in stretches; what comes out is the same, bit for bit."""
+
+    TEXT = """g (float[4,8] x, bool c, float[4,8] z) => (float[4,8] y, float[4,8] z, float[4,8] b, float[8] k) <float[8] k, int64 n = {3}, bool go = {1}> {
+        a = Mul (x, k) b = Exp (a) d = Neg (b) e = Add (d, a) f = Cast <to = 6> (e) h = Cast <to = 1> (f)
+        i = If (c) < then_branch = t () => (float[4,8] p) { p = Mul (b, h) }, else_branch = s () => (float[4,8] q) { q = Add (e, x) }>
+        j = Tanh (i) l = Loop (n, go, j) <body = r (int64 v, bool o, float[4,8] w) => (bool u, float[4,8] m) { u = Identity (o) m = Mul (w, d) }>
+        y = Add (l, a) }"""
+
+    @pytest.fixture(autouse=True)
+    def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "WINDOW", 1)
+        self.monkeypatch = monkeypatch
+
+    def both(self, found: Model, long: int, inner: Sequence[str] = ()) -> tuple[Session, Session]:
+        whole = Session(found, inner=inner)
+        self.monkeypatch.setattr(session, "LONG", long)
+        return whole, Session(found, inner=inner)
+
+    def test_what_comes_out_is_the_same(self) -> None:
+        found = filled(
+            self.TEXT.replace("float[4,8] z) =>", "float[4,8] z, float[8] k) =>").replace("<float[8] k, ", "<"), {"k": normal(8)}
+        )
+        sample = {"x": normal(4, 8), "z": normal(4, 8, seed=1)}
+        for long in (2, 3, 5):
+            whole, apart = self.both(found, long, ["h", "j", "y"])
+            assert (len(whole._parts), len(apart._parts)) == (1, -(-len(found.graph.nodes) // long)) or len(apart._parts) > 2
+            for c in (True, False, True):
+                for asked in (False, True):
+                    one, other = (each.run({**sample, "c": np.array(c)}, whole=asked) for each in (whole, apart))
+                    assert list(one) == list(other) == ["y", "z", "b", "k", *(["h", "j"] if asked else [])]
+                    for name in one:
+                        np.testing.assert_array_equal(one[name], other[name], strict=True)
+            self.monkeypatch.setattr(session, "LONG", 8000)
+
+    STEPS = "a = Exp (x) b = Neg (a) c = Exp (b) d = Neg (c) e = Exp (d) y = Neg (e)"
+
+    def test_sizes_that_are_declared_may_be_stale(self) -> None:
+        found = model(f"g (float[n,4] x) => (float[n,4] y) {{ {self.STEPS} }}")
+        for tensor in found.graph.tensors().values():
+            tensor.shape = [3, 4] if tensor.name in "abcde" else tensor.shape
+        whole, apart = self.both(found, 2)
+        assert len(apart._parts) == 3
+        np.testing.assert_array_equal(whole.run({"x": normal(5, 4)})["y"], apart.run({"x": normal(5, 4)})["y"])
+        assert len(apart._parts) == 3
+
+    def test_ranks_that_are_stale_are_survived_as_one(self) -> None:
+        found = model(f"g (float[n,4] x) => (float[n,4] y) {{ {self.STEPS} }}")
+        found.tensors()["b"].shape = [4]
+        whole, apart = self.both(found, 2)
+        np.testing.assert_array_equal(whole.run({"x": normal(5, 4)})["y"], apart.run({"x": normal(5, 4)})["y"])
+        assert len(apart._parts) == 1
+
+    def test_what_fails_says_what_it_said(self) -> None:
+        found = model(
+            "g (float[4] x, int64[2] i) => (float[2] y) { a = Exp (x) b = Neg (a) [pick] c = Gather (b, i) d = Neg (c) y = Exp (d) }"
+        )
+        said = []
+        for each in self.both(found, 2):
+            with pytest.raises(ModelError) as error:
+                each.run({"x": normal(4), "i": np.array([1, 9])})
+            said.append(str(error.value))
+        assert said[0] == said[1]
+        assert "pick" in said[0]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "g (float[4] x) => (float[4] y) { a = Exp (x) b = RandomNormalLike (a) c = Add (a, b) d = Neg (c) y = Exp (d) }",
+            "g (float[4] x) => (float[4] y) { a = Exp (x) b = SequenceConstruct (a, x) c = ConcatFromSequence <axis = 0> (b) d = Neg (c) y = Exp (d) }",
+        ],
+    )
+    def test_what_draws_and_what_numpy_does_not_hold_stays_as_one(self, text: str) -> None:
+        self.monkeypatch.setattr(session, "WINDOW", 0)
+        assert len(self.both(model(text), 1)[1]._parts) == 1
+
+    def test_what_hangs_together_by_many_tensors_stays_as_one(self) -> None:
+        many = " ".join(f"a{n} = Mul (x, x)" for n in range(6))
+        found = model(f"g (float[4] x) => (float[4] y) {{ {many} y = Sum ({', '.join(f'a{n}' for n in range(6))}) }}")
+        assert len(self.both(found, 2)[1]._parts) > 1
+        self.monkeypatch.setattr(session, "CROSSING", 0)
+        assert len(Session(found)._parts) == 1
+
+    def test_what_is_heavy_stays_as_one(self) -> None:
+        self.monkeypatch.setattr(session, "HEAVY", -1)
+        assert len(self.both(model(f"g (float[4] x) => (float[4] y) {{ {self.STEPS} }}"), 2)[1]._parts) == 1

@@ -98,7 +98,8 @@ def test_peak_memory_does_not_grow_with_the_number_of_tensors() -> None:
 
     fp32 = model("g (float[2] x) => (float[2] y) { a = Neg (x) b = Neg (a) y = Neg (b) }")
     session = Session(fp32)
-    options = session._session.get_session_options()
+    (part,) = session._parts
+    options = part._session.get_session_options()
     assert options.execution_order.name == "PRIORITY_BASED"
 
 

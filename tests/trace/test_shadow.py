@@ -14,6 +14,7 @@ from fp16fix.graph.lower import lower
 from fp16fix.graph.model import Model
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.session import Session
+from fp16fix.graph.stretches import borders
 from fp16fix.passes.apply import apply
 from fp16fix.ranges.measure import measure
 from fp16fix.strict.emulate import emulate
@@ -22,7 +23,7 @@ from fp16fix.trace import shadow as shadow_module
 from fp16fix.trace.births import births
 from fp16fix.trace.damage import Damage
 from fp16fix.trace.outside import compare
-from fp16fix.trace.segments import borders, segments
+from fp16fix.trace.segments import segments
 from fp16fix.trace.shadow import compare_in_graph, pairs_of, shadow, side_by_side
 
 from ..ill.case import case
@@ -81,7 +82,7 @@ def test_stretches_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(segments_module, "LONG", 20)
     monkeypatch.setattr(segments_module, "WINDOW", 8)
     host, _ = side_by_side(model, lower(model, {}))
-    assert len(borders(host.graph.nodes)) >= 3, "the graph must really be parted"
+    assert len(borders(host.graph.nodes, 20, 8)) >= 3, "the graph must really be parted"
     parted = shadow(model, lower(model, {}), samples)
     assert parted.keys() == whole.keys()
     for tensor, error in whole.items():
@@ -89,15 +90,13 @@ def test_stretches_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) ->
         assert parted[tensor].sqnr_db == pytest.approx(error.sqnr_db, abs=1e-3)
 
 
-def test_borders_are_where_little_crosses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments_module, "LONG", 6)
-    monkeypatch.setattr(segments_module, "WINDOW", 4)
+def test_borders_are_where_little_crosses() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) {
         a1 = Abs (x)  a2 = Neg (x)  a = Add (a1, a2)
         b1 = Abs (a)  b2 = Neg (a)  b3 = Sqrt (b1)  b = Add (b3, b2)
         y = Relu (b) }"""
     nodes = model_from_proto(onnx.parser.parse_model(text)).graph.nodes
-    assert borders(nodes) == [0, 3, 8]
+    assert borders(nodes, 6, 4) == [0, 3, 8]
 
 
 def test_nodes_appear_once_in_order_and_everything_read_is_fed(monkeypatch: pytest.MonkeyPatch) -> None:

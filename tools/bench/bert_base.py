@@ -89,7 +89,10 @@ def measured(command: Sequence[str | Path], folder: Path, allowed: Sequence[int]
     Raises:
         subprocess.CalledProcessError: it ends with a code that is not ``allowed``; its words are on stderr.
     """
-    ran = subprocess.run([sys.executable, "-c", LAUNCHER, *map(str, command)], cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+    # Bytecode is kept, as it is of what is installed.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    launched = [sys.executable, "-c", LAUNCHER, *map(str, command)]
+    ran = subprocess.run(launched, cwd=folder, stdout=subprocess.PIPE, text=True, check=False, env=kept)
     if ran.returncode not in allowed:
         raise subprocess.CalledProcessError(ran.returncode, ran.args)
     seconds, cpu_seconds, peak_kib = ran.stdout.split()

@@ -7,6 +7,7 @@ from tools.mutate.fault import Fault
 LOWER = "graph/lower.py"
 OF_LOWER = ("tests/passes/test_lower.py",)
 OF_OUTLINE = ("tests/graph/test_outline.py",)
+OF_PARTS = ("tests/graph/test_session.py",)
 
 FAULTS = (
     Fault(
@@ -264,5 +265,45 @@ FAULTS = (
         "alike",
         ("tests/graph/test_lean.py",),
         "a constant that is handed out is not there",
+    ),
+    Fault(
+        "draws-in-parts",
+        "graph/session.py",
+        " or random_nodes(model):",
+        ":",
+        OF_PARTS,
+        "a long model that draws random numbers is run again from another place of the sequence",
+    ),
+    Fault(
+        "parts-not-survived",
+        "graph/session.py",
+        "            if self._whole is not None:\n                # A Scan",
+        "            if False:\n                # A Scan",
+        OF_PARTS,
+        "a long model with a rank that is declared wrong does not run",
+    ),
+    Fault(
+        "sequences-carried",
+        "graph/session.py",
+        " and all(types[name] in CARRIED for name in crossing)",
+        "",
+        OF_PARTS,
+        "a long model with a sequence does not load",
+    ),
+    Fault(
+        "sizes-as-declared",
+        "graph/session.py",
+        "                    dim.Clear()\n",
+        "                    pass\n",
+        OF_PARTS,
+        "a long model with a size that is declared wrong is opened twice",
+    ),
+    Fault(
+        "heavy-in-parts",
+        "graph/session.py",
+        "model.weight() > HEAVY or ",
+        "",
+        OF_PARTS,
+        "a large model's weights are copied by every part",
     ),
 )
