@@ -59,4 +59,6 @@ def caster(element: int) -> ort.InferenceSession:
     proto = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)])
     options = ort.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # It stays open; an arena would hold as much as the largest weight, and more.
+    options.enable_cpu_mem_arena = False
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])

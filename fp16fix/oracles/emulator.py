@@ -25,7 +25,7 @@ from fp16fix.strict.emulate import emulate
 from fp16fix.strict.jitter import Jitter
 from fp16fix.strict.profiles.compiled import Compiled
 from fp16fix.strict.rounds import why_failed
-from fp16fix.trace.outside import own_floats
+from fp16fix.trace.outside import in_both
 from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.condition import Bounded
 from fp16fix.verdict.gates import Tolerance, judge, stressed
@@ -185,7 +185,7 @@ class StrictOracle:
             return self._open[about]
         jitter = Jitter()
         make, threads = partial(emulate, candidate, profile, guarded=True), self.own.threads
-        inner = self._both if key and self._is_light and self._along else nothing
+        inner = partial(in_both, self.own.model) if key and self._is_light and self._along else nothing
         plain = Opened(make, threads, inner=inner, certificate=self._certificate(candidate, profile, key) if bounded else None)
         shaken = Opened(partial(make, jitter), threads, jitter)
         if key and self._is_light:
@@ -206,11 +206,6 @@ class StrictOracle:
         """What is known of the sums in what was measured under a key, by norms, on all samples; None where that is not known."""
         run = self._runs.get((True, key, profile, None))
         return run.bounds if run is not None and run.bounded == self.own.count else None
-
-    def _both(self, graph: Model) -> list[str]:
-        """What a graph and the reference compute."""
-        exact = set(own_floats(self.own.model))
-        return [name for name in own_floats(graph) if name in exact]
 
     def session_along(self, key: str, profile: str) -> Session | None:
         """What computes a candidate and can be asked for all of it (``Session.run``); None where none is open."""

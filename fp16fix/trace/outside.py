@@ -28,6 +28,12 @@ def own_floats(model: Model) -> list[str]:
     return [tensor.name for node in model.graph.nodes for tensor in node.outputs if tensor.name and is_fp32(tensor)]
 
 
+def in_both(reference: Model, strict: Model) -> list[str]:
+    """Those of a strict model that have a twin: what widens its weights has none, and is as large as they are."""
+    known = set(own_floats(reference))
+    return [name for name in own_floats(strict) if name in known]
+
+
 def outside(
     exact: Sequence[Mapping[str, np.ndarray]], strict: Session, samples: Iterable[Sample], exponents: Mapping[str, int]
 ) -> dict[str, Damage]:

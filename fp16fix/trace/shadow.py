@@ -25,7 +25,7 @@ from fp16fix.ranges.range import Range
 from fp16fix.strict.emulate import emulate
 from fp16fix.trace.damage import OFF, Damage, Pair, errors_of
 from fp16fix.trace.endure import FLAT, enduring
-from fp16fix.trace.outside import HELD, outside, own_floats, takes
+from fp16fix.trace.outside import HELD, in_both, outside, own_floats, takes
 from fp16fix.trace.segments import Sample, Segment, segments
 
 PREFIX = "strict/"
@@ -78,7 +78,7 @@ class Shadows:
     def opened(self, typed: Model) -> Session:
         """What computes a typed model strictly. Raises ModelError: ONNX Runtime refuses it."""
         strict = emulate(typed)
-        return Session(strict, threads=self.threads, inner=own_floats(strict))
+        return Session(strict, threads=self.threads, inner=in_both(self.reference, strict))
 
     @cached_property
     def exact(self) -> list[dict[str, np.ndarray]]:

@@ -24,10 +24,10 @@ from fp16fix.trace.births import births
 from fp16fix.trace.damage import Damage
 from fp16fix.trace.outside import compare
 from fp16fix.trace.segments import segments
-from fp16fix.trace.shadow import compare_in_graph, pairs_of, shadow, side_by_side
+from fp16fix.trace.shadow import Shadows, compare_in_graph, pairs_of, shadow, side_by_side
 
 from ..ill.case import case
-from ..models import model, normal
+from ..models import filled, model, normal
 from ..recipes import exponents
 
 NAMES = ("residual-t5-ffn", "subgraph-loop-residual", "subgraph-if-layernorm", "subgraph-scan-power", "detector-boxes-off")
@@ -265,3 +265,13 @@ def test_outside_elements_that_are_off_are_counted_as_in_the_graph() -> None:
         assert found.sqnr_db == pytest.approx(wanted.sqnr_db, abs=0.01)
     assert 0.0 < outside["b"].off < 1.0
     assert outside["e"].off == outside["c"].off == 1.0, "NaN is off; so is what is half as large"
+
+
+def test_what_widens_weights_is_not_held_beside_what_is_compared() -> None:
+    """All of it at once is an FP32 model more."""
+    fp32 = filled("g (float[2,256] x, float[256,256] w) => (float[2,256] y) { p = MatMul (x, w) y = Tanh (p) }", {"w": normal(256, 256)})
+    samples, typed = [{"x": normal(2, 256)}], lower(fp32, {})
+    along = Shadows(fp32, samples, measure(fp32, samples))
+    assert any(node.op == "Cast" and node.outputs[0].name.startswith("w") for node in emulate(typed).graph.nodes)
+    assert {*along.opened(typed).inner} == {"p"}
+    assert along.of(typed).keys() == {"p", "y"}
