@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fp16fix.graph.operators import operator
 from fp16fix.graph.protos import bodies_of
 from fp16fix.graph.random import random_nodes, seeded
 from fp16fix.graph.stretches import Stretch, stretches
+from fp16fix.process.family import cores
 from fp16fix.process.memory import CIRCLES
 
 STAND_IN = "weights"
@@ -44,6 +46,8 @@ BERT-base takes as long either way, for what is not packed need not be packed wh
 """
 LONG, WINDOW = 8000, 200
 """Nodes of what is opened as one; see ``graph.stretches``."""
+PARALLEL = 4
+"""Threads of each stretch, at most: what has thousands of nodes mostly has small tensors."""
 CROSSING = 256
 """Tensors that cross a border, where more is gained by it than the time to hand them over."""
 CARRIED = (
@@ -101,7 +105,7 @@ class Session:
             ModelError: ONNX Runtime refuses the graph.
         """
 
-        def options() -> ort.SessionOptions:
+        def options(threads: int = threads) -> ort.SessionOptions:
             found = options_for(optimise=optimise)
             found.intra_op_num_threads = threads
             found.enable_cpu_mem_arena = arena
@@ -121,7 +125,9 @@ class Session:
         if parted:
             self._whole = lambda: [Part(WHOLE, *light(model, self.inner), options)]
         try:
-            self._parts = [Part(*part, options) for part in parted or [(WHOLE, *light(model, self.inner))]]
+            # Threads are each part's own, and parts run one after another.
+            few = partial(options, min(threads or PARALLEL, PARALLEL, cores()))
+            self._parts = [Part(*part, few) for part in parted] or [Part(WHOLE, *light(model, self.inner), options)]
         except Exception as error:
             if self._whole is None:
                 raise unloadable(error, model.name) from error

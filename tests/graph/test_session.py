@@ -244,3 +244,10 @@ class TestParts:
     def test_what_is_heavy_stays_as_one(self) -> None:
         self.monkeypatch.setattr(session, "HEAVY", -1)
         assert len(self.both(model(f"g (float[4] x) => (float[4] y) {{ {self.STEPS} }}"), 2)[1]._parts) == 1
+
+    @pytest.mark.parametrize(("asked", "given"), [(0, 4), (2, 2), (9, 4)])
+    def test_parts_have_few_threads_each(self, asked: int, given: int) -> None:
+        self.monkeypatch.setattr(session, "cores", lambda: 64)
+        self.monkeypatch.setattr(session, "LONG", 2)
+        found = Session(model(f"g (float[4] x) => (float[4] y) {{ {self.STEPS} }}"), threads=asked)
+        assert [part._session.get_session_options().intra_op_num_threads for part in found._parts] == [given] * 3

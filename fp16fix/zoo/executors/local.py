@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from fp16fix.process.family import cores
 from fp16fix.report.batch import Row
 from fp16fix.zoo.executors import Load, Told
 from fp16fix.zoo.task import Guarded, Task, perform
@@ -81,7 +81,7 @@ class Room:
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.cores = cores()
         self.memory_mib = available_mib() * SHARE
 
     def next(self, waiting: Sequence[Load], running: Sequence[Load]) -> Load | None:
