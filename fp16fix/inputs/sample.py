@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, overload
 
 import numpy as np
@@ -38,9 +39,47 @@ class SampleEntry(Protocol):
         """The arrays as stored, after ``admit`` took what they say they are. Raises SampleError if they cannot be read."""
 
 
+HELD = 1 << 26
+"""Bytes of samples that are held from one access to the next: they are read for every graph that runs, and three times for every blend."""
+
+
+class Held:
+    """The samples read last, as many as take little memory; nobody's to write to."""
+
+    def __init__(self) -> None:
+        self._samples: OrderedDict[int, tuple[SampleEntry, Sample]] = OrderedDict()
+        """By ``id`` of the entry, which is held, too."""
+        self._bytes = 0
+
+    def get(self, entry: SampleEntry, read: Callable[[], Sample]) -> Sample:
+        """The sample of an entry, read if it is not there."""
+        if id(entry) in self._samples:
+            self._samples.move_to_end(id(entry))
+            return self._samples[id(entry)][1]
+        sample = frozen(read())
+        self._samples[id(entry)] = entry, sample
+        self._bytes += size(sample)
+        while self._bytes > HELD:
+            self._bytes -= size(self._samples.popitem(last=False)[1][1])
+        return sample
+
+
+def frozen(sample: Sample) -> Sample:
+    """The same, of arrays that look at those: these may be somebody's own."""
+    views = {name: array.view() for name, array in sample.arrays.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return Sample(sample.name, views)
+
+
+def size(sample: Sample) -> int:
+    """Bytes."""
+    return sum(array.nbytes for array in sample.arrays.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Samples(Sequence[Sample]):
-    """A frozen sequence of samples; each access reads and checks one, and keeps none."""
+    """A frozen sequence of samples; each is read and checked when it is asked for, and few are held."""
 
     entries: tuple[SampleEntry, ...]
     contract: Contract
@@ -61,6 +100,7 @@ class Samples(Sequence[Sample]):
     """Files that held several samples along a leading axis, a sentence each."""
     copies: int = 0
     """Samples left out because another one has the same content: a verdict counts each once."""
+    held: Held = field(default_factory=Held, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -110,7 +150,7 @@ class Samples(Sequence[Sample]):
         return tuple(said)
 
     def _sample(self, entry: SampleEntry) -> Sample:
-        return Sample(entry.name, self.contract.fed(entry).arrays)
+        return self.held.get(entry, lambda: Sample(entry.name, self.contract.fed(entry).arrays))
 
 
 SHOWN = 3

@@ -60,7 +60,7 @@ def export(module: Any, example: Mapping[str, np.ndarray], path: Path, opset: in
     try:
         names = tuple(name for name in parameters(module) if name in example)
         device = device_of(torch, module)
-        tensors = {name: torch.from_numpy(example[name]).to(device) for name in names}
+        tensors = {name: torch.tensor(example[name]).to(device) for name in names}
         outputs = called(run(torch, module, {name: example[name] for name in names}, device, None))
         shapes = {name: dict(axes.get(name, {})) or None for name in names}
         written(torch, module, tensors, path, where, opset_version=opset, output_names=outputs, dynamic_shapes=shapes if axes else None)

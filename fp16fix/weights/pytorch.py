@@ -118,10 +118,10 @@ def blamed(torch: ModuleType, module: Any, error: BaseException) -> str:
 
 
 def arguments(torch: ModuleType, sample: Any, device: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments, arrays as tensors on the device."""
+    """Positional and keyword arguments, arrays as tensors on the device: copies, for a module may write to them."""
 
     def placed(value: Any) -> Any:
-        tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        tensor = torch.tensor(value) if isinstance(value, np.ndarray) else value
         return tensor.to(device) if isinstance(tensor, torch.Tensor) else tensor
 
     if isinstance(sample, Mapping):

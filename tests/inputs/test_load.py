@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from fp16fix.errors import ConfigError, SampleError
+from fp16fix.inputs import sample as sample_module
+from fp16fix.inputs.check import Contract
 from fp16fix.inputs.load import Samples, load
+from fp16fix.inputs.sample import Sample, frozen
 
 from .models import takes
 
@@ -157,7 +160,9 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert "b.npz: cannot be read" in fails(tmp_path / "b.npz")
 
 
-def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_module, "HELD", 20_000)
+
     def peak(count: int) -> int:
         for index in range(count):
             np.save(tmp_path / f"{index}.npy", np.ones((1000, 3), np.float32) * index)
@@ -172,6 +177,29 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None
     peak(2)  # what NumPy imports on first use does not count
     few, many = peak(4), peak(40)
     assert many < few + 36 * 12_000 / 4, "a quarter of the arrays' bytes would mean that they are kept"
+
+
+def test_what_is_read_is_held_as_long_as_it_is_little_and_nobody_s_to_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    plain = Contract.fed
+    monkeypatch.setattr(Contract, "fed", lambda self, entry: read.append(entry.name) or plain(self, entry))  # type: ignore[func-returns-value]
+    for index in range(4):
+        np.save(tmp_path / f"{index}.npy", np.full((1000, 3), index, np.float32))
+    samples = load(str(tmp_path), ALONE, {})
+    read.clear()
+    monkeypatch.setattr(sample_module, "HELD", 2 * 12_000)
+    for index in (0, 1, 0, 1, 2, 1, 0):
+        assert samples.pick([index])[0].arrays["x"][0, 0] == index, "held by the sample, not by its place"
+    assert read == ["0", "1", "2", "0"], "the one that was not asked for longest goes"
+    with pytest.raises(ValueError, match="read-only"):
+        samples[1].arrays["x"][0, 0] = 7
+
+
+def test_arrays_stay_their_owner_s() -> None:
+    own = np.ones(3, np.float32)
+    seen = frozen(Sample("s", {"x": own})).arrays["x"]
+    own[0] = 2.0
+    assert (seen[0], seen.flags.writeable) == (2.0, False)
 
 
 def test_samples_are_frozen(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tools.mutate.fault import Fault
+from tools.mutate.fault import Change, Fault
 
 EXTERNAL, EXCHANGE, DELIVERY = "graph/external.py", "graph/exchange.py", "report/delivery.py"
 OF_EXTERNAL, OF_EXCHANGE, OF_DELIVERY = (
     (f"tests/{name}.py",) for name in ("graph/test_external", "graph/test_exchange", "report/test_delivery")
 )
 OF_INPUTS, OF_PROCESS, OF_TERMINAL = (f"tests/{name}.py" for name in ("inputs/test_declared", "test_process", "test_terminal"))
+OF_SAMPLES = ("tests/inputs/test_load.py",)
 
 FAULTS = (
     Fault(
@@ -154,5 +155,30 @@ FAULTS = (
         "            pass\n",
         ("tests/tasks/test_isolation.py",),
         "what is printed into a pipe is lost",
+    ),
+    Fault(
+        "samples-held-by-place",
+        "inputs/sample.py",
+        "id(entry) in self._samples:",
+        "self._samples:",
+        OF_SAMPLES,
+        "every sample is the first",
+        also=(Change("inputs/sample.py", "return self._samples[id(entry)][1]", "return next(iter(self._samples.values()))[1]"),),
+    ),
+    Fault(
+        "samples-held-for-ever",
+        "inputs/sample.py",
+        "while self._bytes > HELD:",
+        "while False:",
+        OF_SAMPLES,
+        "memory grows with the number of samples",
+    ),
+    Fault(
+        "samples-anybodys",
+        "inputs/sample.py",
+        "view.flags.writeable = False",
+        "pass",
+        OF_SAMPLES,
+        "whoever writes to an input changes it for all graphs that run afterwards",
     ),
 )
