@@ -31,7 +31,7 @@ class Blend:
 
 
 class Blends(Sequence[Arrays]):
-    """Samples of the same shapes blended two by two; read when asked for and kept by nobody.
+    """Samples of the same shapes blended two by two; made when asked for and kept by nobody.
 
     Floats are added up with weights and scaled to the RMS of a sample, which may be a third: nothing is louder or quieter than the samples
     are, for how far that may go, head-room says. Integers, booleans and floats that are whole in every sample (tokens, masks, counts) are

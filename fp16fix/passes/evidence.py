@@ -63,7 +63,7 @@ class Proofs(Mapping[Hazard, str]):
 
 
 class Arrays(Sequence[Mapping[str, np.ndarray]]):
-    """Samples as what a session takes; each is read when it is asked for and kept by nobody."""
+    """Samples as what a session takes; each is read when it is asked for."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples

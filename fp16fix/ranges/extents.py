@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from fp16fix.graph.model import Model, Tensor, element_type
-from fp16fix.ranges.probe import FLOAT, INT64, Probes
+from fp16fix.ranges.probe import FLOAT, INT64, Probes, beside
 
 RANK = 8
 """Dimensions that a row holds; tensors of more have no known shape (TensorRT has 8, ``nvinfer1::Dims::MAX_DIMS``)."""
@@ -20,10 +20,9 @@ class Extents:
 
     def __init__(self, probed: Model, wanted: frozenset[str]) -> None:
         """Probe the named tensors of bodies; what the model hands out already, it still does."""
-        outputs = list(probed.graph.outputs)
         self.probes = Probes(probed, COLUMNS, row)
-        self.probes.install(lambda tensor: tensor.name in wanted)
-        probed.graph.outputs = [*outputs, *probed.graph.outputs]
+        with beside(probed):
+            self.probes.install(lambda tensor: tensor.name in wanted)
 
     def shapes_of(self, found: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
         """By tensor, of one run."""
@@ -38,10 +37,9 @@ class Rounds:
         """Count in every Loop; what the model hands out already, it still does."""
         loops = [node for node in probed.nodes() if node.op == "Loop"]
         self.of = {node.attrs["body"].inputs[0].name: node.name for node in loops if node.attrs["body"].inputs}
-        outputs = list(probed.graph.outputs)
         self.probes = Probes(probed, ("sum",), lambda probes, _: probes.emit("Identity", [probes.literal([[1.0]])]))
-        self.probes.install(lambda tensor: tensor.name in self.of)
-        probed.graph.outputs = [*outputs, *probed.graph.outputs]
+        with beside(probed):
+            self.probes.install(lambda tensor: tensor.name in self.of)
 
     def counted(self, found: dict[str, np.ndarray]) -> dict[str, int]:
         """By Loop, of one run."""

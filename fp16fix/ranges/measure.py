@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from fp16fix.progress import Tick
 from fp16fix.ranges.details import DETAILED, Details, suspects
 from fp16fix.ranges.extents import Extents, Rounds, inside_bodies
 from fp16fix.ranges.look import look
-from fp16fix.ranges.probe import PROBING, Probes, is_fp32, rounded
+from fp16fix.ranges.probe import PROBING, Probes, beside, is_fp32, rounded
 from fp16fix.ranges.range import Range, Ranges
 from fp16fix.ranges.rivals import Rivalries
 from fp16fix.ranges.sizes import sizes
@@ -71,11 +71,14 @@ def measured(
     probes = Probes(probed, COLUMNS, summary, piles=piles)
     shapes = add_shapes(probes, known)
     sources = {name: source for name, source in same_values(model).items() if name not in known}
-    unknown = [name for name, tensor in model.tensors().items() if is_fp32(tensor) and name not in sources and name not in known]
-    probes.install(lambda tensor: is_fp32(tensor) and tensor.name not in sources and tensor.name not in known)
+    floats = (name for name, tensor in model.tensors().items() if is_fp32(tensor))
+    unknown = dict.fromkeys(name for name in floats if name not in sources and name not in known)
+    probes.install(lambda tensor: tensor.name in unknown)
     probed.graph.outputs += [tensor for _, tensor in shapes]
     closer = Details(unknown if details and are_few(model, unknown, len(known), samples) else (), piles=piles)
-    add(closer, probed)
+    if closer.names:
+        with beside(probed):
+            closer.install(probed)
     inner = Extents(probed, frozenset(name for name in inside_bodies(model) if name not in known))
     counts, rounds = Rounds(probed), dict[str, int]()
     session = Session(probed, threads=threads) if probed.graph.outputs else None
@@ -121,7 +124,7 @@ def measured(
     return Ranges({name: ranges[name] for name in static if name in ranges}, count, rounds)
 
 
-def are_few(model: Model, unknown: Sequence[str], known: int, samples: Iterable[Sample]) -> bool:
+def are_few(model: Model, unknown: Collection[str], known: int, samples: Iterable[Sample]) -> bool:
     """Whether a closer look at all tensors costs less than a pass of its own: few beside those known, or all of them small."""
     if len(unknown) * SHARE <= known:
         return True
@@ -132,14 +135,6 @@ def are_few(model: Model, unknown: Sequence[str], known: int, samples: Iterable[
     except Exception:  # noqa: BLE001 - asked for the sake of time; what ONNX infers no shapes for, ONNX Runtime may well run
         return False
     return sum(math.prod(shapes[name].shape) if name in shapes else ELEMENTS for name in unknown) <= ELEMENTS
-
-
-def add(closer: Details, probed: Model) -> None:
-    """Look closely in a model that is probed already; what it hands out already, it still does."""
-    if closer.names:
-        outputs = list(probed.graph.outputs)
-        closer.install(probed)
-        probed.graph.outputs = [*outputs, *probed.graph.outputs]
 
 
 def same_values(model: Model) -> dict[str, str]:

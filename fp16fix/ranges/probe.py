@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,14 @@ class Probes:
         self.made |= {id(node) for node in self.nodes}
         graph.nodes.extend(self.nodes)
         return out
+
+
+@contextmanager
+def beside(model: Model) -> Iterator[None]:
+    """What the model hands out already, it still does, in front of what is installed meanwhile."""
+    outputs = list(model.graph.outputs)
+    yield
+    model.graph.outputs = [*outputs, *model.graph.outputs]
 
 
 def size_of(tensor: Tensor) -> int:

@@ -88,13 +88,13 @@ class Certificate:
         """By norms, of all nodes, or ``exactly``, of some."""
         self._typed = typed
         self._exactly = exactly
-        self._probes = Probes(typed, exactly)
+        self._probes = Probes(exactly)
         self.names: tuple[str, ...] = ()
         """Of the outputs that hold bounds, and what is counted; none where there is nothing to bound."""
 
     def graph(self, *, guarded: bool = False) -> Model:
         """What ``emulate`` makes, with two outputs more: thousands of one number each would take longer than all that computes them."""
-        self._probes = probes = Probes(self._typed, self._exactly)
+        self._probes = probes = Probes(self._exactly)
         found = emulated(self._typed, probes, guarded=guarded)
         edit = Editor(found)
         told = [vector(edit, base, cells) for base, cells in (("bounds", probes.bounds), ("counts", probes.counts)) if cells]
@@ -109,11 +109,11 @@ class Certificate:
             values: outputs of the graph, by name.
             largest: by node; changed.
         """
-        reached, counts = ([number for name in names for number in values[name].tolist()] for names in (self.names[:1], self.names[1:]))
+        reached, counts = ([number for name in names for number in values[name]] for names in (self.names[:1], self.names[1:]))
         for (node, *counted), bound in zip(self._probes.made, reached, strict=True):
-            terms, size = (int(each.values) if isinstance(each, gs.Constant) else counts[each] for each in counted)
+            terms, size = (int(each.values if isinstance(each, gs.Constant) else counts[each]) for each in counted)
             before = largest.get(node.name) or Bounded(node.name, node.op, 0, 0.0)
-            furthest = max(before.bound, math.inf if math.isnan(bound) else bound)
+            furthest = max(before.bound, float(np.nan_to_num(bound, nan=np.inf)))
             largest[node.name] = Bounded(
                 node.name, node.op, max(before.terms, terms), furthest, self._exactly is not None, max(before.results, size)
             )
@@ -137,7 +137,6 @@ def joined(edit: Editor, base: str, parts: Sequence[gs.Tensor]) -> gs.Node:
 class Probes(Compiled):
     """The profile that decides, with a bound beside each product and sum of the main graph."""
 
-    model: Model
     exactly: Collection[str] | None
     made: list[tuple[gs.Node, int | gs.Constant, int | gs.Constant]] = field(default_factory=list)
     """Node, how many terms it adds, and how many results it has: where among the counts, or itself."""

@@ -191,6 +191,14 @@ class TestCertificate:
         assert [each.node for each in both] == ["two", "one"]
         assert both[0].bound == pytest.approx(30 * few[0].bound)
 
+    def test_what_passes_fp32_too_stays_a_number_that_exponents_can_be_found_for(self) -> None:
+        text = "g (float[2,4] x, float[4,2] w) => (float[2,2] y) { [product] y = MatMul (x, w) }"
+        weights = {"w": np.full((4, 2), 6e4, np.float32)}
+        typed = lower(filled(text, weights), {})
+        for value, bound in ((np.inf, float(np.finfo(np.float32).max)), (np.nan, math.inf)):
+            (found,) = certified(typed, [{"x": np.full((2, 4), value, np.float32)}])
+            assert (found.bound, found.holds) == (bound, False)
+
     def test_the_margin_has_room_for_rounding(self) -> None:
         assert Bounded("n", "MatMul", 16, 65504.0 / 4).margin == pytest.approx(2.0, abs=1e-2)
         assert not Bounded("n", "MatMul", 1024, 65504.0 * 0.98).holds, "64 rounded additions may add 3 %"

@@ -375,8 +375,8 @@ FAULTS = (
     Fault(
         "bounds-of-the-last-sample",
         "strict/certificate.py",
-        "max(before.bound, math.inf if math.isnan(bound) else bound)",
-        "bound",
+        "max(before.bound, float(np.nan_to_num(bound, nan=np.inf)))",
+        "float(np.nan_to_num(bound, nan=np.inf))",
         ACCUMULATE,
         "a sum that overflows in one sample is certified by the next",
     ),
