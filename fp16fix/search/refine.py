@@ -23,7 +23,7 @@ from fp16fix.search.shrink import INTERRUPTED, Names, Result, best, shrink
 from fp16fix.search.trials import Trials
 from fp16fix.trace.births import Birth, births
 from fp16fix.trace.segments import Sample
-from fp16fix.trace.share import shares
+from fp16fix.trace.share import alone
 
 WEIGHED = 400
 """Nodes up to which each is run by itself: what every node adds to the error tells better where pins pay off than where error is born."""
@@ -149,8 +149,8 @@ def accuse(
     because = reasons(model, found)
     if len(elements) > WEIGHED:
         return Accused(because, ranking(model, because, found))
-    alone = shares(model, typed, elements, [*islice(samples, WITNESSES)], unstorable=unstorable, threads=threads).alone
-    weighed = sorted((name for name in elements if alone[name] > 0.0), key=lambda name: -alone[name])
+    weights = alone(model, typed, elements, [*islice(samples, WITNESSES)], unstorable=unstorable, threads=threads)
+    weighed = sorted((name for name in elements if weights[name] > 0.0), key=lambda name: -weights[name])
     return Accused(because, tuple(weighed))
 
 

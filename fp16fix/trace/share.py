@@ -1,9 +1,15 @@
-"""Nodes → what each does to the outputs by itself: one FP32 graph with a switch a node that lets its strict result through."""
+"""Nodes → what each does to the outputs by itself: FP32 graphs with a switch a node that lets its strict result through.
+
+What lies before a node is exact when it alone is strict: it is computed once, and the nodes of each stretch have a graph that begins there.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,9 +18,11 @@ import onnx_graphsurgeon as gs
 from fp16fix.errors import ModelError
 from fp16fix.graph import quick
 from fp16fix.graph.edit import Editor, drop_unread, redirect, rounding_of
-from fp16fix.graph.model import Model
+from fp16fix.graph.model import Model, element_type, inner_nodes, numpy_type
 from fp16fix.graph.ops import float_outputs
+from fp16fix.graph.random import random_nodes
 from fp16fix.graph.session import Session
+from fp16fix.graph.stretches import prices, reads
 from fp16fix.strict.emulate import emulate
 from fp16fix.strict.rounds import bound
 from fp16fix.trace.births import exact_inputs
@@ -55,7 +63,32 @@ def shares(
     unstorable: Collection[str] = (),
     threads: int = 0,
 ) -> Shares:
-    """One FP32 pass a sample for each node, and two more; the graph is compiled once.
+    """``alone``, and two more passes a sample: of all the nodes together, and of the whole typed graph; arguments are the same."""
+    kept = list(samples)
+    by_node = alone(model, typed, nodes, kept, unstorable=unstorable, threads=threads)
+    totals: dict[str, list[np.ndarray]] = {}
+    exact = []
+    board = Session(switchboard(model, typed, nodes, unstorable), threads=threads, arena=False)
+    for sample in kept:
+        exact.append(arrays(board, {**sample, **switches(nodes, ())}))
+        add(totals, ALL, exact[-1], attempted(board, exact[-1], {**sample, **switches(nodes, nodes)}))
+    del board  # its working memory, before the next session takes its own
+    strict = Session(emulate(typed), threads=threads, arena=False)
+    for sample, reference in zip(kept, exact, strict=True):
+        add(totals, WHOLE, reference, attempted(strict, reference, sample))
+    return Shares(by_node, damage(totals.get(ALL, [])), damage(totals.get(WHOLE, [])))
+
+
+def alone(
+    model: Model,
+    typed: Model,
+    nodes: Sequence[str],
+    samples: Sequence[Sample],
+    *,
+    unstorable: Collection[str] = (),
+    threads: int = 0,
+) -> dict[str, float]:
+    """Node → damage when it alone computes strictly, see ``Shares``: one pass a sample for each, of what lies behind it.
 
     Args:
         model: the FP32 model.
@@ -65,19 +98,91 @@ def shares(
         unstorable: see ``births``.
         threads: ONNX Runtime threads.
     """
-    board = Session(switchboard(model, typed, nodes, unstorable), threads=threads, arena=False)
+    parts = pieces(model, nodes)
+    crossing = sorted({name for part in parts for name in part.fed})
     totals: dict[str, list[np.ndarray]] = {}
-    kept: list[tuple[Sample, list[np.ndarray]]] = []
-    for sample in samples:
-        exact = [np.asarray(value) for value in board.run({**sample, **switches(nodes, ())}).values()]
-        kept.append((sample, exact))
-        for on, key in (*(((name,), name) for name in nodes), (nodes, ALL)):
-            add(totals, key, exact, attempted(board, exact, {**sample, **switches(nodes, on)}))
-    del board  # its working memory, before the next session takes its own
-    strict = Session(emulate(typed), threads=threads, arena=False)
-    for sample, exact in kept:
-        add(totals, WHOLE, exact, attempted(strict, exact, sample))
-    return Shares({name: damage(totals.get(name, [])) for name in nodes}, damage(totals.get(ALL, [])), damage(totals.get(WHOLE, [])))
+    with tempfile.TemporaryDirectory(prefix="fp16fix-share-") as scratch:
+        files = {name: f"{index}.npy" for index, name in enumerate(crossing)}
+        folders = [Path(scratch) / str(number) for number in range(len(samples))]
+        exact = []
+        session = Session(model, threads=threads, arena=False, inner=crossing)
+        for folder, sample in zip(folders, samples, strict=True):
+            folder.mkdir()
+            found = session.run(sample, whole=True)
+            for name, file in files.items():
+                np.save(folder / file, found[name])
+            exact.append([np.asarray(found[tensor.name]) for tensor in model.graph.outputs])
+        del session
+        for part in parts:
+            board = Session(begun(switchboard(model, typed, part.nodes, unstorable), part), threads=threads, arena=False)
+            for folder, sample, whole in zip(folders, samples, exact, strict=True):
+                fed = {f"{FED}{name}": np.load(folder / files[name]) for name in part.fed}
+                reference = [whole[index] for index in part.given]
+                for name in part.nodes:
+                    add(totals, name, reference, attempted(board, reference, {**sample, **fed, **switches(part.nodes, (name,))}))
+            del board
+    return {name: damage(totals.get(name, [])) for name in nodes}
+
+
+FED = "fed/"
+"""Prefix of what a graph that begins later is fed with."""
+PIECES, AT_LEAST = 8, 16
+"""Stretches, of so many nodes that are asked about at least: each takes a graph of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some of the nodes that are asked about, and where the graph begins that tells of them."""
+
+    nodes: tuple[str, ...]
+    given: tuple[int, ...]
+    """Which outputs are made in it: those before are exact."""
+    fed: tuple[str, ...] = ()
+    """What is made before it and read in it."""
+
+
+def pieces(model: Model, names: Sequence[str]) -> list[Piece]:
+    """The nodes in stretches, parted where little crosses; a graph that draws random numbers begins at its beginning."""
+    nodes = list(model.graph.nodes)
+    place = {inner.name: index for index, node in enumerate(nodes) for inner in (node, *inner_nodes(node))}
+    ordered = sorted(names, key=place.__getitem__)
+    count = min(PIECES, len(names) // AT_LEAST)
+    if count < 2 or random_nodes(model):
+        return [Piece(tuple(names), tuple(range(len(model.graph.outputs))))]
+    price = prices(nodes)
+    window = max(1, len(nodes) // (4 * count))
+    wanted = [place[ordered[len(ordered) * number // count]] for number in range(1, count)]
+    best = {min(range(max(1, at - window), min(len(nodes) - 1, at + window) + 1), key=lambda index: (price[index], index)) for at in wanted}
+    starts = [0, *sorted(index for index in best if price[index] < len(nodes)), len(nodes)]
+    found = []
+    for start, end in pairwise(starts):
+        own = tuple(name for name in ordered if start <= place[name] < end)
+        made = {tensor.name for node in nodes[:start] for tensor in node.outputs}
+        later = {tensor.name for node in nodes[start:] for tensor in node.outputs}
+        given = tuple(index for index, tensor in enumerate(model.graph.outputs) if tensor.name in later)
+        if own:
+            found.append(Piece(own, given, tuple(sorted(reads(nodes[start:]).keys() & made))))
+    return found
+
+
+def begun(host: Model, part: Piece) -> Model:
+    """A switchboard that begins where its nodes do, in place: what was made before is fed, what was handed out before is not."""
+    host.graph.outputs = [host.graph.outputs[index] for index in part.given]
+    tensors, graphs = host.graph.tensors(), list(host.graphs())
+    for name in part.fed:
+        old = tensors[name]
+        # Sizes that are declared may be stale; ranks are not.
+        shape = None if old.shape is None else [f"{FED}{name}/{axis}" for axis in range(len(old.shape))]
+        new = quick.variable(f"{FED}{name}", dtype=numpy_type(element_type(old)), shape=shape)
+        host.graph.inputs.append(new)
+        redirect(old, new, outputs_of=graphs)
+    drop_unread(host.graph)
+    return host
+
+
+def arrays(session: Session, sample: Sample) -> list[np.ndarray]:
+    """Outputs in order."""
+    return [np.asarray(value) for value in session.run(sample).values()]
 
 
 def add(totals: dict[str, list[np.ndarray]], key: str, exact: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
@@ -129,7 +234,7 @@ def switches(nodes: Sequence[str], on: Iterable[str]) -> dict[str, np.ndarray]:
 def attempted(session: Session, exact: Sequence[np.ndarray], sample: Sample) -> list[np.ndarray]:
     """Outputs in order; those that have another shape than FP32's, or do not come because the run fails, are wholly lost."""
     try:
-        found = [np.asarray(value) for value in session.run(sample).values()]
+        found = arrays(session, sample)
     except ModelError:
         found = [np.empty(0)] * len(exact)
     return [own if own.shape == ref.shape else lost(ref) for own, ref in zip(found, exact, strict=True)]

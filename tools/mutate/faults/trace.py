@@ -6,6 +6,7 @@ from tools.mutate.fault import Change, Fault
 
 HARMLESS, SHADOW, BIRTHS, SHARE = (f"trace/{name}.py" for name in ("harmless", "shadow", "births", "share"))
 OF_HARMLESS, OF_SHADOW = ("tests/trace/test_harmless.py",), ("tests/trace/test_shadow.py",)
+OF_SHARE = ("tests/trace/test_share.py",)
 OF_BIRTHS = ("tests/trace/test_births.py", "tests/location/test_locate.py")
 DECIBELS = "error.damage_db >= HEALED_DB - narrow.coarseness_db and "
 STAYS = "            if not stays_healed(tensor, nodes, errors, others, model.narrow):\n"
@@ -196,6 +197,30 @@ FAULTS = (
         "np.asarray(True)",
         OF_BIRTHS,
         "every node's share is that of all",
+    ),
+    Fault(
+        "stretches-fed-with-what-they-make",
+        SHARE,
+        "reads(nodes[start:]).keys() & made",
+        "made",
+        OF_SHARE,
+        "a graph that begins late is fed with tensors that nobody reads there",
+    ),
+    Fault(
+        "boards-begin-at-the-beginning",
+        SHARE,
+        "        redirect(old, new, outputs_of=graphs)\n",
+        "",
+        OF_SHARE,
+        "what lies before a node is computed again for each",
+    ),
+    Fault(
+        "what-is-drawn-is-parted",
+        SHARE,
+        "if count < 2 or random_nodes(model):",
+        "if count < 2:",
+        OF_SHARE,
+        "a stretch that begins late draws other numbers",
     ),
     Fault(
         "off-where-the-difference-is-no-number",
