@@ -14,7 +14,7 @@ from fp16fix.config import Config
 from fp16fix.graph.model import Model
 from fp16fix.graph.session import Session
 from fp16fix.inputs.blend import Blends
-from fp16fix.oracles.oracle import Score, scored
+from fp16fix.oracles.oracle import Probe, Score, scored
 from fp16fix.oracles.reference import Opened, Reference, Run, Sample
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.recipe import Recipe
@@ -30,6 +30,7 @@ from fp16fix.verdict.channels import channels_of
 from fp16fix.verdict.condition import Bounded
 from fp16fix.verdict.gates import Tolerance, judge, stressed
 from fp16fix.verdict.metric import Gauge, measured
+from fp16fix.verdict.metrics import Comparison
 from fp16fix.verdict.verdict import Figures, Verdict
 
 BLENDED = "on inputs blended from those given"
@@ -44,6 +45,15 @@ FIRST = 3
 """Graphs whose sums are bounded while they run: what a repair begins with is mostly what it ends with; a search has many more."""
 SEARCHED = 1
 """Seeds that a candidate of a search is shaken with; the final verdict has them all."""
+
+
+def nearest(verdict: Verdict) -> tuple[Probe, ...]:
+    """See ``Score.nearest``."""
+    kinds = {each.where: each.sample for each in verdict.stressed}
+    found = [] if verdict.worst is None else [Probe(verdict.worst.sample)]
+    found += [Probe(kinds[BLENDED], blended=True)] if BLENDED in kinds else []
+    found += [Probe(kinds[where], seed=seed) for seed in range(1, len(kinds) + 1) if (where := SHAKEN.format(seed=seed)) in kinds]
+    return tuple(found[::-1])
 
 
 class StrictOracle:
@@ -87,16 +97,20 @@ class StrictOracle:
         self._certified: set[str] = set()
         """Of the ``FIRST``."""
         self._along = along
+        self._probes: dict[tuple[str, bool], tuple[Reference, Comparison]] = {}
+        """By sample, and whether it is a blend: that sample alone, and all as they are where a candidate makes no error."""
         self._is_light = self.own.model.weight() <= LIGHT
         if samples:
             self.own.extend(samples, names, tick)
 
     def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
         """From now on these samples are judged too. Raises as ``Reference.extend``."""
+        self._forget()
         self.own.extend(samples, names, tick)
 
     def blend(self, blends: Blends, rounds: Mapping[str, int]) -> None:
         """From now on what passes is judged on these, too; arguments and errors are those of ``Reference.extend_by_blends``."""
+        self._forget()
         self.blends.extend_by_blends(blends, rounds)
 
     @contextmanager
@@ -113,8 +127,15 @@ class StrictOracle:
 
     def close(self) -> None:
         """Forget the reference outputs."""
+        self._forget()
         self.own.close()
         self.blends.close()
+
+    def _forget(self) -> None:
+        """Whatever hangs on which samples there are."""
+        for alone, _ in self._probes.values():
+            alone.close()
+        self._probes = {}
 
     @property
     def count(self) -> int:
@@ -176,6 +197,42 @@ class StrictOracle:
             found = self._run(self.own, shaken, (key, profile, shaken.seed), (), tick)
             verdict = stressed(verdict, SHAKEN.format(seed=shaken.seed), self.count, found.figures(), self.tolerance)
         return verdict
+
+    def probed(self, candidate: Model, probe: Probe, *, profile: str = "compiled", key: str = "") -> Verdict:
+        """One pass: what a candidate's ``verdict`` would be if it were right on every other input; never worse than that verdict is.
+
+        Args:
+            candidate: a typed graph.
+            probe: which input, and under what.
+            profile: see ``emulate``.
+            key: see ``verdict``.
+        """
+        reference = self.blends if probe.blended else self.own
+        alone, faultless = self._probe(reference, probe)
+        (plain, shaken), run = self._pair(candidate, profile, key, bounded=False), Run(self.channels, alone.names)
+        shaken.seed = probe.seed
+        if not self._is_light:
+            self.own.exact.close()
+        alone.advance(run, shaken if probe.seed else plain)
+        figures = faultless.with_one(reference.names.index(probe.sample), run.comparison).figures()
+        right = Verdict(verified=True, oracle="strict", profile=profile, outputs=(), samples=1)
+        if probe.blended:
+            return stressed(right, BLENDED, 1, figures, self.tolerance)
+        if probe.seed:
+            return stressed(right, SHAKEN.format(seed=probe.seed), 1, figures, self.tolerance)
+        return judge(figures, self.tolerance, "strict", profile, 1)
+
+    def _probe(self, reference: Reference, probe: Probe) -> tuple[Reference, Comparison]:
+        """What a probe is run on and measured by."""
+        place = probe.sample, probe.blended
+        if place not in self._probes:
+            faultless = next((held for (_, blended), (_, held) in self._probes.items() if blended == probe.blended), None)
+            if faultless is None:
+                faultless = Comparison(self.channels, reference.names)
+                for exact in reference.values():
+                    faultless.add(exact, exact)
+            self._probes[place] = reference.alone(probe.sample), faultless
+        return self._probes[place]
 
     def _pair(self, candidate: Model, profile: str, key: str, *, bounded: bool = True) -> tuple[Opened, Opened]:
         """The graph without and with random errors; those of the last keys stay open where they take little memory."""
@@ -274,3 +331,13 @@ class Emulator:
         """With every figure; see ``StrictOracle.verdict``."""
         typed = self.workshop.typed(recipe)
         return self.strict.verdict(typed, profile=self.profile, jitter=self.jitter, stress=stress, bounded=bounded, key=recipe.digest)
+
+    def probe(self, recipe: Recipe, probe: Probe) -> Score:
+        """Of one input of its verdict alone: see ``StrictOracle.probed``."""
+        verdict = self.strict.probed(self.workshop.typed(recipe), probe, profile=self.profile, key=recipe.digest)
+        figure = verdict.stressed[-1].sqnr_db if verdict.stressed else scored(verdict).figure
+        return replace(scored(verdict), figure=figure)
+
+    def scored(self, verdict: Verdict) -> Score:
+        """With where it is nearest to failing; a model that draws random numbers draws others when one input is run by itself."""
+        return replace(scored(verdict), nearest=() if self.strict.own.draws else nearest(verdict))

@@ -16,6 +16,17 @@ from fp16fix.verdict.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """One input of a verdict, as it is or under one seed of the jitter: it may refute a candidate by itself."""
+
+    sample: str
+    blended: bool = False
+    """It is a blend of samples."""
+    seed: int = 0
+    """Of the jitter; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What an oracle says of one candidate, once."""
 
@@ -27,6 +38,8 @@ class Score:
     """One sentence for the report."""
     spare_db: float = math.inf
     """How far it is above what is asked; inf from an oracle that only says yes or no."""
+    nearest: tuple[Probe, ...] = ()
+    """Where it was worst, on samples and under each stress, the last first; empty where one input by itself says nothing."""
 
 
 Ask = Callable[[Recipe], Score]

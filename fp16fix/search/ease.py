@@ -10,6 +10,7 @@ from fp16fix.passes.place.interior import interiors
 from fp16fix.passes.place.price import Price
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages
+from fp16fix.search.guide import Guide, guided
 from fp16fix.search.refine import accused, pinnable, words
 from fp16fix.search.shrink import INTERRUPTED, Names, best, shrink
 from fp16fix.search.trials import Trials
@@ -61,7 +62,9 @@ def eased(trials: Trials, draft: Draft, score: Score, stages: Stages) -> tuple[R
         least_db = wanted(trials, score, found)
         if least_db is not None:
             yield whole
-            yield from shrink(list(groups), trials.holds("ease", recipe, said, tick, least_db=least_db), ranking=ranking())
+            order = ranking()
+            guide = Guide(trials, "ease", recipe, said, tick, least_db=least_db, fails=draft.recipe)
+            yield from guided(lambda by: shrink(list(groups), by, ranking=order), guide)
 
     if not groups:
         return None, ""

@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fp16fix.errors import Fp16fixError
-from fp16fix.oracles.oracle import Ask, Score
+from fp16fix.oracles.oracle import Ask, Probe, Score
 from fp16fix.passes.recipe import Recipe
 from fp16fix.search.journal import Journal
 
@@ -135,17 +135,23 @@ class Judge:
         return tuple(self.contradicted.values())
 
     def _measure(self, recipe: Recipe, digest: str) -> Score:
+        before = self.spent_s
+        with self.charged():
+            score = self.oracle(recipe)
+        if self.journal is not None:
+            self.journal.append(record_of(recipe, digest, score, self.spent_s - before))
+        return score
+
+    @contextmanager
+    def charged(self) -> Iterator[None]:
+        """One call, and the time that it takes. Raises as ``check_budgets``."""
         self.check_budgets()
         began = self.clock()
         try:
-            score = self.oracle(recipe)
+            yield
         finally:
-            took = self.clock() - began
             self.calls += 1
-            self.spent_s += took
-        if self.journal is not None:
-            self.journal.append(record_of(recipe, digest, score, took))
-        return score
+            self.spent_s += self.clock() - began
 
 
 def disagree(scores: Iterable[Score]) -> bool:
@@ -168,6 +174,7 @@ def record_of(recipe: Recipe, digest: str, score: Score, took: float) -> dict[st
         "figure": portable(score.figure),
         "spare_db": portable(score.spare_db),
         "why": score.why,
+        "nearest": [asdict(probe) for probe in score.nearest],
         "seconds": round(took, 3),
         "changes": [edit.key for edit in recipe.changes],
         "placed": placed,
@@ -184,4 +191,5 @@ def portable(figure: float) -> float | str:
 
 def score_of(record: Mapping[str, Any]) -> Score:
     """The score in a journal line."""
-    return Score(record["good"], float(record["figure"]), str(record["why"]), float(record["spare_db"]))
+    nearest = tuple(Probe(**probe) for probe in record["nearest"])
+    return Score(record["good"], float(record["figure"]), str(record["why"]), float(record["spare_db"]), nearest)

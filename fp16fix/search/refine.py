@@ -19,6 +19,7 @@ from fp16fix.passes.design import Draft, matches
 from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages, Tick
+from fp16fix.search.guide import Guide, guided
 from fp16fix.search.shrink import INTERRUPTED, Names, Result, best, shrink
 from fp16fix.search.trials import Trials
 from fp16fix.trace.births import Birth, births
@@ -33,7 +34,7 @@ FAINT_DB = 0.5
 """What a node must lose to be accused at all; many small losses add up."""
 
 
-REFINE_CALLS = 48
+REFINE_CALLS = 64
 """Recipes that refining may measure unless the user set a budget: what it found by then is used."""
 
 
@@ -76,7 +77,8 @@ class Refinement:
     def run(self, *, margin: bool) -> Result[Names]:
         """The fewest that pass; see ``shrink``."""
         least_db = self.trials.evidence.config.search.margin_db if margin else -math.inf
-        asked = self.trials.holds("refine", self.recipe, words, self.tick, least_db=least_db)
+        guide = Guide(self.trials, "refine", self.recipe, words, self.tick, least_db=least_db, fails=self.draft.recipe)
+        asked = guide.confirm
 
         def holds(names: Names) -> bool:
             held = asked(names)
@@ -84,7 +86,8 @@ class Refinement:
                 self.least = names
             return held
 
-        return best(shrink(self.elements, holds, ranking=self.accused.ranking, cost=self.cost))
+        guide.confirm = holds
+        return best(guided(lambda by: shrink(self.elements, by, ranking=self.accused.ranking, cost=self.cost), guide))
 
     def recipe(self, names: Names) -> Recipe:
         """The draft with these pinned, too."""

@@ -16,6 +16,7 @@ from fp16fix.passes.design import BEYOND_SAMPLES, Draft, matches
 from fp16fix.passes.place.islands import costs
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Stages, Tick
+from fp16fix.search.guide import Guide, guided
 from fp16fix.search.shrink import Names, best, shrink
 from fp16fix.search.trials import Trials
 
@@ -72,8 +73,8 @@ def fewer(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick: Ti
 
     loose = [name for name in pins if name not in kept]
     cost = costs(draft.model.nodes(), draft.ranges)
-    holds = trials.holds("minimise", with_, words, tick, least_db=trials.kept_db(recipe))
-    result = best(shrink(loose, holds, cost=cost))
+    guide = Guide(trials, "minimise", with_, words, tick, least_db=trials.kept_db(recipe))
+    result = best(guided(lambda by: shrink(loose, by, cost=cost), guide))
     return recipe if result.best is None else with_(result.best), result.stopped
 
 
@@ -93,8 +94,8 @@ def narrower(trials: Trials, draft: Draft, recipe: Recipe, kept: set[str], tick:
     if not willing:
         return recipe
     with trials.judge.within(FORMATS_CALLS):
-        holds = trials.holds("formats", with_, words, tick, least_db=trials.kept_db(recipe))
-        result = best(shrink(willing, holds))
+        guide = Guide(trials, "formats", with_, words, tick, least_db=trials.kept_db(recipe))
+        result = best(guided(lambda by: shrink(willing, by), guide))
     return recipe if result.best is None else with_(result.best)
 
 

@@ -45,8 +45,8 @@ class Trials:
     command: Command | None
     journal: Journal | None
     judge: Judge = field(init=False)
-    told: dict[tuple[str, str], Trial] = field(default_factory=dict, init=False)
-    """Every trial by search and recipe, in the order made."""
+    told: dict[tuple[str, str, bool], Trial] = field(default_factory=dict, init=False)
+    """Every trial by search, recipe and whether single inputs were asked, in the order made."""
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False)
     """By the recipe's digest; a journal holds scores only."""
     _objections: list[str] = field(default_factory=list, init=False)
@@ -132,14 +132,14 @@ class Trials:
 
         return ask
 
-    def tell(self, recipe: Recipe, search: str, tried: str, score: Score) -> None:
-        """Remember what came of a recipe."""
-        self.told.setdefault((search, recipe.digest), Trial(search, tried, score.good, score.figure, len(recipe.wide), score.why))
+    def tell(self, recipe: Recipe, search: str, tried: str, score: Score, *, alone: bool = False) -> None:
+        """Remember what came of a recipe; ``alone``: on single inputs, not by a verdict."""
+        self.told.setdefault((search, recipe.digest, alone), Trial(search, tried, score.good, score.figure, len(recipe.wide), score.why))
 
     def measure(self, recipe: Recipe) -> Score:
         """The judge's oracle: strict emulation, and of what passes it the user's command."""
         verdict = self.emulator.verdict(recipe)
-        score = scored(verdict)
+        score = self.emulator.scored(verdict)
         if self.command is not None and verdict.verified:
             said = self.command.ask(recipe)
             verdict = replace(verdict, verified=said.good is True, oracle="strict and command", reasons=() if said.good else (said.why,))

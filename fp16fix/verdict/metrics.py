@@ -285,6 +285,14 @@ class Comparison:
             held = self._outputs.setdefault(name, Accumulator(self._channels.get(name, PLAIN), self._names))
             held.lose(value, ())
 
+    def with_one(self, number: int, other: Comparison) -> Comparison:
+        """The same with one sample as another comparison, of that sample alone, has it: what all samples are measured by stays."""
+        found = Comparison(self._channels, self._names)
+        for name, held in self._outputs.items():
+            found._outputs[name] = copy = Accumulator(held.channels, held.names)
+            copy.samples = [*held.samples[:number], *other._outputs[name].samples, *held.samples[number + 1 :]]
+        return found
+
     def figures(self) -> tuple[Figures, ...]:
         """One ``Figures`` an output, in the order they were first seen."""
         return tuple(accumulator.figures(name) for name, accumulator in self._outputs.items())

@@ -9,7 +9,8 @@ import pytest
 
 from fp16fix.config import merged
 from fp16fix.engines.backend import RTX
-from fp16fix.oracles.oracle import Score
+from fp16fix.oracles.emulator import Emulator
+from fp16fix.oracles.oracle import Probe, Score
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.place.price import Price
 from fp16fix.passes.recipe import Recipe
@@ -77,7 +78,14 @@ def test_ctrl_c_keeps_what_there_is(tmp_path: Path, bound_db: float, calls: int,
                 raise KeyboardInterrupt
             return measure(self, recipe)
 
+        def probing(self: Emulator, recipe: Recipe, which: Probe) -> Score:
+            if tried.judge.calls > calls:
+                raise KeyboardInterrupt
+            return probe(self, recipe, which)
+
+        probe = Emulator.probe
         monkeypatch.setattr(Trials, "measure", stopping)
+        monkeypatch.setattr(Emulator, "probe", probing)
         tried.begin("calibration samples")
         candidate = passing(tried, draft, stages)
     assert candidate.stopped == "interrupted"

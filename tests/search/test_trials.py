@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fp16fix.errors import ReplayError
-from fp16fix.oracles.oracle import Score
+from fp16fix.oracles.emulator import Emulator
+from fp16fix.oracles.oracle import Probe, Score
 from fp16fix.passes.evidence import Evidence
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Silent, Stages
@@ -149,7 +150,14 @@ def test_an_interrupted_search_uses_what_it_found_and_says_so(tmp_path: Path, mo
         asked.append(score.good is True)
         return score
 
+    def probing(self: Emulator, recipe: Recipe, which: Probe) -> Score:
+        if sum(asked) == 2:
+            raise KeyboardInterrupt
+        return probe(self, recipe, which)
+
+    probe = Emulator.probe
     monkeypatch.setattr(Trials, "measure", stopping)
+    monkeypatch.setattr(Emulator, "probe", probing)
     monkeypatch.setattr(answers, "eased", lambda *_: (None, ""))
     found = ill(tmp_path, minimise=True)
     stages = Stages(Silent())
