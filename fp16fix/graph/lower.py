@@ -73,9 +73,17 @@ class Typing:
         self.wide = wide
         self.narrow = narrow
         self.io = None if io is None else FORMATS[io].onnx
+        self._formats: dict[int, half.Format] = {}
+        """By ``id`` of the node."""
 
     def format_of(self, node: gs.Node) -> half.Format:
         """The format a node computes in: its pin, else the narrow type, else FP32 where the schema has neither, or at the interface."""
+        found = self._formats.get(id(node))
+        if found is None:
+            found = self._formats[id(node)] = self._format_of(node)
+        return found
+
+    def _format_of(self, node: gs.Node) -> half.Format:
         if node.name in self.model.border:
             return FP32
         if dequantizes(node) and (fed := self.fed(node)):

@@ -1,4 +1,4 @@
-"""A cheap no before a dear yes: inputs that refuted candidates are asked first; what they let through is judged after a good part of the way.
+"""A cheap no before a dear yes: inputs that refuted candidates are asked first; what they let through is judged after a part of the way.
 
 A candidate that fails mostly fails where others did, which one pass shows, and what several such inputs let through mostly holds. What a
 verdict refutes nevertheless adds the input on which it fails: counterexample-guided search (Clarke et al., JACM 50 (5), 2003).

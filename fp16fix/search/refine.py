@@ -73,6 +73,7 @@ class Refinement:
         self.elements = pinnable(trials, draft)
         self.cost = costs(draft.model.nodes(), draft.ranges)
         self.accused = accused(trials, draft, self.elements)
+        self._recipes: dict[Names, Recipe] = {}
 
     def run(self, *, margin: bool) -> Result[Names]:
         """The fewest that pass; see ``shrink``."""
@@ -91,8 +92,10 @@ class Refinement:
 
     def recipe(self, names: Names) -> Recipe:
         """The draft with these pinned, too."""
-        because = {name: self.accused.because.get(name, NEEDED) for name in names}
-        return self.draft.pinned(self.own | dict.fromkeys(sorted(names), "fp32"), because)
+        if names not in self._recipes:
+            because = {name: self.accused.because.get(name, NEEDED) for name in names}
+            self._recipes[names] = self.draft.pinned(self.own | dict.fromkeys(sorted(names), "fp32"), because)
+        return self._recipes[names]
 
     def is_affordable(self, names: Names | None) -> bool:
         """Whether there is something, and it leaves no more in FP32 than is allowed."""
