@@ -142,7 +142,7 @@ def guided(shrinking: Callable[[Holds], Iterator[Names]], guide: Guide) -> Itera
                 yield from shrinking(lambda names: guide.glance(names) and guide.confirm(names))
                 return
     except BudgetSpentError:
-        smaller = [names for names in path if sure is not None and len(names) < len(sure)]
+        smaller = [names for names in path if sure is None or len(names) < len(sure)]
         for back in BACK:
             if back <= len(smaller) and guide.settle(smaller[-back]):
                 yield smaller[-back]

@@ -191,5 +191,5 @@ def portable(figure: float) -> float | str:
 
 def score_of(record: Mapping[str, Any]) -> Score:
     """The score in a journal line."""
-    nearest = tuple(Probe(**probe) for probe in record["nearest"])
+    nearest = tuple(Probe(**probe) for probe in record.get("nearest", ()))
     return Score(record["good"], float(record["figure"]), str(record["why"]), float(record["spare_db"]), nearest)

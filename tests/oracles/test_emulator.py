@@ -18,7 +18,8 @@ from fp16fix.graph.model import Model
 from fp16fix.graph.opset import raise_opset
 from fp16fix.graph.save import save_model
 from fp16fix.inputs.blend import blended
-from fp16fix.oracles.emulator import BLENDED, SHAKEN, StrictOracle
+from fp16fix.oracles.emulator import BLENDED, SHAKEN, StrictOracle, nearest
+from fp16fix.oracles.oracle import Probe
 from fp16fix.ranges.measure import measure
 from fp16fix.strict.certificate import Certificate, certified
 from fp16fix.tasks.repair import repair
@@ -65,6 +66,53 @@ def test_a_unit_far_below_its_neighbour_is_named() -> None:
     assert verdict.worst.entry == Entry(1, 1)
     assert verdict.reasons[0].startswith("next, entry 1 of axis 1: ")
     assert f"in sample {verdict.worst.sample}, wanted 50 dB" in verdict.reasons[0]
+
+
+def test_one_input_is_judged_as_it_would_be_among_all_if_those_were_right() -> None:
+    """By itself, a nearly silent sample would be held to its own few digits; among the others it is held to theirs."""
+    text = "g (float[4,8] x) => (float[4,8] y) <float far = {16}> { a = Add (x, far)  y = Sub (a, far) }"
+    subject, names = model(text), ("loud", "silent", "louder")
+    samples = [{"x": normal(4, 8, scale=scale, seed=seed)} for seed, scale in enumerate((300.0, 0.3, 100.0))]
+    with StrictOracle(subject, samples, Tolerance(sqnr_db=45.0).of, names=names) as oracle:
+        oracle.blend(blended(samples, names, 8, 0), {})
+        verdict = oracle.verdict(lower(subject, {}), jitter=2)
+        alone = {name: oracle.probed(lower(subject, {}), Probe(name)) for name in names}
+        found = nearest(verdict)
+        probed = [oracle.probed(lower(subject, {}), probe) for probe in found]
+    with StrictOracle(subject, samples[1:2], Tolerance(sqnr_db=45.0).of) as oracle:
+        assert not oracle.verdict(lower(subject, {})).verified
+    (whole,) = verdict.outputs
+    assert [alone[each.sample].outputs[0].sqnr_db for each in whole.samples] == [each.sqnr_db for each in whole.samples]
+    assert alone["silent"].verified
+    assert [(probe.seed, probe.blended) for probe in found] == [(2, False), (1, False), (0, True), (0, False)]
+    assert [each.sample for each in verdict.stressed] == [found[2].sample, found[1].sample, found[0].sample]
+    assert min(each.spare_db for each in probed) == verdict.spare_db
+    assert [each.stressed[-1].sqnr_db for each in probed[:3]] == [each.sqnr_db for each in verdict.stressed[::-1]]
+
+
+def test_samples_that_come_later_are_asked_by_themselves_among_all() -> None:
+    text = "g (float[4,8] x) => (float[4,8] y) <float far = {16}> { a = Add (x, far)  y = Sub (a, far) }"
+    subject, quiet, loud = model(text), {"x": normal(4, 8, scale=0.3)}, {"x": normal(4, 8, scale=300.0, seed=1)}
+    with StrictOracle(subject, [quiet], Tolerance(sqnr_db=45.0).of, names=["quiet"]) as oracle:
+        before = oracle.probed(lower(subject, {}), Probe("quiet"))
+        oracle.extend([loud], ["loud"])
+        after = oracle.probed(lower(subject, {}), Probe("quiet"))
+    assert not before.verified
+    assert after.verified
+
+
+def test_a_candidate_that_fails_on_one_input_has_lost_it() -> None:
+    """The FP16 index is past the table on one sample; on others nothing is wrong."""
+    text = """g (float[1] x) => (float[1] y) <float[4] table = {1, 2, 3, 4}, float big = {2048}, float less = {-2048.4}> {
+        a = Add (x, big)  b = Add (a, less)  i = Cast <to = 7> (b)  y = Gather (table, i) }"""
+    subject = model(text)
+    samples = [{"x": np.asarray([value], np.float32)} for value in (4.0, 1.0)]
+    with StrictOracle(subject, samples, Tolerance().of, names=("edge", "inside")) as oracle:
+        found = {name: oracle.probed(lower(subject, {}), Probe(name)) for name in ("edge", "inside")}
+        whole = oracle.verdict(lower(subject, {}))
+    assert [found[each.sample].verified for each in whole.outputs[0].samples] == [
+        not (each.lost or each.mismatches) for each in whole.outputs[0].samples
+    ]
 
 
 def test_repair_saves_both_units(tmp_path: Path) -> None:
