@@ -41,12 +41,16 @@ REFINE_CALLS = 64
 def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
     """The draft with more pins, the fewest found with which the verdict passes; and what stopped the search.
 
-    With the margin first; without it where nothing reaches the margin, or only what leaves more in FP32 than is allowed.
+    With the margin first; without it where nothing reaches the margin, or only what leaves more in FP32 than is allowed. Where not even all
+    pins pass, nothing is searched for, and ``Trials.hopeless`` says so.
 
     Raises:
         KeyboardInterrupt: the user stopped it before it had found anything.
     """
     with stages.stage("refine") as tick:
+        trials.hopeless = hopeless(trials, draft)
+        if trials.hopeless:
+            return draft.recipe, ""
         search = Refinement(trials, draft, tick)
         calls = REFINE_CALLS if trials.evidence.config.search.budget_s is None else math.inf
         with trials.judge.within(calls):
@@ -59,6 +63,25 @@ def refined(trials: Trials, draft: Draft, stages: Stages) -> tuple[Recipe, str]:
     if result.stopped == INTERRUPTED and not found:
         raise KeyboardInterrupt
     return search.recipe(found or frozenset()), result.stopped
+
+
+def hopeless(trials: Trials, draft: Draft) -> str:
+    """Why no pins mend a draft that fails, in a sentence: what fails worst fails with all of them, too, which one pass shows."""
+    names, judge = frozenset(pinnable(trials, draft)), trials.judge
+    whole = draft.pinned(draft.recipe.wide | dict.fromkeys(sorted(names), "fp32"))
+    for probe in () if judge.is_spent else judge.ask(draft.recipe).score.nearest[:1]:
+        with judge.charged():
+            score = trials.emulator.probe(whole, probe)
+        trials.tell(whole, "refine", f"{words(names)}, on what refuted the draft", score, alone=True)
+        if not score.good:
+            return f"no pins mend it, with {len(whole.wide)} nodes in FP32, all that may be, it is still {score.why}. {UNMENDED}"
+    return ""
+
+
+UNMENDED = (
+    "So it is the bound, what stays narrow (the interface, nodes that are allowed), or the inputs: "
+    "where outputs are far below what they are made of, FP32 itself gives others in another order of additions."
+)
 
 
 class Refinement:

@@ -50,6 +50,8 @@ class Trials:
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False)
     """By the recipe's digest; a journal holds scores only."""
     _objections: list[str] = field(default_factory=list, init=False)
+    hopeless: str = field(default="", init=False)
+    """Why no pins mend the last draft that was refined; empty if some may."""
 
     def __post_init__(self) -> None:
         self.begin("calibration samples")

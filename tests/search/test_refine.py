@@ -9,11 +9,13 @@ import pytest
 from fp16fix.graph.lower import lower
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Silent, Stages
+from fp16fix.search import refine
+from fp16fix.search.answer import settle_on
 from fp16fix.search.draft import design
-from fp16fix.search.refine import NEEDED, Refinement, accuse, refined
+from fp16fix.search.refine import NEEDED, UNMENDED, Refinement, accuse, refined
 from fp16fix.search.trials import Trials, trials
 from tests.models import model, normal
-from tests.search.test_leave_out import STREAM, given, wave
+from tests.search.test_leave_out import LOG, STREAM, given, wave
 
 ENDS = {"Mul_a", "Mul_d", "Log_y"}
 """Where values of 1e-8 come in, and from where they are back."""
@@ -50,6 +52,29 @@ def test_what_the_user_allows_is_not_pinned_even_where_nothing_else_helps(tmp_pa
     recipe, verified = more(tmp_path, allow=("Mul_a",))
     assert "Mul_a" not in recipe.wide
     assert not verified
+
+
+def test_what_all_pins_do_not_mend_is_said_after_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FP16 at the interface alone misses the bound."""
+    monkeypatch.setattr(refine, "alone", lambda *_, **__: pytest.fail("asked what each node does"))
+    found = given(tmp_path, LOG, {"x": wave(1.0)}, {"x": wave(1.0)}, io="fp16", tolerance={"sqnr_db": 140.0})
+    with trials(found, Stages(Silent())) as tried:
+        answer = settle_on(tried, Stages(Silent()))
+    assert answer.verdict.reasons[-1].startswith("no pins mend it, with 2 nodes in FP32, all that may be, it is still y: ")
+    assert answer.verdict.reasons[-1].endswith(UNMENDED)
+    (asked, *_) = (trial for trial in answer.derivation if trial.search == "refine")
+    assert (asked.good, asked.wide) == (False, 2)
+
+
+def test_what_pins_mend_is_not_called_hopeless(tmp_path: Path) -> None:
+    found, stages = given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1e-8)}), Stages(Silent())
+    with trials(found, stages) as tried:
+        tried.widen()
+        tried.hopeless = "said of a draft before"
+        draft = design(found, stages)
+        tried.verdict(draft.recipe, "test", "draft")
+        assert refined(tried, draft, stages)[0].wide
+        assert tried.hopeless == ""
 
 
 TWO = """g (float[4,64] x) => (float[4,64] y) <float far = {1000}, float near = {30}, float tiny = {0.001}> {

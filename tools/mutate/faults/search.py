@@ -350,6 +350,22 @@ FAULTS = (
         "a search pins where error is born and not where it shows",
     ),
     Fault(
+        "hopeless-searched",
+        "search/refine.py",
+        "        if trials.hopeless:\n            return draft.recipe",
+        "        if False:\n            return draft.recipe",
+        ("tests/search/test_refine.py",),
+        "every node is weighed where all pins together mend nothing",
+    ),
+    Fault(
+        "hopeless-not-said",
+        ANSWER,
+        "said += [trials.hopeless] if trials.hopeless else []",
+        "said += []",
+        ("tests/search/test_refine.py",),
+        "nobody hears that the inputs or the bound are what fails",
+    ),
+    Fault(
         "ends-not-judged",
         GUIDE,
         "                if guide.confirm(path[-1]):",
