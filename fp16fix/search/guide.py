@@ -139,7 +139,10 @@ def guided(shrinking: Callable[[Holds], Iterator[Names]], guide: Guide) -> Itera
                 return
             if not guide.learn(guide.recipe_of(refuted)):
                 # What refutes it is no single input: a metric over all of them, or the user's command.
-                yield from shrinking(lambda names: guide.glance(names) and guide.confirm(names))
+                for names in shrinking(lambda names: guide.glance(names) and guide.confirm(names)):
+                    if sure is None or len(names) < len(sure):
+                        sure = names
+                        yield sure
                 return
     except BudgetSpentError:
         smaller = [names for names in path if sure is None or len(names) < len(sure)]

@@ -119,6 +119,11 @@ def test_where_no_single_input_refutes_whole_verdicts_lead(fails: bool) -> None:
     assert list(world.search(fails=fails))[-1] == {"n03", "n05", "n30"}
 
 
+def test_where_verdicts_lead_nothing_larger_than_was_found_is_yielded() -> None:
+    world = World({DAY: needs("n06", "n07")}, objection=lambda names: 1.0 if len(names) >= 6 else -1.0)
+    assert [len(names) for names in world.search()] == [8, 6]
+
+
 def test_the_margin_is_asked_of_single_inputs_too() -> None:
     world = World({DAY: lambda names: len(names) - 2.0, NIGHT: needs("n00")})
     assert len(list(world.search(least_db=1.0))[-1]) == 3

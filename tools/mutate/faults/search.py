@@ -382,6 +382,14 @@ FAULTS = (
         "a metric over all samples, or a command, is not asked",
     ),
     Fault(
+        "larger-after-smaller",
+        GUIDE,
+        "                    if sure is None or len(names) < len(sure):\n                        sure",
+        "                    if True:\n                        sure",
+        OF_GUIDE,
+        "a search that is stopped late ends with more than it had found",
+    ),
+    Fault(
         "let-through-lost-with-the-budget",
         GUIDE,
         "if sure is None or len(names) < len(sure)]",
