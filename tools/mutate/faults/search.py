@@ -438,6 +438,22 @@ FAULTS = (
         "a random model is refuted by numbers that it did not draw",
     ),
     Fault(
+        "bounds-in-passes-of-their-own",
+        "oracles/emulator.py",
+        "certificate=self._certificate(candidate, profile, key) if bounded else None)",
+        "certificate=None)",
+        ("tests/tasks/test_passes.py",),
+        "a model that passes as it is runs once more on every sample",
+    ),
+    Fault(
+        "blends-by-a-reference-of-their-own",
+        "oracles/emulator.py",
+        "Reference(self.own.model, self.own.threads, self.own.exact)",
+        "Reference(self.own.model, self.own.threads)",
+        ("tests/tasks/test_passes.py",),
+        "FP32 is opened once more for blends",
+    ),
+    Fault(
         "nearest-not-journaled",
         "search/judge.py",
         'record.get("nearest", ())',
