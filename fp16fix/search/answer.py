@@ -80,7 +80,7 @@ def judged(trials: Trials, found: Candidate) -> Answer:
         verdict = replace(verdict, verified=False, reasons=(wide,))
     if not verdict.verified:
         said = [f"with more in FP32 strict emulation passes, but {why}" for why in trials.objections()[-1:] if why not in verdict.reasons]
-        said += [trials.hopeless] if trials.hopeless else []
+        said += [trials.hopeless] if trials.hopeless and not found.score.good else []
         verdict = replace(verdict, reasons=(*verdict.reasons, *said))
     return Answer(
         found.draft,

@@ -10,7 +10,7 @@ from fp16fix.graph.lower import lower
 from fp16fix.passes.recipe import Recipe
 from fp16fix.progress import Silent, Stages
 from fp16fix.search import refine
-from fp16fix.search.answer import settle_on
+from fp16fix.search.answer import Candidate, judged, settle_on
 from fp16fix.search.draft import design
 from fp16fix.search.refine import NEEDED, UNMENDED, Refinement, accuse, refined
 from fp16fix.search.trials import Trials, trials
@@ -64,6 +64,18 @@ def test_what_all_pins_do_not_mend_is_said_after_one_pass(tmp_path: Path, monkey
     assert answer.verdict.reasons[-1].endswith(UNMENDED)
     (asked, *_) = (trial for trial in answer.derivation if trial.search == "refine")
     assert (asked.good, asked.wide) == (False, 2)
+
+
+def test_what_passed_its_search_fails_for_another_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draft before it may have been hopeless."""
+    monkeypatch.setattr(Trials, "too_wide", lambda *_: "too much")
+    found, stages = given(tmp_path, STREAM, {"x": wave(1.0)}, {"x": wave(1.0)}), Stages(Silent())
+    with trials(found, stages) as tried:
+        draft = design(found, stages)
+        candidate = Candidate(draft, draft.recipe, tried.score(draft.recipe, "test", "draft"))
+        tried.hopeless = "no pins mend it"
+        assert candidate.score.good
+        assert judged(tried, candidate).verdict.reasons == ("too much",)
 
 
 def test_what_pins_mend_is_not_called_hopeless(tmp_path: Path) -> None:

@@ -360,7 +360,7 @@ FAULTS = (
     Fault(
         "hopeless-not-said",
         ANSWER,
-        "said += [trials.hopeless] if trials.hopeless else []",
+        "said += [trials.hopeless] if trials.hopeless and not found.score.good else []",
         "said += []",
         ("tests/search/test_refine.py",),
         "nobody hears that the inputs or the bound are what fails",
