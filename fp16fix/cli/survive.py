@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -47,10 +48,14 @@ def attempt(command: Callable[[], None]) -> int:
     child = os.fork()
     if not child:
         alone(held, command)
-    with passing_on(child):
+    with passing_on(child) as woken:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
-        _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)
+        while True:
+            gone, status = os.waitpid(child, os.WNOHANG)
+            if gone:
+                return os.waitstatus_to_exitcode(status)
+            select.select([woken], [], [])
+            os.read(woken, 4096)
 
 
 def alone(held: set[signal.Signals], command: Callable[[], None]) -> NoReturn:
@@ -83,8 +88,12 @@ def leave(code: int) -> NoReturn:
 
 
 @contextmanager
-def passing_on(child: int) -> Iterator[None]:
-    """Hand signals on, and stop together with the child."""
+def passing_on(child: int) -> Iterator[int]:
+    """Hand signals on, and stop together with the child.
+
+    Yields a file that can be read after any signal, the child's end among them. Python calls a handler between two
+    instructions of its own: of a signal that comes just before ``waitpid`` begins to wait, it would hear when the child ends.
+    """
 
     def pass_on(number: int, _: FrameType | None) -> None:
         with suppress(ProcessLookupError):
@@ -96,9 +105,16 @@ def passing_on(child: int) -> Iterator[None]:
 
     before = {getattr(signal, name): signal.signal(getattr(signal, name), pass_on) for name in PASSED_ON}
     before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    written_before = signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     try:
-        yield
+        yield woken
     finally:
+        signal.set_wakeup_fd(written_before)
+        os.close(woken)
+        os.close(wakes)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -227,7 +227,7 @@ def test_safe_mode_optimises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_command(number: int, tmp_path: Path) -> None:
-    code = "import time, sys; sys.path.insert(0, sys.argv[1])\nfrom fp16fix.cli.survive import survive\nsurvive(lambda: time.sleep(60))"
+    code = "import time, sys; sys.path.insert(0, sys.argv[1])\nfrom fp16fix.cli.survive import survive\nsurvive(lambda: [time.sleep(0.1) for _ in range(600)])"
     # A shell's background job ignores SIGINT and hands that on.
     running = subprocess.Popen(
         [sys.executable, "-c", code, str(Path(__file__).parents[2])],
@@ -240,6 +240,29 @@ def test_a_signal_reaches_the_command(number: int, tmp_path: Path) -> None:
         assert running.poll() is None
     os.kill(running.pid, number)
     assert running.wait(timeout=30) == 128 + number
+
+
+AS_THE_WAIT_BEGINS = """
+import ctypes, os, select, signal, sys, time
+from functools import partial
+from operator import call
+sys.path.insert(0, sys.argv[1])
+from fp16fix.cli.survive import survive
+
+kill = ctypes.CDLL(None).kill
+
+def struck(wait):
+    # One call of C after another: Python calls no handler between the signal and the wait.
+    return lambda *given: list(map(call, [partial(kill, os.getpid(), signal.SIGTERM), partial(wait, *given)]))[-1]
+
+os.waitpid, select.select = struck(os.waitpid), struck(select.select)
+survive(lambda: time.sleep(20))
+"""
+
+
+def test_a_signal_that_comes_as_the_wait_begins_is_not_lost(tmp_path: Path) -> None:
+    started = [sys.executable, "-c", AS_THE_WAIT_BEGINS, str(Path(__file__).parents[2])]
+    assert subprocess.run(started, cwd=tmp_path, check=False, timeout=60).returncode == 128 + signal.SIGTERM
 
 
 AT_THE_END = """

@@ -157,6 +157,14 @@ FAULTS = (
         "what is printed into a pipe is lost",
     ),
     Fault(
+        "waits-where-no-signal-wakes",
+        "cli/survive.py",
+        "os.waitpid(child, os.WNOHANG)",
+        "os.waitpid(child, 0)",
+        ("tests/tasks/test_isolation.py",),
+        "a Ctrl-C that comes just before the wait begins is lost",
+    ),
+    Fault(
         "samples-held-by-place",
         "inputs/sample.py",
         "id(entry) in self._samples:",
