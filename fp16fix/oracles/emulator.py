@@ -50,7 +50,7 @@ SEARCHED = 1
 def nearest(verdict: Verdict) -> tuple[Probe, ...]:
     """See ``Score.nearest``."""
     kinds = {each.where: each.sample for each in verdict.stressed}
-    found = [] if verdict.worst is None else [Probe(verdict.worst.sample)]
+    found = [] if verdict.worst is None else [Probe(verdict.worst.decides)]
     found += [Probe(kinds[BLENDED], blended=True)] if BLENDED in kinds else []
     found += [Probe(kinds[where], seed=seed) for seed in range(1, len(kinds) + 1) if (where := SHAKEN.format(seed=seed)) in kinds]
     return tuple(found[::-1])
@@ -199,7 +199,7 @@ class StrictOracle:
         return verdict
 
     def probed(self, candidate: Model, probe: Probe, *, profile: str = "compiled", key: str = "") -> Verdict:
-        """One pass: what a candidate's ``verdict`` would be if it were right on every other input; never worse than that verdict is.
+        """What a candidate's ``verdict`` would be if it were right on every other input, and never worse than that is.
 
         Args:
             candidate: a typed graph.
@@ -208,22 +208,31 @@ class StrictOracle:
             key: see ``verdict``.
         """
         reference = self.blends if probe.blended else self.own
-        alone, faultless = self._probe(reference, probe)
-        (plain, shaken), run = self._pair(candidate, profile, key, bounded=False), Run(self.channels, alone.names)
+        plain, shaken = self._pair(candidate, profile, key, bounded=False)
         shaken.seed = probe.seed
+        opened = shaken if probe.seed else plain
+        if probe.sample:
+            figures, count = self._figures_of_one(reference, probe, opened), 1
+        else:
+            figures, count = self._run(reference, opened, (key, profile, probe.seed or None), (), lambda: None).figures(), reference.count
+        right = Verdict(verified=True, oracle="strict", profile=profile, outputs=(), samples=count)
+        if probe.blended:
+            return stressed(right, BLENDED, count, figures, self.tolerance)
+        if probe.seed:
+            return stressed(right, SHAKEN.format(seed=probe.seed), count, figures, self.tolerance)
+        return judge(figures, self.tolerance, "strict", profile, count)
+
+    def _figures_of_one(self, reference: Reference, probe: Probe, opened: Opened) -> tuple[Figures, ...]:
+        """With one input as a graph gives it, and every other one as it should be."""
+        alone, faultless = self._probe(reference, probe)
+        run = Run(self.channels, alone.names)
         if not self._is_light:
             self.own.exact.close()
-        alone.advance(run, shaken if probe.seed else plain)
-        figures = faultless.with_one(reference.names.index(probe.sample), run.comparison).figures()
-        right = Verdict(verified=True, oracle="strict", profile=profile, outputs=(), samples=1)
-        if probe.blended:
-            return stressed(right, BLENDED, 1, figures, self.tolerance)
-        if probe.seed:
-            return stressed(right, SHAKEN.format(seed=probe.seed), 1, figures, self.tolerance)
-        return judge(figures, self.tolerance, "strict", profile, 1)
+        alone.advance(run, opened)
+        return faultless.with_one(reference.names.index(probe.sample), run.comparison).figures()
 
     def _probe(self, reference: Reference, probe: Probe) -> tuple[Reference, Comparison]:
-        """What a probe is run on and measured by."""
+        """What a probe of one input is run on and measured by."""
         place = probe.sample, probe.blended
         if place not in self._probes:
             faultless = next((held for (_, blended), (_, held) in self._probes.items() if blended == probe.blended), None)

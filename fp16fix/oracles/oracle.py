@@ -17,9 +17,10 @@ from fp16fix.verdict.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One input of a verdict, as it is or under one seed of the jitter: it may refute a candidate by itself."""
+    """One input of a verdict, as it is or under one seed of the jitter, or all inputs of one kind: it may refute a candidate by itself."""
 
     sample: str
+    """Empty: all of its kind, where only together they tell."""
     blended: bool = False
     """It is a blend of samples."""
     seed: int = 0

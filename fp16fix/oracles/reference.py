@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -148,10 +149,12 @@ class Reference:
         self.exact = exact or Opened(lambda: model, threads, optimise=True)
         self.count = 0
         self.names: list[str] = []
+        """Each once: the second blend of the same two samples is called ``3 + 5 (2)``."""
         self.outputs: tuple[str, ...] = ()
         self.draws = bool(random_nodes(model))
         self._batches: list[tuple[int, Iterable[Sample]]] = []
         """The number of the first sample of each, and the samples."""
+        self._named: Counter[str] = Counter()
         self._folder = tempfile.TemporaryDirectory(prefix="fp16fix-")
 
     def extend(self, samples: Iterable[Sample], names: Sequence[str] = (), tick: Tick = lambda: None) -> None:
@@ -174,7 +177,9 @@ class Reference:
     def _adopt(self, first: int, samples: Iterable[Sample], names: Sequence[str] = ()) -> None:
         """The outputs kept from the ``first`` on are of these samples."""
         self._batches.append((first, samples))
-        self.names += names
+        for name in names:
+            self._named[name] += 1
+            self.names.append(name if self._named[name] == 1 else f"{name} ({self._named[name]})")
 
     def extend_by_blends(self, blends: Blends, rounds: Mapping[str, int]) -> None:
         """Run these, too, and leave out those on which FP32 fails, gives NaN or finds no end: they are no inputs.

@@ -72,7 +72,8 @@ def hardest(verdict: Verdict) -> list[Stressed]:
 def stress_words(found: Stressed) -> str:
     """``on inputs blended from those given, 16 of them, the worst is boxes in sample 3 + 5: 57.1 dB``."""
     figure = f"{found.lost:,} lost" if found.lost else decibels(found.sqnr_db)
-    return f"{found.where}, {found.samples:,} of them, the worst is {found.output} in sample {found.sample}: {figure}"
+    at = f" in sample {found.sample}" if found.sample else " over all of them"
+    return f"{found.where}, {found.samples:,} of them, the worst is {found.output}{at}: {figure}"
 
 
 def number(value: float) -> str:

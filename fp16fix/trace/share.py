@@ -126,7 +126,7 @@ def alone(
 
 FED = "fed/"
 """Prefix of what a graph that begins later is fed with."""
-PIECES, AT_LEAST = 8, 16
+PIECES, AT_LEAST = 32, 2
 """Stretches, of so many nodes that are asked about at least: each takes a graph of its own."""
 
 

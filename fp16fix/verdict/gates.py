@@ -95,7 +95,7 @@ def stressed(verdict: Verdict, where: str, samples: int, figures: Sequence[Figur
         notes=(*verdict.notes, *notes),
         spare_db=tightest if tighter else verdict.spare_db,
         spare_at=f"{where}, {at}" if tighter else verdict.spare_at,
-        stressed=(*verdict.stressed, Stressed(where, samples, shown.output, shown.sample, shown.sqnr_db, shown.lost, flipped)),
+        stressed=(*verdict.stressed, Stressed(where, samples, shown.output, shown.decides, shown.sqnr_db, shown.lost, flipped)),
     )
 
 

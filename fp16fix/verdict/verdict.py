@@ -82,6 +82,13 @@ class Figures:
         """The sample in which ``sqnr_db`` was found; None where it took all samples together to know it."""
         return next((each for each in self.samples if each.sqnr_db == self.sqnr_db), None)
 
+    @property
+    def decides(self) -> str:
+        """The sample that decides, by name; empty where its figure is of all samples together."""
+        if self.lost or self.mismatches or not math.isfinite(self.sqnr_db):
+            return self.sample
+        return "" if self.least is None else self.least.sample
+
 
 def depth(found: Figures | SampleFigures) -> float:
     """See ``Figures.depth``."""
@@ -108,7 +115,7 @@ class Stressed:
     """How many inputs it was judged on."""
     output: str
     sample: str
-    """The input on which it is worst."""
+    """The input on which it is worst; empty where the figure is of all of them together."""
     sqnr_db: float
     lost: int = 0
     mismatches: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fp16fix.inputs.blend import blended
 from fp16fix.oracles.emulator import BLENDED, SHAKEN, StrictOracle, nearest
 from fp16fix.oracles.oracle import Probe
 from fp16fix.ranges.measure import measure
+from fp16fix.report.words import stress_words
 from fp16fix.strict.certificate import Certificate, certified
 from fp16fix.tasks.repair import repair
 from fp16fix.tasks.verify import verify
@@ -88,6 +90,53 @@ def test_one_input_is_judged_as_it_would_be_among_all_if_those_were_right() -> N
     assert [each.sample for each in verdict.stressed] == [found[2].sample, found[1].sample, found[0].sample]
     assert min(each.spare_db for each in probed) == verdict.spare_db
     assert [each.stressed[-1].sqnr_db for each in probed[:3]] == [each.sqnr_db for each in verdict.stressed[::-1]]
+
+
+UNITS = f"""g (float[1,8] x) => (float[1,2] y)
+    <float[8,2] w = {{{", ".join(f"{value:.5f}" for value in normal(16, seed=5))}}}, float[2] unit = {{1000, SMALL}}> {{
+    a = MatMul (x, w)  y = Mul (a, unit) }}"""
+
+
+def test_two_blends_of_the_same_samples_are_told_apart() -> None:
+    subject, names = model(UNITS.replace("SMALL", "0.001")), ("a", "b", "c", "d")
+    samples = [{"x": normal(1, 8, seed=seed)} for seed in range(4)]
+    with StrictOracle(subject, samples, Tolerance(sqnr_db=40.0).of, names=names) as oracle:
+        oracle.blend(blended(samples, names, 8, 0), {})
+        oracle.blend(blended(samples, names, 8, 1), {})
+        found, verdict = list(oracle.blends.names), oracle.verdict(lower(subject, {}))
+        alone = {name: oracle.probed(lower(subject, {}), Probe(name, blended=True)).stressed[0].sqnr_db for name in found}
+    assert len(set(found)) == 16
+    assert len({name.partition(" (")[0] for name in found}) < 16, "some have the same two samples"
+    assert len(set(alone.values())) == 16, "each is another input"
+    (said,) = verdict.stressed
+    assert alone[said.sample] == said.sqnr_db == min(alone.values())
+    assert said.sample.endswith(")"), "the second of its samples, or the test shows nothing"
+
+
+def test_where_all_samples_together_decide_all_are_asked() -> None:
+    """An entry with few values a sample is judged over all of them: with one of them wrong and the others right it looks harmless."""
+    subject, names = model(UNITS.replace("SMALL", "0.000001")), tuple("abcdefghij")
+    samples = [{"x": normal(1, 8, seed=seed)} for seed in range(10)]
+    with StrictOracle(subject, samples, Tolerance(sqnr_db=20.0).of, names=names) as oracle:
+        verdict = oracle.verdict(lower(subject, {}), jitter=1, key="k")
+        shaken, plain = nearest(verdict)
+        probed = [oracle.probed(lower(subject, {}), probe) for probe in (shaken, plain)]
+        alone = [oracle.probed(lower(subject, {}), replace(plain, sample=name)).spare_db for name in names]
+    assert (shaken, plain) == (Probe("", seed=1), Probe(""))
+    assert verdict.worst is not None
+    assert verdict.worst.decides == verdict.stressed[0].sample == ""
+    assert min(each.spare_db for each in probed) == verdict.spare_db < min(alone)
+    assert probed[0].stressed[0].sqnr_db == verdict.stressed[0].sqnr_db
+    assert "the worst is y over all of them: " in stress_words(verdict.stressed[0])
+
+
+def test_what_all_samples_of_one_kind_say_is_not_measured_again_for_a_verdict() -> None:
+    subject, names, passes = model(UNITS.replace("SMALL", "0.000001")), ("a", "b"), []
+    samples = [{"x": normal(1, 8, seed=seed)} for seed in range(2)]
+    with StrictOracle(subject, samples, Tolerance(sqnr_db=20.0).of, names=names) as oracle:
+        oracle.probed(lower(subject, {}), Probe(""), key="k")
+        oracle.verdict(lower(subject, {}), jitter=1, key="k", tick=lambda: passes.append(1))
+    assert len(passes) == 2, "those under jitter"
 
 
 def test_samples_that_come_later_are_asked_by_themselves_among_all() -> None:

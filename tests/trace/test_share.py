@@ -56,26 +56,32 @@ def test_it_is_the_same_from_where_a_stretch_begins(monkeypatch: pytest.MonkeyPa
     assert min(whole[name] for name in ("first", "inner", "second", "end")) > 0.0
 
 
-def test_every_node_is_in_one_stretch_with_what_is_made_before_it() -> None:
+@pytest.mark.parametrize("count", [3, PIECES])
+def test_every_node_is_in_one_stretch_with_what_is_made_before_it(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(share, "PIECES", count)
     found = subject()
     parts = pieces(found, asked(found))
     assert sorted(name for part in parts for name in part.nodes) == sorted(asked(found))
-    assert len(parts) <= PIECES
+    assert 1 < len(parts) <= count
     assert parts[0].fed == ()
     assert len(parts[1].fed) == 1, "no more than what is read behind the border"
     assert parts[0].given == (0, 1, 2)
-    assert all("first" in part.fed for part in parts[2:]), "a residual crosses every border behind it"
+    after = [part for part in parts if set(part.nodes) <= {"second", "end", *(f"second{number}" for number in range(LENGTH))}]
+    assert after
+    assert all("first" in part.fed for part in after), "a residual crosses every border behind it"
     assert parts[-1].given == (1,), "what is made before is exact"
     assert [piece.nodes for piece in pieces(found, asked(found)[: 2 * AT_LEAST - 1])] == [tuple(asked(found)[: 2 * AT_LEAST - 1])]
 
 
 def test_what_lies_before_is_not_computed_again() -> None:
     found = subject()
+    before: list[str] = []
     for part in pieces(found, asked(found)):
         names = begun(switchboard(found, lower(found, {}), part.nodes), part).node_map()
-        first = asked(found).index(part.nodes[0])
-        assert not [name for name in asked(found)[:first] if name in names]
+        assert not [name for name in before if name in names]
         assert set(part.nodes) <= names.keys()
+        before += part.nodes
+    assert before[-1] == "end"
 
 
 def test_a_graph_that_draws_begins_at_its_beginning() -> None:
