@@ -226,9 +226,7 @@ class StrictOracle:
         """With one input as a graph gives it, and every other one as it should be."""
         alone, faultless = self._probe(reference, probe)
         run = Run(self.channels, alone.names)
-        if not self._is_light:
-            self.own.exact.close()
-        alone.advance(run, opened)
+        self._advance(alone, run, opened)
         return faultless.with_one(reference.names.index(probe.sample), run.comparison).figures()
 
     def _probe(self, reference: Reference, probe: Probe) -> tuple[Reference, Comparison]:
@@ -290,10 +288,14 @@ class StrictOracle:
             self._runs.move_to_end(place)
             while len(self._runs) > KEPT:
                 self._runs.popitem(last=False)
+        self._advance(reference, run, opened, tick)
+        return run
+
+    def _advance(self, reference: Reference, run: Run, opened: Opened, tick: Tick = lambda: None) -> None:
+        """``Reference.advance``; of a heavy model FP32 is closed before a candidate is opened."""
         if not self._is_light:
             self.own.exact.close()
         reference.advance(run, opened, tick)
-        return run
 
 
 def nothing(_: Model) -> tuple[str, ...]:

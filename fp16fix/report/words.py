@@ -55,8 +55,7 @@ def place(figures: Figures) -> str:
         return of_entry(figures.entry)
     if figures.lost or figures.mismatches:
         return f", most in sample {figures.sample}"
-    where = figures.least
-    return f"{f' in sample {where.sample}' if where is not None else ' over all samples'}{of_entry(figures.entry)}"
+    return f"{f' in sample {figures.decides}' if figures.decides else ' over all samples'}{of_entry(figures.entry)}"
 
 
 def hardest(verdict: Verdict) -> list[Stressed]:

@@ -9,7 +9,7 @@ OF_EXTERNAL, OF_EXCHANGE, OF_DELIVERY = (
     (f"tests/{name}.py",) for name in ("graph/test_external", "graph/test_exchange", "report/test_delivery")
 )
 OF_INPUTS, OF_PROCESS, OF_TERMINAL = (f"tests/{name}.py" for name in ("inputs/test_declared", "test_process", "test_terminal"))
-OF_SAMPLES = ("tests/inputs/test_load.py",)
+OF_SAMPLES, OF_SURVIVE = ("tests/inputs/test_load.py",), ("tests/test_survive.py",)
 
 FAULTS = (
     Fault(
@@ -145,7 +145,7 @@ FAULTS = (
         "cli/survive.py",
         "    atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter calls at its end\n",
         "",
-        ("tests/tasks/test_isolation.py",),
+        OF_SURVIVE,
         "folders of temporary files are left behind",
     ),
     Fault(
@@ -153,7 +153,7 @@ FAULTS = (
         "cli/survive.py",
         "            stream.flush()\n",
         "            pass\n",
-        ("tests/tasks/test_isolation.py",),
+        OF_SURVIVE,
         "what is printed into a pipe is lost",
     ),
     Fault(
@@ -161,7 +161,7 @@ FAULTS = (
         "cli/survive.py",
         "os.waitpid(child, os.WNOHANG)",
         "os.waitpid(child, 0)",
-        ("tests/tasks/test_isolation.py",),
+        OF_SURVIVE,
         "a Ctrl-C that comes just before the wait begins is lost",
     ),
     Fault(
